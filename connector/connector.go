@@ -1,0 +1,82 @@
+package connector
+
+import (
+	"context"
+	"time"
+
+	"padstone/engine/element"
+)
+
+// URN names a native transform, for example "padstone:transform:kafka_read:v1".
+type URN string
+
+// Registry resolves the URN of a native source or sink.
+type Registry interface {
+	Source(URN) (Source, bool)
+	Sink(URN) (Sink, bool)
+}
+
+// Source is a kind of native source.
+type Source interface {
+	// Validate checks the configuration without contacting anything; called at Prepare.
+	Validate(config []byte) error
+	// Open connects and starts reading at the positions of state (nil: the configured start). Errors are fault.Environment when
+	// outside is to blame (unreachable broker, missing topic) and come within seconds, naming address or topic.
+	Open(ctx context.Context, config []byte, state []Position) (Reader, error)
+}
+
+// Position is the durable progress of one split (for Kafka: of one topic partition).
+type Position struct {
+	Split string // stable name, for example "payments-3"
+	State []byte // the source's own encoding
+}
+
+// Batch is what one Poll returned.
+type Batch struct {
+	// Data holds Count windowed values in the global window with pane NO_FIRING, encoded with the source's element coder: the bytes
+	// that a harness would be sent. Owned by the receiver.
+	Data      []byte
+	Count     int
+	MinTS     element.Time
+	MaxTS     element.Time
+	Positions []Position   // the splits that moved
+	Watermark element.Time // of the whole source, monotonic; held back by no idle split
+	Done      bool         // bounded source is exhausted; implies Watermark MaxTime
+}
+
+// Reader reads one Source. Poll is called from one goroutine; the other methods may be called at any time.
+type Reader interface {
+	// Poll waits up to wait for the first element, then returns what is there, at most maxElements and about maxBytes. An empty
+	// Batch is normal; its Watermark and Positions still count.
+	Poll(ctx context.Context, maxElements, maxBytes int, wait time.Duration) (Batch, error)
+	// Durable tells that everything up to these positions is durable: the place to commit group offsets.
+	Durable(positions []Position)
+	// Describe lists the splits for people: name, position, end, watermark, idle.
+	Describe() []SplitStatus
+	Close() error
+}
+
+// SplitStatus describes one split to people and to the HTTP API.
+type SplitStatus struct {
+	Split     string `json:"split"`
+	Position  int64  `json:"position"`  // next record to read
+	End       int64  `json:"end"`       // known end of the split, -1 if unknown
+	Committed int64  `json:"committed"` // position up to which a durable commit exists, -1 if none (filled in by the engine or reader)
+	Watermark string `json:"watermark"`
+	Idle      bool   `json:"idle"`
+}
+
+// Sink is a kind of native sink.
+type Sink interface {
+	Validate(config []byte) error
+	// Open connects. job and stage are stable names from which producer ids may be derived.
+	Open(ctx context.Context, config []byte, job, stage string) (Writer, error)
+}
+
+// Writer writes one Sink.
+type Writer interface {
+	// Publish writes the elements of blocks (windowed values in the sink's element coder, in order) and returns when the outside
+	// has acknowledged all of them. After an error none, some or all may have arrived; the engine calls again with the same blocks.
+	Publish(ctx context.Context, blocks []element.Block) error
+	Close() error
+}

@@ -1,0 +1,276 @@
+package plan
+
+// StageID is stable across submissions: a short hash of the unique names of the stage's transforms.
+type StageID string
+
+// EdgeID names one edge: one materialised PCollection on its way to one consumer stage.
+type EdgeID string
+
+// EnvID names an environment of the pipeline proto.
+type EnvID string
+
+// Plan is a compiled pipeline.
+type Plan struct {
+	Name         string
+	Stages       []*Stage // topological order, also with respect to side inputs
+	Edges        []*Edge  // sorted by ID
+	Environments []*Environment
+	KeyGroups    int  // power of two; fixed for the life of the job
+	Bounded      bool // no unbounded PCollection: the job ends by itself
+}
+
+// Environment is a harness environment.
+type Environment struct {
+	ID  EnvID
+	URN string
+	// Proto is the serialised org.apache.beam.model.pipeline.v1.Environment with dependencies rewritten to the artifact store.
+	Proto []byte
+}
+
+// StageKind says which bundle executor runs a stage.
+type StageKind string
+
+const (
+	Impulse StageKind = "impulse" // emits one empty element when the job starts
+	Source  StageKind = "source"  // native source, see package connector
+	Harness StageKind = "harness" // fused user transforms in an SDK harness
+	Group   StageKind = "group"   // GroupByKey with windowing and triggers, in the runner
+	Sink    StageKind = "sink"    // native sink, fed through the outbox
+)
+
+// Stage is a fused run of transforms with one main input.
+type Stage struct {
+	ID   StageID
+	Name string // for people: the common composite prefix of the user's names, or their list
+	Kind StageKind
+	Env  EnvID // Harness only
+	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
+	Transforms []Transform
+	Input      EdgeID // main input; empty for Impulse and Source
+
+	// Descriptor is a serialised ProcessBundleDescriptor without service descriptors and with an empty id. Harness only.
+	Descriptor []byte
+	InputRead  string   // transform id of the descriptor's data source (GRPC read)
+	Outputs    []Output // one for each data sink (GRPC write) of a Harness stage; exactly one with empty Write for the other kinds
+	SideInputs []SideInput
+	States     []State
+	Timers     []TimerFamily
+	KeyCoder   string // framing program of the key, nested encoding; set iff the input edge is Keyed
+	// Splittable is set when the stage processes sized restrictions: it is their only consumer and its input may be split.
+	Splittable *Splittable
+
+	Finalizes bool // some transform requests bundle finalization
+
+	Windowing *Windowing // Group only
+	Native    *Native    // Source and Sink only
+}
+
+// Transform is one user-visible transform of a stage.
+type Transform struct {
+	ID   string
+	Name string // the user's unique name, for example "CombinePerKey(sum)/Merge"
+	URN  string
+}
+
+// Output connects a data sink of the descriptor to the edges that its elements go to.
+type Output struct {
+	Write       string // transform id of the GRPC write; "" for runner-side stages
+	Local       string // the descriptor's PCollection id behind it
+	PCollection string // user-visible PCollection id
+	Edges       []EdgeID
+}
+
+// EdgeKind says how an edge is partitioned and consumed.
+type EdgeKind string
+
+const (
+	FIFO  EdgeKind = "fifo"  // any bundle may take any block
+	Keyed EdgeKind = "keyed" // partitioned by key group; one bundle at a time owns a key group
+	Side  EdgeKind = "side"  // a side input: kept until the job no longer needs it
+)
+
+// Edge is one materialised PCollection on its way to one consumer.
+type Edge struct {
+	ID          EdgeID
+	Kind        EdgeKind
+	PCollection string
+	Name        string // for people: "producer transform -> consumer transform"
+	Producers   []StageID
+	Consumer    StageID
+	// Element is the framing program of the value (see package coder), for example "kv(lp,varint)". For Keyed and multimap Side
+	// edges its outermost constructor is kv.
+	Element string
+	Window  WindowCoding
+	Bounded bool
+}
+
+// WindowCoding names the encoding of windows in an element.
+type WindowCoding string
+
+const (
+	GlobalWindow   WindowCoding = "global"   // no bytes
+	IntervalWindow WindowCoding = "interval" // end: 8 bytes big endian, then span: varint
+	CustomWindow   WindowCoding = "custom"   // max timestamp: 8 bytes big endian, then a length-prefixed payload
+)
+
+// SideInput is one side input of one transform of a Harness stage.
+type SideInput struct {
+	Transform string // id in the descriptor
+	Local     string // side input tag
+	Edge      EdgeID
+	Access    SideAccess
+	// Windowing is that of the side input's PCollection. A main window needs the side window that holds its maximum timestamp.
+	Windowing *Windowing
+}
+
+// SideAccess is the access pattern of a side input.
+type SideAccess string
+
+const (
+	Iterable SideAccess = "iterable"
+	Multimap SideAccess = "multimap"
+)
+
+// StateKind is the access pattern of a user state cell.
+type StateKind string
+
+const (
+	Bag         StateKind = "bag" // also value, combining and set state, which SDKs keep in bags
+	MultimapST  StateKind = "multimap"
+	OrderedList StateKind = "ordered_list"
+)
+
+// State is one user state cell.
+type State struct {
+	Transform string // id in the descriptor
+	Name      string // the transform's unique name: with Cell, the durable identity
+	Cell      string
+	Kind      StateKind
+	// Element is the framing program of one stored element (of one value for a multimap), used to cut pages at element boundaries.
+	Element string
+	MapKey  string // framing program of a multimap's key
+}
+
+// TimeDomain is the clock of a timer.
+type TimeDomain string
+
+const (
+	EventTime      TimeDomain = "event"
+	ProcessingTime TimeDomain = "processing"
+)
+
+// TimerFamily is one timer family of one transform.
+type TimerFamily struct {
+	Transform string
+	Name      string // the transform's unique name: with Family, the durable identity
+	Family    string
+	Domain    TimeDomain
+	// OnWindowExpiration marks the family that is fired once for every (key, window) when the window expires.
+	OnWindowExpiration bool
+	Element            string       // framing program of the encoded timer: "timer(<key>,<window>)"
+	Window             WindowCoding // window coding of the timer
+}
+
+// Splittable describes the process step of a splittable DoFn.
+type Splittable struct {
+	Transform string // id of the PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS transform in the descriptor
+	Bounded   bool
+	// DrainDescriptor is the descriptor in which residuals are truncated before they are processed; nil when the SDK cannot
+	// truncate, then a drain drops unbounded residuals. Same InputRead and Outputs.
+	DrainDescriptor []byte
+}
+
+// Native configures a runner-side source or sink.
+type Native struct {
+	URN    string
+	Config []byte
+}
+
+// WindowKind is a window function.
+type WindowKind string
+
+const (
+	Global   WindowKind = "global"
+	Fixed    WindowKind = "fixed"
+	Sliding  WindowKind = "sliding"
+	Sessions WindowKind = "sessions"
+	Custom   WindowKind = "custom" // assigned by the SDK; non-merging only
+)
+
+// Windowing is a windowing strategy.
+type Windowing struct {
+	Kind     WindowKind
+	SizeMs   int64 // Fixed, Sliding: size; Sessions: gap
+	PeriodMs int64 // Sliding
+	OffsetMs int64 // Fixed, Sliding
+	Coding   WindowCoding
+
+	Trigger      *Trigger
+	Accumulating bool
+	OutputTime   OutputTime
+	LatenessMs   int64
+	EmptyOnClose bool // closing behaviour EMIT_ALWAYS
+	EmptyOnTime  bool // on-time behaviour FIRE_ALWAYS
+}
+
+// OutputTime is the timestamp combiner.
+type OutputTime string
+
+const (
+	EndOfWindow OutputTime = "end_of_window"
+	Earliest    OutputTime = "earliest"
+	Latest      OutputTime = "latest"
+)
+
+// TriggerKind is a node kind of a trigger tree. Spec: beam_runner_api.proto Trigger.
+type TriggerKind string
+
+const (
+	TriggerDefault           TriggerKind = "default"
+	TriggerAfterEndOfWindow  TriggerKind = "after_end_of_window" // Children: early (or nil), late (or nil)
+	TriggerAfterCount        TriggerKind = "element_count"
+	TriggerAfterProcessing   TriggerKind = "after_processing_time"
+	TriggerAfterSynchronized TriggerKind = "after_synchronized_processing_time"
+	TriggerAlways            TriggerKind = "always"
+	TriggerNever             TriggerKind = "never"
+	TriggerAfterAll          TriggerKind = "after_all"
+	TriggerAfterAny          TriggerKind = "after_any"
+	TriggerAfterEach         TriggerKind = "after_each"
+	TriggerOrFinally         TriggerKind = "or_finally" // Children: main, finally
+	TriggerRepeat            TriggerKind = "repeat"
+)
+
+// Trigger is a node of a trigger tree.
+type Trigger struct {
+	Kind     TriggerKind
+	Count    int         `json:",omitempty"` // TriggerAfterCount
+	Delays   []TimeShift `json:",omitempty"` // TriggerAfterProcessing: applied in order to the first element's arrival
+	Children []*Trigger  `json:",omitempty"`
+}
+
+// TimeShift is a timestamp transform: either a delay or an alignment to a period.
+type TimeShift struct {
+	DelayMs  int64 `json:",omitempty"`
+	PeriodMs int64 `json:",omitempty"` // align up to a multiple of PeriodMs plus OffsetMs
+	OffsetMs int64 `json:",omitempty"`
+}
+
+// Stage returns the stage with the id, or nil.
+func (p *Plan) Stage(id StageID) *Stage {
+	for _, s := range p.Stages {
+		if s.ID == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// Edge returns the edge with the id, or nil.
+func (p *Plan) Edge(id EdgeID) *Edge {
+	for _, e := range p.Edges {
+		if e.ID == id {
+			return e
+		}
+	}
+	return nil
+}

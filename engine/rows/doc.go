@@ -1,0 +1,7 @@
+// Package rows is the registry of everything the engine keeps on disk: the tables, the layout of their keys and the transaction
+// through which a bundle reads and writes them. It imports no database; package store implements Tx over pebble.
+//
+// A key is table:u8 | stage:u32 | group:u16 | suffix, integers big endian, so that one key group of one stage is one range.
+// Table bytes are never reused: a retired table keeps its byte. A bundle owns the key groups it works on, so a Tx needs no
+// locks: it sees what was committed before it, plus its own writes.
+package rows

@@ -1,0 +1,98 @@
+package jobserver
+
+import (
+	"context"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/connector"
+)
+
+// Executor runs jobs. Implementations: package engine (this machine); package cluster later.
+type Executor interface {
+	// Check compiles the pipeline and throws the result away: what would be refused at Run is refused now, as *fault.Error.
+	Check(ctx context.Context, spec Spec) error
+	// Start runs a job whose artifacts are staged and returns once it is accepted. Everything after that is told to reporter. The
+	// job ends with exactly one terminal State call. ctx bounds the acceptance only, not the job.
+	Start(ctx context.Context, spec Spec, reporter Reporter) (Running, error)
+}
+
+// Spec is a submitted job.
+type Spec struct {
+	ID       string // "<sanitised name>-<random>"; unguessable
+	Name     string // from option beam:option:job_name:v1
+	Pipeline *pipepb.Pipeline
+	Options  *structpb.Struct // as submitted, passed on to harnesses unchanged
+	// RetrievalToken authorises harnesses to fetch the job's artifacts from ArtifactEndpoint.
+	RetrievalToken   string
+	ArtifactEndpoint string
+}
+
+// Reporter takes what a job has to say. Safe for concurrent use; never blocks for long.
+type Reporter interface {
+	// State reports a transition. After a terminal state nothing more is reported.
+	State(state jobpb.JobState_Enum)
+	// Message reports a message for the user; transform names are the user's. A job that fails reports exactly one
+	// JOB_MESSAGE_ERROR before State(FAILED), with the user's traceback where there is one.
+	Message(importance jobpb.JobMessage_MessageImportance, text string)
+}
+
+// Running is a started job.
+type Running interface {
+	// Cancel asks for CANCELLED; Drain for DRAINED. They return once the request is accepted. Both are idempotent.
+	Cancel(ctx context.Context) error
+	Drain(ctx context.Context) error
+	// Metrics returns attempted and committed metrics by the user's transform names. Works after the end, too.
+	Metrics(ctx context.Context) (*jobpb.MetricResults, error)
+	// Describe returns what the job looks like now. Works after the end, too (the last picture).
+	Describe(ctx context.Context) (*Description, error)
+	// Wait blocks until the job is terminal and every resource of it (harnesses, files, goroutines) is released.
+	Wait(ctx context.Context) error
+}
+
+// Description is the picture of a job for `padstone jobs describe` and the HTTP API; stored with the job when it ends.
+type Description struct {
+	Stages  []StageDescription  `json:"stages"`
+	Sources []SourceDescription `json:"sources,omitempty"`
+	Workers []WorkerDescription `json:"workers,omitempty"`
+	// Plan is the compiled plan as a tree.
+	Plan string `json:"plan,omitempty"`
+}
+
+// StageDescription is one stage.
+type StageDescription struct {
+	ID              string   `json:"id"`
+	Name            string   `json:"name"`
+	Kind            string   `json:"kind"`
+	Transforms      []string `json:"transforms"` // the user's unique names
+	InputWatermark  string   `json:"input_watermark"`
+	OutputWatermark string   `json:"output_watermark"`
+	// The same in milliseconds since the epoch, for programs.
+	InputWatermarkMillis  int64  `json:"input_watermark_millis"`
+	OutputWatermarkMillis int64  `json:"output_watermark_millis"`
+	BacklogElements       int64  `json:"backlog_elements"`
+	BacklogBytes          int64  `json:"backlog_bytes"`
+	BundlesInFlight       int    `json:"bundles_in_flight"`
+	BundlesCommitted      int64  `json:"bundles_committed"`
+	ElementsIn            int64  `json:"elements_in"`
+	ElementsOut           int64  `json:"elements_out"`
+	DroppedLate           int64  `json:"dropped_late"`
+	Waiting               string `json:"waiting,omitempty"` // why the stage does not progress, in words
+}
+
+// SourceDescription is one native source with its splits.
+type SourceDescription struct {
+	Stage  string                  `json:"stage"`
+	Name   string                  `json:"name"`
+	Splits []connector.SplitStatus `json:"splits"`
+}
+
+// WorkerDescription is one harness process.
+type WorkerDescription struct {
+	ID          string `json:"id"`
+	Environment string `json:"environment"`
+	Bundles     int    `json:"bundles"`
+	Generation  int    `json:"generation"`
+}
