@@ -28,6 +28,9 @@ type Spec struct {
 	// RetrievalToken authorises harnesses to fetch the job's artifacts from ArtifactEndpoint.
 	RetrievalToken   string
 	ArtifactEndpoint string
+	// Dir is the job's own directory, absolute; it is removed when the job is pruned. An Executor keeps what it needs in Dir/engine.
+	// The directory exists at Start, not yet at Check.
+	Dir string
 }
 
 // Reporter takes what a job has to say. Safe for concurrent use; never blocks for long.
