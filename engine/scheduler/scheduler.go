@@ -1,0 +1,295 @@
+package scheduler
+
+import (
+	"fmt"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// Scheduler runs one job. Not for concurrent use.
+type Scheduler struct {
+	cfg     Config
+	plan    *plan.Plan
+	stages  []*stage
+	envs    map[plan.EnvID]*environment
+	bundles map[BundleID]*Start
+	// sideFilled marks side edges that hold at least one element.
+	sideFilled map[int]bool
+	now        element.Time
+	nextID     BundleID
+	runner     int // runner-side bundles in flight
+	draining   bool
+}
+
+// environment is the capacity of the harness processes of one environment.
+type environment struct {
+	perProcess int
+	load       []int // bundles in flight by process
+}
+
+// New returns the scheduler of a job that has not begun.
+func New(p *plan.Plan, c Config) *Scheduler {
+	s := &Scheduler{
+		cfg: c.withDefaults(), plan: p, now: element.MinTime,
+		envs: make(map[plan.EnvID]*environment), bundles: make(map[BundleID]*Start), sideFilled: make(map[int]bool),
+	}
+	byID := make(map[plan.StageID]*stage)
+	edges := make(map[plan.EdgeID]int)
+	for i, e := range p.Edges {
+		edges[e.ID] = i
+	}
+	for i, def := range p.Stages {
+		st := &stage{index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime}
+		byID[def.ID] = st
+		s.stages = append(s.stages, st)
+	}
+	for _, st := range s.stages {
+		s.connect(st, byID, edges)
+	}
+	s.refresh()
+	return s
+}
+
+// connect resolves the edges of a stage.
+func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[plan.EdgeID]int) {
+	groups := 1
+	if st.def.Input != "" {
+		e := s.plan.Edges[edges[st.def.Input]]
+		st.keyed = e.Kind == plan.Keyed
+		st.batch = st.def.Kind == plan.Group && s.cfg.BatchGroup != nil && e.Bounded && s.cfg.BatchGroup(st.def)
+		for _, id := range e.Producers {
+			st.upstream = append(st.upstream, byID[id])
+		}
+	}
+	if st.keyed {
+		groups = s.plan.KeyGroups
+		st.busy = make([]bool, groups)
+		st.timers = make([]StageTimers, groups)
+		for g := range st.timers {
+			st.timers[g] = StageTimers{Event: NoTimer, Processing: NoTimer}
+		}
+	}
+	st.queues = make([]queue, groups)
+	for _, si := range st.def.SideInputs {
+		sd := side{def: si, edge: edges[si.Edge]}
+		for _, id := range s.plan.Edges[sd.edge].Producers {
+			sd.producers = append(sd.producers, byID[id])
+		}
+		st.sides = append(st.sides, sd)
+	}
+	for _, o := range st.def.Outputs {
+		for _, id := range o.Edges {
+			if e := s.plan.Edges[edges[id]]; e.Kind != plan.Side {
+				st.consumers = append(st.consumers, byID[e.Consumer])
+			}
+		}
+	}
+}
+
+// Step takes an event that happened at now and returns what to start. now must not go back; if the clock does, the scheduler's
+// time stands still.
+func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
+	s.now = max(s.now, now)
+	var actions []Action
+	switch ev := ev.(type) {
+	case Tick:
+	case Restored:
+		s.restore(ev)
+	case Capacity:
+		s.capacity(ev)
+	case Committed:
+		if err := s.committed(ev); err != nil {
+			return nil, err
+		}
+	case Failed:
+		if err := s.failed(ev); err != nil {
+			return nil, err
+		}
+	case Drain:
+		s.drain()
+	default:
+		return nil, fmt.Errorf("scheduler: unknown event %T", ev)
+	}
+	s.refresh()
+	if s.draining {
+		actions = s.dropUntruncatable(actions)
+		s.refresh()
+	}
+	return s.startAll(actions), nil
+}
+
+// Done says that the job has nothing left to do.
+func (s *Scheduler) Done() bool {
+	for _, st := range s.stages {
+		if !st.idle() {
+			return false
+		}
+	}
+	return true
+}
+
+// NextWake returns the processing time at which a Tick will make a difference; NoTimer when none will.
+func (s *Scheduler) NextWake() element.Time {
+	next := NoTimer
+	for _, st := range s.stages {
+		if _, processing := st.nextTimer(); processing > s.now {
+			next = min(next, processing)
+		}
+		if len(st.delayed) > 0 {
+			next = min(next, st.delayed[0].AvailableAt)
+		}
+		if st.retryAt > s.now {
+			next = min(next, st.retryAt)
+		}
+	}
+	return next
+}
+
+func (s *Scheduler) refresh() {
+	for _, st := range s.stages {
+		st.release(s.now, s.draining)
+		st.refresh()
+	}
+}
+
+func (s *Scheduler) restore(ev Restored) {
+	for _, b := range ev.Blocks {
+		s.stages[b.Stage].receive(b.Block, s.now)
+	}
+	for _, h := range ev.Holds {
+		s.stages[h.Stage].holds.Add(h.At, h.Count)
+	}
+	for _, t := range ev.Timers {
+		s.stages[t.Stage].timers[t.Group] = t
+	}
+	for _, w := range ev.Watermarks {
+		st := s.stages[w.Stage]
+		st.in, st.sourceWM = max(st.in, w.Watermark), max(st.sourceWM, w.Watermark)
+	}
+	for _, i := range ev.Done {
+		s.stages[i].done = true
+	}
+	for _, e := range ev.SideReady {
+		s.sideFilled[e] = true
+	}
+}
+
+// capacity sets the processes of an environment. Bundles in flight keep counting against the process they run on.
+func (s *Scheduler) capacity(ev Capacity) {
+	e := s.envs[ev.Env]
+	if e == nil {
+		e = &environment{}
+		s.envs[ev.Env] = e
+	}
+	e.perProcess = ev.PerProcess
+	load := make([]int, ev.Processes)
+	copy(load, e.load)
+	e.load = load
+}
+
+func (s *Scheduler) committed(ev Committed) error {
+	b, st, err := s.finish(ev.Bundle)
+	if err != nil {
+		return err
+	}
+	st.consumed(b.Blocks)
+	st.retryAt = element.MinTime
+	for _, a := range ev.Added {
+		s.stages[a.Stage].receive(a.Block, s.now)
+	}
+	for _, e := range ev.SideAdded {
+		s.sideFilled[e] = true
+	}
+	for _, h := range ev.Holds {
+		if st.holds.Add(h.At, h.Delta) < 0 {
+			return fmt.Errorf("scheduler: stage %q released a hold at %v that it did not have", st.def.Name, h.At)
+		}
+	}
+	for _, t := range ev.Timers {
+		st.timers[t.Group] = t
+	}
+	if st.def.Kind == plan.Source || st.def.Kind == plan.Impulse {
+		st.sourceWM = max(st.sourceWM, ev.Watermark)
+		st.done = st.done || ev.Done
+	}
+	return nil
+}
+
+// failed puts the inputs of a bundle back in front of their queues.
+func (s *Scheduler) failed(ev Failed) error {
+	b, st, err := s.finish(ev.Bundle)
+	if err != nil {
+		return err
+	}
+	st.retryAt = ev.RetryAt
+	byQueue := make(map[*queue][]Block)
+	var order []*queue
+	for _, blk := range b.Blocks {
+		q := st.queueOf(blk.Group)
+		if byQueue[q] == nil {
+			order = append(order, q)
+		}
+		byQueue[q] = append(byQueue[q], blk)
+	}
+	for _, q := range order {
+		q.unshift(byQueue[q])
+	}
+	return nil
+}
+
+// finish gives back what a bundle owned.
+func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
+	b := s.bundles[id]
+	if b == nil {
+		return nil, nil, fmt.Errorf("scheduler: bundle %d is not in flight", id)
+	}
+	delete(s.bundles, id)
+	st := s.stages[b.Stage]
+	st.running--
+	if st.keyed {
+		for _, g := range b.Groups {
+			st.busy[g] = false
+		}
+	}
+	switch st.def.Kind {
+	case plan.Harness:
+		if e := s.envs[st.def.Env]; e != nil && b.Process < len(e.load) {
+			e.load[b.Process]--
+		}
+	case plan.Group, plan.Sink:
+		s.runner--
+	}
+	return b, st, nil
+}
+
+// drain ends every source: what is read is processed, what is unread stays unread.
+func (s *Scheduler) drain() {
+	s.draining = true
+	for _, st := range s.stages {
+		if st.def.Kind == plan.Source {
+			st.done = true
+		}
+	}
+}
+
+// dropUntruncatable discards waiting restrictions of unbounded splittable DoFns whose SDK cannot truncate them.
+func (s *Scheduler) dropUntruncatable(actions []Action) []Action {
+	for _, st := range s.stages {
+		sp := st.def.Splittable
+		if sp == nil || sp.Bounded || sp.DrainDescriptor != nil {
+			continue
+		}
+		var dropped []Block
+		for i := range st.queues {
+			for st.queues[i].len() > 0 {
+				dropped = append(dropped, st.queues[i].pop())
+			}
+		}
+		if len(dropped) > 0 {
+			st.consumed(dropped)
+			actions = append(actions, Drop{Stage: st.index, Blocks: dropped})
+		}
+	}
+	return actions
+}

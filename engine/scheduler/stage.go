@@ -1,0 +1,180 @@
+package scheduler
+
+import (
+	"container/heap"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+	"padstone/engine/watermark"
+)
+
+// stage is the scheduler's picture of one stage.
+type stage struct {
+	index     int
+	def       *plan.Stage
+	upstream  []*stage // producers of the input edge
+	consumers []*stage // of the output edges that are not side inputs
+	sides     []side
+	keyed     bool
+	batch     bool // a Group that collects its bounded input and groups it once
+
+	queues  []queue // one a key group; FIFO stages have one
+	delayed delayHeap
+	pending struct {
+		count int64
+		bytes int64
+	}
+	waitTS watermark.Multiset // holds of blocks that wait, are delayed or run
+	holds  watermark.Multiset // holds of state, timers and triggers
+
+	timers  []StageTimers // earliest timers by key group; keyed stages only
+	busy    []bool        // key groups owned by a bundle; keyed stages only
+	running int           // bundles in flight
+	retryAt element.Time
+
+	in, out  element.Time
+	sourceWM element.Time // Source and Impulse
+	done     bool         // Source and Impulse: exhausted
+}
+
+// side is a side input of a stage.
+type side struct {
+	def       plan.SideInput
+	edge      int
+	producers []*stage
+}
+
+// queue is a FIFO of blocks.
+type queue struct {
+	blocks []Block
+	head   int
+}
+
+func (q *queue) len() int     { return len(q.blocks) - q.head }
+func (q *queue) first() Block { return q.blocks[q.head] }
+
+func (q *queue) push(b Block) { q.blocks = append(q.blocks, b) }
+
+// unshift puts blocks back in front, in their old order.
+func (q *queue) unshift(bs []Block) {
+	rest := q.blocks[q.head:]
+	q.blocks = append(append(make([]Block, 0, len(bs)+len(rest)), bs...), rest...)
+	q.head = 0
+}
+
+func (q *queue) pop() Block {
+	b := q.blocks[q.head]
+	q.head++
+	if q.head > 64 && q.head*2 > len(q.blocks) {
+		q.blocks = append(q.blocks[:0], q.blocks[q.head:]...)
+		q.head = 0
+	}
+	return b
+}
+
+// queueOf returns the queue that takes blocks of the key group.
+func (s *stage) queueOf(group uint16) *queue {
+	if !s.keyed {
+		return &s.queues[0]
+	}
+	return &s.queues[group]
+}
+
+// receive takes a new block into the inbox.
+func (s *stage) receive(b Block, now element.Time) {
+	s.waitTS.Add(b.Hold, 1)
+	s.pending.count += int64(b.Count)
+	s.pending.bytes += int64(b.Bytes)
+	if b.AvailableAt > now {
+		heap.Push(&s.delayed, b)
+		return
+	}
+	s.queueOf(b.Group).push(b)
+}
+
+// release moves delayed blocks whose time has come into their queues.
+func (s *stage) release(now element.Time, all bool) {
+	for len(s.delayed) > 0 && (all || s.delayed[0].AvailableAt <= now) {
+		b := heap.Pop(&s.delayed).(Block)
+		s.queueOf(b.Group).push(b)
+	}
+}
+
+// consumed forgets blocks whose bundle has committed.
+func (s *stage) consumed(blocks []Block) {
+	for _, b := range blocks {
+		s.waitTS.Add(b.Hold, -1)
+		s.pending.count -= int64(b.Count)
+		s.pending.bytes -= int64(b.Bytes)
+	}
+}
+
+// nextTimer returns the earliest timers over all key groups.
+func (s *stage) nextTimer() (event, processing element.Time) {
+	event, processing = NoTimer, NoTimer
+	for i := range s.timers {
+		event = min(event, s.timers[i].Event)
+		processing = min(processing, s.timers[i].Processing)
+	}
+	return event, processing
+}
+
+// due says whether the key group has a timer to fire.
+func (s *stage) due(group int, now element.Time) bool {
+	t := &s.timers[group]
+	if t.Event <= s.in {
+		return true
+	}
+	return t.Processing <= now || (t.Processing != NoTimer && s.in >= element.MaxTime)
+}
+
+// refresh recomputes the watermarks; upstream stages must have been refreshed before.
+func (s *stage) refresh() {
+	switch s.def.Kind {
+	case plan.Source, plan.Impulse:
+		s.in = max(s.in, s.sourceWM)
+		if s.done && s.running == 0 { // a bundle in flight may still bring elements
+			s.in = element.MaxTime
+		}
+		s.out = s.in
+		return
+	}
+	in := element.MaxTime
+	for _, u := range s.upstream {
+		in = min(in, u.out)
+	}
+	waiting := s.waitTS.Min()
+	if !s.batch {
+		in = min(in, waiting)
+	}
+	s.in = max(s.in, in)
+	s.out = max(s.out, min(s.in, waiting, s.holds.Min()))
+}
+
+// idle says that nothing waits, runs or is set to fire, and nothing will come.
+func (s *stage) idle() bool {
+	if s.running > 0 || s.pending.count > 0 || s.out < element.MaxTime {
+		return false
+	}
+	event, processing := s.nextTimer()
+	return event == NoTimer && processing == NoTimer
+}
+
+// delayHeap orders blocks by the time they become available, then by sequence.
+type delayHeap []Block
+
+func (h delayHeap) Len() int { return len(h) }
+func (h delayHeap) Less(i, j int) bool {
+	if h[i].AvailableAt != h[j].AvailableAt {
+		return h[i].AvailableAt < h[j].AvailableAt
+	}
+	return h[i].Seq < h[j].Seq
+}
+func (h delayHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *delayHeap) Push(x any)   { *h = append(*h, x.(Block)) }
+func (h *delayHeap) Pop() any {
+	old := *h
+	b := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return b
+}

@@ -1,0 +1,232 @@
+package scheduler
+
+import (
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// startAll starts every bundle that may start, downstream stages first.
+func (s *Scheduler) startAll(actions []Action) []Action {
+	for i := len(s.stages) - 1; i >= 0; i-- {
+		for {
+			b := s.start(s.stages[i])
+			if b == nil {
+				break
+			}
+			actions = append(actions, *b)
+		}
+	}
+	return actions
+}
+
+// start starts one bundle of a stage, or returns nil.
+func (s *Scheduler) start(st *stage) *Start {
+	if st.retryAt > s.now {
+		return nil
+	}
+	b := &Start{Stage: st.index, InputWatermark: st.in, Now: s.now}
+	switch st.def.Kind {
+	case plan.Impulse, plan.Source:
+		if st.done || st.running > 0 || s.backPressure(st) != nil {
+			return nil
+		}
+	case plan.Group, plan.Sink:
+		if s.runner >= s.cfg.RunnerSlots || !s.fillRunnerSide(st, b) {
+			return nil
+		}
+		s.runner++
+	case plan.Harness:
+		process, ok := s.pickProcess(st)
+		if !ok {
+			return nil
+		}
+		b.Process = process
+		if !s.fillHarness(st, b) {
+			return nil
+		}
+		s.envs[st.def.Env].load[b.Process]++
+	}
+	s.nextID++
+	b.Bundle = s.nextID
+	s.bundles[b.Bundle] = b
+	st.running++
+	for _, g := range b.Groups {
+		if st.keyed {
+			st.busy[g] = true
+		}
+	}
+	return b
+}
+
+// fillRunnerSide chooses the inputs of a Group or Sink bundle.
+func (s *Scheduler) fillRunnerSide(st *stage, b *Start) bool {
+	switch {
+	case st.def.Kind == plan.Sink:
+		return st.running == 0 && s.takeFIFO(st, b) // one at a time: the outbox keeps the order
+	case st.batch:
+		b.Final = true
+		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
+	default:
+		return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
+	}
+}
+
+// fillHarness chooses the inputs of a Harness bundle on process b.Process.
+func (s *Scheduler) fillHarness(st *stage, b *Start) bool {
+	processes := len(s.envs[st.def.Env].load)
+	if st.keyed && s.takeTimers(st, b, b.Process, processes) {
+		return true
+	}
+	if s.backPressure(st) != nil {
+		return false
+	}
+	if st.keyed {
+		return s.takeKeyed(st, b, b.Process, processes)
+	}
+	if st.def.Splittable != nil && s.draining && st.def.Splittable.DrainDescriptor != nil {
+		b.Truncate = true
+	}
+	return s.takeFIFO(st, b)
+}
+
+// pickProcess returns a process with a free slot that has work of the stage: the least loaded one for FIFO stages, for keyed
+// stages one whose key groups have work.
+func (s *Scheduler) pickProcess(st *stage) (int, bool) {
+	e := s.envs[st.def.Env]
+	if e == nil {
+		return 0, false
+	}
+	best := -1
+	for p, n := range e.load {
+		if n >= e.perProcess || (best >= 0 && n >= e.load[best]) {
+			continue
+		}
+		if st.keyed && !s.hasWork(st, p, len(e.load)) {
+			continue
+		}
+		best = p
+	}
+	return max(best, 0), best >= 0
+}
+
+// hasWork says whether a free key group of the process has timers due or data it may take.
+func (s *Scheduler) hasWork(st *stage, process, processes int) bool {
+	from, to := keyGroupRange(process, processes, len(st.queues))
+	for g := from; g < to; g++ {
+		if !st.busy[g] && (st.due(g, s.now) || (st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil)) {
+			return true
+		}
+	}
+	return false
+}
+
+// keyGroupRange returns the key groups [from, to) that are pinned to a process.
+func keyGroupRange(process, processes, groups int) (from, to int) {
+	return process * groups / processes, (process + 1) * groups / processes
+}
+
+// takeTimers makes b a bundle of due timers.
+func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool {
+	from, to := keyGroupRange(process, processes, len(st.queues))
+	for g := from; g < to; g++ {
+		if !st.busy[g] && st.due(g, s.now) {
+			b.Groups = append(b.Groups, uint16(g))
+		}
+	}
+	b.Timers = len(b.Groups) > 0
+	b.AllTimers = b.Timers && st.in >= element.MaxTime
+	return b.Timers
+}
+
+// takeKeyed takes the waiting blocks of free key groups, up to the bounds of a bundle. A Final bundle takes key groups whole.
+func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool {
+	from, to := keyGroupRange(process, processes, len(st.queues))
+	elements, bytes := 0, 0
+	for g := from; g < to && s.within(elements, bytes, b.Final); g++ {
+		q := &st.queues[g]
+		if st.busy[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || st.due(g, s.now) {
+			continue
+		}
+		b.Groups = append(b.Groups, uint16(g))
+		for q.len() > 0 && (b.Final || s.within(elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil {
+			blk := q.pop()
+			elements, bytes = elements+blk.Count, bytes+blk.Bytes
+			b.Blocks = append(b.Blocks, blk)
+		}
+	}
+	return len(b.Groups) > 0
+}
+
+// takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over.
+func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
+	q := &st.queues[0]
+	elements, bytes := 0, 0
+	var blocked []Block
+	for q.len() > 0 && s.within(elements, bytes, false) {
+		blk := q.pop()
+		if s.sideBlocking(st, blk) != nil {
+			blocked = append(blocked, blk)
+			continue
+		}
+		elements, bytes = elements+blk.Count, bytes+blk.Bytes
+		b.Blocks = append(b.Blocks, blk)
+	}
+	if len(blocked) > 0 {
+		q.unshift(blocked)
+	}
+	return len(b.Blocks) > 0
+}
+
+// within says whether a bundle of that many elements and bytes may take more.
+func (s *Scheduler) within(elements, bytes int, final bool) bool {
+	return (final || elements < s.cfg.BundleElementsMax) && bytes < s.cfg.BundleBytesMax
+}
+
+// backPressure returns a consumer whose inbox is over its budget, or nil. A consumer that waits for a side input does not count:
+// the side input may come from the very stage that would be stopped. Neither does a batch Group, which must collect everything.
+func (s *Scheduler) backPressure(st *stage) *stage {
+	for _, c := range st.consumers {
+		if c.batch || c.pending.bytes <= s.cfg.BacklogBytesMax || s.sideBlocked(c) {
+			continue
+		}
+		return c
+	}
+	return nil
+}
+
+// sideBlocked says whether any side input of the stage is still growing.
+func (s *Scheduler) sideBlocked(st *stage) bool {
+	for i := range st.sides {
+		if st.sides[i].watermark() < element.MaxTime {
+			return true
+		}
+	}
+	return false
+}
+
+// sideBlocking returns the side input that the block has to wait for, or nil.
+func (s *Scheduler) sideBlocking(st *stage, b Block) *side {
+	for i := range st.sides {
+		sd := &st.sides[i]
+		wm := sd.watermark()
+		if wm >= element.MaxTime || wm >= s.cfg.SideReadyAt(sd.def, b.MaxWindow) || s.firstPane(sd) {
+			continue
+		}
+		return sd
+	}
+	return nil
+}
+
+// firstPane says whether a triggered side input in the global window has had its first pane: from then on readers see the latest.
+func (s *Scheduler) firstPane(sd *side) bool {
+	w := sd.def.Windowing
+	return w != nil && w.Kind == plan.Global && w.Trigger != nil && w.Trigger.Kind != plan.TriggerDefault && s.sideFilled[sd.edge]
+}
+
+func (sd *side) watermark() element.Time {
+	wm := element.MaxTime
+	for _, p := range sd.producers {
+		wm = min(wm, p.out)
+	}
+	return wm
+}

@@ -1,0 +1,75 @@
+package scheduler
+
+import (
+	"fmt"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// Status is the picture of one stage.
+type Status struct {
+	Input, Output  element.Time
+	PendingCount   int64
+	PendingBytes   int64
+	InFlight       int
+	Waiting        string // why the stage does not progress; "" when it does or has nothing to do
+	NextEvent      element.Time
+	NextProcessing element.Time
+}
+
+// Status returns the picture of the stage with the index.
+func (s *Scheduler) Status(index int) Status {
+	st := s.stages[index]
+	event, processing := st.nextTimer()
+	return Status{
+		Input: st.in, Output: st.out, PendingCount: st.pending.count, PendingBytes: st.pending.bytes, InFlight: st.running,
+		Waiting: s.waiting(st), NextEvent: event, NextProcessing: processing,
+	}
+}
+
+// waiting says in words why a stage with work does not run, or what holds its watermark.
+func (s *Scheduler) waiting(st *stage) string {
+	if st.running > 0 || st.idle() {
+		return ""
+	}
+	if st.retryAt > s.now {
+		return fmt.Sprintf("waits until %v before the failed bundle runs again", st.retryAt)
+	}
+	if c := s.backPressure(st); c != nil {
+		return fmt.Sprintf("back-pressure: %q has %d bytes waiting", c.def.Name, c.pending.bytes)
+	}
+	for g := range st.queues {
+		if st.queues[g].len() == 0 {
+			continue
+		}
+		if sd := s.sideBlocking(st, st.queues[g].first()); sd != nil {
+			return fmt.Sprintf("waits for side input %q of %q, whose watermark is %v", sd.def.Local, sd.def.Transform, sd.watermark())
+		}
+		if st.def.Kind == plan.Harness && s.envs[st.def.Env] == nil {
+			return fmt.Sprintf("waits for a harness of environment %q", st.def.Env)
+		}
+		if st.batch && st.in < element.MaxTime {
+			return "collects its bounded input"
+		}
+	}
+	if len(st.delayed) > 0 {
+		return fmt.Sprintf("%d restrictions wait until %v", len(st.delayed), st.delayed[0].AvailableAt)
+	}
+	if hold := st.holds.Min(); hold < element.MaxTime && hold < st.in {
+		return fmt.Sprintf("its output watermark is held at %v by timers or unfired panes", hold)
+	}
+	return ""
+}
+
+// Bundles returns how many bundles are in flight.
+func (s *Scheduler) Bundles() int { return len(s.bundles) }
+
+// Draining says that a drain has begun.
+func (s *Scheduler) Draining() bool { return s.draining }
+
+// Splittable says whether a bundle in flight processes restrictions, which a drain has to checkpoint.
+func (s *Scheduler) Splittable(b BundleID) bool {
+	start := s.bundles[b]
+	return start != nil && s.stages[start.Stage].def.Splittable != nil
+}

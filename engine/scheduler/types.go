@@ -1,0 +1,167 @@
+package scheduler
+
+import (
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// BundleID numbers the bundles of one run of a job, from 1.
+type BundleID uint64
+
+// Block is what the scheduler knows of a block in an inbox.
+type Block struct {
+	Group       uint16
+	Edge        int // index in plan.Edges
+	Seq         uint64
+	Count       int
+	Bytes       int
+	MaxWindow   element.Time // largest window end; needed only where a stage has side inputs
+	AvailableAt element.Time // processing time; MinTime: at once
+	Hold        element.Time // watermark that the block holds while it waits or runs
+	Residual    bool         // a restriction that came back from a bundle
+}
+
+// Event is something that happened.
+type Event interface{ event() }
+
+// Tick says that the clock moved.
+type Tick struct{}
+
+// Restored gives back what a store holds, before the first Start. A new job has an empty one.
+type Restored struct {
+	Blocks     []StageBlock
+	Holds      []StageHold
+	Timers     []StageTimers
+	Watermarks []StageWatermark
+	Done       []int // stages (impulses, bounded sources) that are exhausted
+	SideReady  []int // side edges that hold at least one element
+}
+
+// StageBlock is a block of a stage's inbox.
+type StageBlock struct {
+	Stage int
+	Block Block
+}
+
+// StageHold is a number of watermark holds.
+type StageHold struct {
+	Stage int
+	At    element.Time
+	Count int
+}
+
+// StageTimers is the earliest timer of a key group in each domain; element.MaxTime + 1 (NoTimer) when there is none.
+type StageTimers struct {
+	Stage             int
+	Group             uint16
+	Event, Processing element.Time
+}
+
+// StageWatermark is a watermark that decisions have been taken under: of a source its output, of other stages their input.
+type StageWatermark struct {
+	Stage     int
+	Watermark element.Time
+}
+
+// NoTimer is later than every timer.
+const NoTimer = element.MaxTime + 1
+
+// Committed says that a bundle's commit has been applied.
+type Committed struct {
+	Bundle    BundleID
+	Added     []StageBlock
+	SideAdded []int // side edges that received elements
+	Holds     []HoldDelta
+	Timers    []StageTimers // of the bundle's key groups, as they are after the commit
+	// Source bundles only.
+	Watermark element.Time
+	Done      bool
+}
+
+// HoldDelta changes the number of watermark holds at a time.
+type HoldDelta struct {
+	At    element.Time
+	Delta int
+}
+
+// Failed says that a bundle came to nothing: its inputs wait again. RetryAt bounds from below when its stage is started again.
+type Failed struct {
+	Bundle  BundleID
+	RetryAt element.Time
+}
+
+// Capacity says how many bundles an environment can take: Processes harness processes, PerProcess bundles each.
+type Capacity struct {
+	Env        plan.EnvID
+	Processes  int
+	PerProcess int
+}
+
+// Drain asks the job to stop reading and finish.
+type Drain struct{}
+
+func (Tick) event()      {}
+func (Restored) event()  {}
+func (Committed) event() {}
+func (Failed) event()    {}
+func (Capacity) event()  {}
+func (Drain) event()     {}
+
+// Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
+type Start struct {
+	Bundle  BundleID
+	Stage   int
+	Process int // harness process, 0 ≤ Process < Processes of the environment; 0 for runner-side stages
+	Groups  []uint16
+	Blocks  []Block
+	// Timers: fire the due timers of Groups, up to InputWatermark and Now, instead of taking data.
+	Timers bool
+	// AllTimers: the input is at its end; processing-time timers are due whatever the clock says.
+	AllTimers bool
+	// Truncate: the job drains; restrictions are truncated before they are processed.
+	Truncate bool
+	// Final: the bundle of a batch Group stage holds all elements of its key groups.
+	Final          bool
+	InputWatermark element.Time
+	Now            element.Time
+}
+
+// Drop asks to discard blocks: residuals of an unbounded source that a drain gives up.
+type Drop struct {
+	Stage  int
+	Blocks []Block
+}
+
+// Action is what the scheduler asks for.
+type Action interface{ action() }
+
+func (Start) action() {}
+func (Drop) action()  {}
+
+// Config bounds what the scheduler starts.
+type Config struct {
+	BundleElementsMax int   // elements a bundle; default 100 000
+	BundleBytesMax    int   // bytes a bundle; default 16 MiB
+	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
+	RunnerSlots       int   // runner-side bundles (grouping, sinks) at a time; default 2
+	// BatchGroup says whether a Group stage collects its bounded input and groups it once at the end. Set by the engine.
+	BatchGroup func(*plan.Stage) bool
+	// SideReadyAt is the watermark that a side input must reach before an element whose window ends at main may be processed.
+	SideReadyAt func(side plan.SideInput, main element.Time) element.Time
+}
+
+func (c Config) withDefaults() Config {
+	if c.BundleElementsMax <= 0 {
+		c.BundleElementsMax = 100_000
+	}
+	if c.BundleBytesMax <= 0 {
+		c.BundleBytesMax = 16 << 20
+	}
+	if c.BacklogBytesMax <= 0 {
+		c.BacklogBytesMax = 64 << 20
+	}
+	if c.RunnerSlots <= 0 {
+		c.RunnerSlots = 2
+	}
+	return c
+}

@@ -1,0 +1,191 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"padstone/engine/element"
+	"padstone/engine/rows"
+	"padstone/internal/fault"
+)
+
+var metaApplied = []byte("applied")
+
+// BlockID names a stored block of a stage's inbox.
+type BlockID struct {
+	Group uint16
+	Edge  uint32
+	Seq   uint64
+}
+
+// Added is a block for a consumer stage. Commit assigns Block.Seq.
+type Added struct {
+	Stage uint32
+	Group uint16
+	Edge  uint32
+	Block Block
+}
+
+// SideRow is a run of encoded values of a side input. Key is the suffix under which package bundle reads it back; Commit adds a
+// sequence number, so that rows of one key keep their order.
+type SideRow struct {
+	Edge  uint32
+	Key   []byte
+	Value []byte
+}
+
+// Entry is a named value: a source position, a metric, a piece of job metadata.
+type Entry struct {
+	Name  string
+	Value []byte // nil deletes the entry
+}
+
+// Commit is everything one bundle does to the durable state. It is applied whole or not at all.
+type Commit struct {
+	Stage     uint32
+	Rows      *Bundle // row writes and holds of keyed state; nil when there are none
+	Consumed  []BlockID
+	Added     []Added
+	Side      []SideRow
+	Outbox    []Block  // to be published by this sink stage, in order; Commit assigns Seq
+	Published []uint64 // outbox sequences of this stage that the outside has acknowledged
+	Positions []Entry  // of this source stage
+	Meta      []Entry
+	Metrics   []Entry
+}
+
+// Commit applies c and returns its place in history. It is visible to every later read at once and durable when WaitDurable says
+// so. Called by one goroutine. After an error the store refuses every later commit.
+func (s *Store) Commit(c *Commit) (uint64, error) {
+	s.mu.Lock()
+	if s.mu.err != nil {
+		defer s.mu.Unlock()
+		return 0, s.mu.err
+	}
+	seq := s.mu.applied + 1
+	s.mu.Unlock()
+
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	if err := s.fill(batch, c, seq); err != nil {
+		s.fail(err)
+		return 0, fault.New(fault.Environment, "store-write", "cannot build a commit: %w", err)
+	}
+	opts := pebble.NoSync
+	if s.durability == Sync {
+		opts = pebble.Sync
+	}
+	if err := batch.Commit(opts); err != nil {
+		s.fail(err)
+		return 0, fault.New(fault.Environment, "store-write", "cannot commit: %w", err)
+	}
+	s.mu.Lock()
+	s.mu.applied = seq
+	if s.durability == Sync {
+		s.mu.durable = seq
+		s.broadcastLocked()
+	}
+	s.mu.Unlock()
+	return seq, nil
+}
+
+// fill writes c into the batch.
+func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
+	w := batchWriter{batch: batch}
+	if c.Rows != nil {
+		w.note(c.Rows.err)
+		if !c.Rows.batch.Empty() {
+			w.note(batch.Apply(c.Rows.batch, nil))
+		}
+		for t, delta := range c.Rows.holds {
+			w.hold(c.Stage, t, s.addHold(c.Stage, t, delta))
+		}
+	}
+	for _, id := range c.Consumed {
+		w.note(batch.SingleDelete(inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
+	}
+	for i := range c.Added {
+		a := &c.Added[i]
+		a.Block.Seq = s.nextSeq()
+		w.block(inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
+	}
+	for _, r := range c.Side {
+		key := append(rows.Prefix(rows.Side, r.Edge, 0), r.Key...)
+		w.note(batch.Set(binary.BigEndian.AppendUint64(key, s.nextSeq()), r.Value, nil))
+	}
+	for i := range c.Outbox {
+		c.Outbox[i].Seq = s.nextSeq()
+		w.block(outboxKey(c.Stage, c.Outbox[i].Seq), &c.Outbox[i])
+	}
+	for _, seq := range c.Published {
+		w.note(batch.SingleDelete(outboxKey(c.Stage, seq), nil))
+	}
+	w.entries(rows.Source, c.Stage, c.Positions)
+	w.entries(rows.Meta, 0, c.Meta)
+	w.entries(rows.Metric, 0, c.Metrics)
+	mark := binary.BigEndian.AppendUint64(nil, seq)
+	w.note(batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), binary.BigEndian.AppendUint64(mark, s.blockSeq), nil))
+	return w.err
+}
+
+func (s *Store) nextSeq() uint64 {
+	s.blockSeq++
+	return s.blockSeq
+}
+
+// addHold keeps the absolute number of holds at t, which is what the rows store: recovery then reads one row a time.
+func (s *Store) addHold(stage uint32, t element.Time, delta int) int {
+	if s.holds[stage] == nil {
+		s.holds[stage] = make(map[element.Time]int)
+	}
+	n := s.holds[stage][t] + delta
+	if n == 0 {
+		delete(s.holds[stage], t)
+	} else {
+		s.holds[stage][t] = n
+	}
+	return n
+}
+
+// batchWriter remembers the first error of a run of writes.
+type batchWriter struct {
+	batch *pebble.Batch
+	buf   []byte
+	err   error
+}
+
+func (w *batchWriter) note(err error) {
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+}
+
+func (w *batchWriter) block(key []byte, b *Block) {
+	w.buf = appendBlock(w.buf[:0], b)
+	w.note(w.batch.Set(key, w.buf, nil))
+}
+
+func (w *batchWriter) hold(stage uint32, t element.Time, count int) {
+	key := rows.AppendTime(rows.Prefix(rows.Hold, stage, 0), t)
+	if count == 0 {
+		w.note(w.batch.Delete(key, nil))
+		return
+	}
+	w.note(w.batch.Set(key, binary.BigEndian.AppendUint64(nil, uint64(count)), nil))
+}
+
+func (w *batchWriter) entries(t rows.Table, stage uint32, entries []Entry) {
+	for _, e := range entries {
+		key := append(rows.Prefix(t, stage, 0), e.Name...)
+		if e.Value == nil {
+			w.note(w.batch.Delete(key, nil))
+			continue
+		}
+		w.note(w.batch.Set(key, e.Value, nil))
+	}
+}
+
+func outboxKey(stage uint32, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(rows.Prefix(rows.Outbox, stage, 0), seq)
+}

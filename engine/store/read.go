@@ -1,0 +1,143 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"padstone/engine/element"
+	"padstone/engine/rows"
+	"padstone/internal/fault"
+)
+
+// load reads the counters that Commit goes on from.
+func (s *Store) load() error {
+	s.holds = make(map[uint32]map[element.Time]int)
+	v, err := s.get(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...))
+	if err != nil {
+		return err
+	}
+	if len(v) == 16 {
+		s.mu.applied = binary.BigEndian.Uint64(v)
+		s.mu.durable = s.mu.applied
+		s.blockSeq = binary.BigEndian.Uint64(v[8:])
+	}
+	return s.scanTable(rows.Hold, func(stage uint32, _ uint16, suffix, v []byte) error {
+		if len(suffix) != 8 || len(v) != 8 {
+			return fault.New(fault.Corruption, "store-corrupt", "a watermark hold of stage %d is malformed", stage)
+		}
+		s.addHold(stage, rows.Time(suffix), int(binary.BigEndian.Uint64(v)))
+		return nil
+	})
+}
+
+// Holds calls fn for every watermark hold.
+func (s *Store) Holds(fn func(stage uint32, t element.Time, count int)) {
+	for stage, times := range s.holds {
+		for t, n := range times {
+			fn(stage, t, n)
+		}
+	}
+}
+
+// Inbox calls fn for the header of every block that waits, oldest first within a stage's key group and edge.
+func (s *Store) Inbox(fn func(stage uint32, group uint16, edge uint32, h Header)) error {
+	return s.scanTable(rows.Inbox, func(stage uint32, group uint16, suffix, v []byte) error {
+		if len(suffix) != 12 {
+			return fault.New(fault.Corruption, "store-corrupt", "an inbox key of stage %d is malformed", stage)
+		}
+		b, err := parseBlock(binary.BigEndian.Uint64(suffix[4:]), v)
+		if err != nil {
+			return err
+		}
+		fn(stage, group, binary.BigEndian.Uint32(suffix), b.Header)
+		return nil
+	})
+}
+
+// Block reads one block of a stage's inbox. The data is owned by the caller.
+func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
+	v, err := s.get(inboxKey(stage, id.Group, id.Edge, id.Seq))
+	if err != nil {
+		return Block{}, err
+	}
+	if v == nil {
+		return Block{}, fault.New(fault.Corruption, "store-corrupt", "block %d of stage %d, group %d is missing", id.Seq, stage, id.Group)
+	}
+	return parseBlock(id.Seq, v)
+}
+
+// Outbox calls fn for every block that a sink stage has yet to publish, in order, until it returns false.
+func (s *Store) Outbox(stage uint32, fn func(b Block) bool) error {
+	from := rows.Prefix(rows.Outbox, stage, 0)
+	return scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
+		b, err := parseBlock(binary.BigEndian.Uint64(k[rows.PrefixLen:]), append([]byte(nil), v...))
+		if err != nil {
+			return false, err
+		}
+		return fn(b), nil
+	})
+}
+
+// Side calls fn for the rows of a side input whose key starts with prefix and whose full suffix is at least from, in order, until
+// it returns false. The suffix is the SideRow's key with its sequence number.
+func (s *Store) Side(edge uint32, prefix, from []byte, fn func(suffix, value []byte) bool) error {
+	lower := append(rows.Prefix(rows.Side, edge, 0), prefix...)
+	start := lower
+	if from != nil {
+		start = append(rows.Prefix(rows.Side, edge, 0), from...)
+	}
+	return scan(s.db, start, after(lower), func(k, v []byte) (bool, error) { return fn(k[rows.PrefixLen:], v), nil })
+}
+
+// Positions returns the positions of a source stage.
+func (s *Store) Positions(stage uint32) ([]Entry, error) { return s.entries(rows.Source, stage) }
+
+// Meta returns the job's metadata entries; Metrics its committed metrics.
+func (s *Store) Meta() ([]Entry, error) { return s.entries(rows.Meta, 0) }
+
+// Metrics returns the committed metrics as written by Commit.Metrics.
+func (s *Store) Metrics() ([]Entry, error) { return s.entries(rows.Metric, 0) }
+
+// Applied returns the sequence of the last commit; 0 for a new store.
+func (s *Store) Applied() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.applied
+}
+
+func (s *Store) entries(t rows.Table, stage uint32) ([]Entry, error) {
+	var out []Entry
+	from := rows.Prefix(t, stage, 0)
+	err := scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
+		out = append(out, Entry{Name: string(k[rows.PrefixLen:]), Value: append([]byte{}, v...)})
+		return true, nil
+	})
+	return out, err
+}
+
+// get returns a copy of the value, or nil when there is no row.
+func (s *Store) get(key []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, readError(err)
+	}
+	return append([]byte{}, v...), closer.Close()
+}
+
+func (s *Store) scanTable(t rows.Table, fn func(stage uint32, group uint16, suffix, v []byte) error) error {
+	from := []byte{byte(t)}
+	return scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
+		if len(k) < rows.PrefixLen {
+			return false, fault.New(fault.Corruption, "store-corrupt", "a key of table %#x is too short", byte(t))
+		}
+		return true, fn(binary.BigEndian.Uint32(k[1:]), binary.BigEndian.Uint16(k[5:]), k[rows.PrefixLen:], v)
+	})
+}
+
+// Holds returns the bundle's hold deltas.
+func (b *Bundle) Holds() map[element.Time]int { return b.holds }

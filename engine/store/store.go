@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"padstone/engine/element"
+	"padstone/engine/rows"
+	"padstone/internal/fault"
+)
+
+// Durability says when a commit counts as durable.
+type Durability string
+
+const (
+	// Frontier syncs in the background whenever somebody waits; the default.
+	Frontier Durability = "frontier"
+	// Sync syncs every commit before it becomes visible.
+	Sync Durability = "sync"
+	// None never syncs: a crash loses the job. For scratch work.
+	None Durability = "none"
+)
+
+// FormatVersion is the version of the row layouts. A store with another version is refused.
+const FormatVersion = 1
+
+var metaFormat = []byte("format")
+
+// Config configures a Store.
+type Config struct {
+	Dir        string // created if missing; one process at a time
+	FS         vfs.FS // nil: the disk
+	Durability Durability
+	CacheBytes int64 // block cache; default 16 MiB
+	MemTable   int   // memtable bytes; default 16 MiB
+	Logger     *zap.Logger
+}
+
+// Store is an open database. Commit is called by one goroutine; reads (Bundle, Scan) may be concurrent.
+type Store struct {
+	db         *pebble.DB
+	durability Durability
+	log        *zap.Logger
+
+	// Of the committing goroutine only.
+	blockSeq uint64                          // last sequence given to a block
+	holds    map[uint32]map[element.Time]int // stage → time → absolute number of watermark holds
+
+	mu struct {
+		sync.Mutex
+		applied uint64 // sequence of the last applied commit
+		durable uint64 // frontier: every commit up to it is on disk
+		wanted  uint64 // highest sequence somebody waits for
+		err     error  // first write error; sticky
+		closed  bool
+		wake    chan struct{} // closed and replaced when durable, err or closed changes
+	}
+	kick   chan struct{} // 1-buffered: the syncer has work
+	synced chan struct{} // closed when the syncer has ended
+}
+
+// Open opens or creates the database.
+func Open(c Config) (*Store, error) {
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 16 << 20
+	}
+	if c.MemTable == 0 {
+		c.MemTable = 16 << 20
+	}
+	if c.Durability == "" {
+		c.Durability = Frontier
+	}
+	s := &Store{durability: c.Durability, log: c.Logger, kick: make(chan struct{}, 1), synced: make(chan struct{})}
+	s.mu.wake = make(chan struct{})
+	opts := &pebble.Options{
+		FS:                          c.FS,
+		CacheSize:                   c.CacheBytes,
+		MemTableSize:                uint64(c.MemTable),
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableStopWritesThreshold: 4,
+		MaxOpenFiles:                256,
+		Logger:                      quietLogger{c.Logger},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { s.fail(err) },
+		},
+	}
+	db, err := pebble.Open(c.Dir, opts)
+	if err != nil {
+		return nil, fault.New(fault.Environment, "store-open", "cannot open the job's store in %s: %w", c.Dir, err)
+	}
+	s.db = db
+	if err := errors.Join(s.checkFormat(), s.load()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	go s.syncer()
+	return s, nil
+}
+
+func (s *Store) checkFormat() error {
+	key := append(rows.Prefix(rows.Meta, 0, 0), metaFormat...)
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), pebble.Sync)
+	}
+	if err != nil {
+		return readError(err)
+	}
+	defer closer.Close()
+	if len(v) != 4 || binary.BigEndian.Uint32(v) != FormatVersion {
+		return fault.New(fault.Corruption, "store-format", "the job's store has format %x, this binary reads %d", v, FormatVersion)
+	}
+	return nil
+}
+
+// Close waits for the syncer and closes the database. Bundles and iterators must be closed before.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.mu.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.closed = true
+	s.broadcastLocked()
+	s.mu.Unlock()
+	close(s.kick)
+	<-s.synced
+	if err := s.db.Close(); err != nil {
+		return fault.New(fault.Environment, "store-close", "cannot close the job's store: %w", err)
+	}
+	return nil
+}
+
+// syncer advances the durability frontier while somebody waits for it.
+func (s *Store) syncer() {
+	defer close(s.synced)
+	for range s.kick {
+		s.mu.Lock()
+		target, durable, wanted := s.mu.applied, s.mu.durable, s.mu.wanted
+		stop := s.mu.err != nil || s.mu.closed
+		s.mu.Unlock()
+		if stop || wanted <= durable {
+			continue
+		}
+		// Everything applied before this record precedes it in the log; when the record is synced, so are they.
+		if err := s.db.LogData(nil, pebble.Sync); err != nil {
+			s.fail(err)
+			continue
+		}
+		s.mu.Lock()
+		if target > s.mu.durable {
+			s.mu.durable = target
+		}
+		s.broadcastLocked()
+		s.mu.Unlock()
+	}
+}
+
+// WaitDurable returns once every commit up to seq is on disk, or with the write error or the context's cause.
+func (s *Store) WaitDurable(ctx context.Context, seq uint64) error {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.mu.err != nil:
+			defer s.mu.Unlock()
+			return s.mu.err
+		case s.durability == None || s.mu.durable >= seq:
+			s.mu.Unlock()
+			return nil
+		case s.mu.closed:
+			s.mu.Unlock()
+			return fault.New(fault.Environment, "store-closed", "the job's store was closed before commit %d was durable", seq)
+		}
+		s.mu.wanted = max(s.mu.wanted, seq)
+		wake := s.mu.wake
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+		s.mu.Unlock()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// fail records the first write error: every later commit is refused.
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.err == nil {
+		s.mu.err = fault.New(fault.Environment, "store-write", "cannot write the job's store: %w", err).
+			WithHint("check the disk of the data directory; the job goes on from its last durable commit after a restart")
+		s.log.Error("store stopped", zap.Error(err))
+	}
+	s.broadcastLocked()
+}
+
+func (s *Store) broadcastLocked() {
+	close(s.mu.wake)
+	s.mu.wake = make(chan struct{})
+}
+
+func readError(err error) error {
+	if errors.Is(err, pebble.ErrCorruption) {
+		return fault.New(fault.Corruption, "store-corrupt", "the job's store is corrupt: %w", err)
+	}
+	return fault.New(fault.Environment, "store-read", "cannot read the job's store: %w", err)
+}
+
+// quietLogger passes pebble's own log on at debug level: compactions are no news to a user.
+type quietLogger struct{ log *zap.Logger }
+
+func (l quietLogger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l quietLogger) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
+func (l quietLogger) Fatalf(format string, args ...any) { l.log.Fatal(fmt.Sprintf(format, args...)) }
