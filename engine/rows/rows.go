@@ -70,6 +70,8 @@ type Tx interface {
 	// The slice is valid until the next call.
 	Get(t Table, key []byte) ([]byte, error)
 	Set(t Table, key, value []byte)
+	// Merge appends value to the row's value without reading it.
+	Merge(t Table, key, value []byte)
 	Delete(t Table, key []byte)
 	// DeletePrefix deletes every row whose suffix starts with prefix.
 	DeletePrefix(t Table, prefix []byte)

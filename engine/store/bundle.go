@@ -67,6 +67,10 @@ func (t *tx) Set(table rows.Table, key, value []byte) {
 	t.bundle.note(t.bundle.batch.Set(t.key(table, key), value, nil))
 }
 
+func (t *tx) Merge(table rows.Table, key, value []byte) {
+	t.bundle.note(t.bundle.batch.Merge(t.key(table, key), value, nil)) // pebble's default merger concatenates
+}
+
 func (t *tx) Delete(table rows.Table, key []byte) {
 	t.bundle.note(t.bundle.batch.Delete(t.key(table, key), nil))
 }
