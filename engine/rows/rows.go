@@ -16,7 +16,7 @@ const (
 	Group   Table = 0x03 // owned by package group: window, key, … → accumulated values
 	Trigger Table = 0x04 // owned by package group: key, window → trigger and pane state
 	State   Table = 0x05 // owned by package bundle: user state cells
-	TimerID Table = 0x06 // owned by package timer: family, key, window, tag → fire, hold, pane
+	TimerID Table = 0x06 // owned by package timer: key, window, family, tag → fire, hold, pane
 	TimerTS Table = 0x07 // owned by package timer: domain, fire time, timer id → empty
 	Hold    Table = 0x08 // time → count u64; group is 0: watermark holds of a stage
 	Side    Table = 0x09 // owned by package bundle: side input contents
