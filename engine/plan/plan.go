@@ -61,7 +61,9 @@ type Stage struct {
 
 	Finalizes bool // some transform requests bundle finalization
 
-	Windowing *Windowing // Group only
+	// Windowing is that of the main input. Group stages and stages with user state or timers only: it says when an element is too
+	// late and when the state of a window is collected.
+	Windowing *Windowing
 	Native    *Native    // Source and Sink only
 }
 
