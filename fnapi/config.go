@@ -1,0 +1,71 @@
+package fnapi
+
+import (
+	"errors"
+	"net"
+
+	"go.uber.org/zap"
+)
+
+// Config configures a Server.
+type Config struct {
+	Logger *zap.Logger // nil: no logs
+	// Address is where to listen. Default "127.0.0.1:0": loopback, any port.
+	Address string
+	// AdvertisedHost is the host that harnesses are told to dial, with the port of Address. Default "localhost" for a loopback or
+	// unspecified Address, else Address's host.
+	AdvertisedHost string
+	// WorkersMax bounds the registered workers. Default 1024.
+	WorkersMax int
+	// StreamBytesMax bounds the bytes that wait to be sent on one data stream; senders block above it. Default 8 MiB. One message
+	// may be larger than it; it then travels alone.
+	StreamBytesMax int
+}
+
+// withDefaults fills what is zero.
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Address == "" {
+		c.Address = "127.0.0.1:0"
+	}
+	if c.WorkersMax == 0 {
+		c.WorkersMax = 1024
+	}
+	if c.StreamBytesMax == 0 {
+		c.StreamBytesMax = 8 << 20
+	}
+	return c
+}
+
+// Validate lists every fault of the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var faults []error
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		faults = append(faults, err)
+	}
+	if c.WorkersMax < 0 {
+		faults = append(faults, errors.New("WorkersMax is negative"))
+	}
+	if c.StreamBytesMax < 0 {
+		faults = append(faults, errors.New("StreamBytesMax is negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// advertised returns the host and port that harnesses dial to reach the listener.
+func (c Config) advertised(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if c.AdvertisedHost != "" {
+		return net.JoinHostPort(c.AdvertisedHost, port)
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,97 @@
+package fnapi
+
+import (
+	"context"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+)
+
+// Progress asks how far the bundle is. The answer carries full MonitoringInfos and is empty when the bundle has not begun or is over.
+// Python answers progress and split with one thread: more than one request a second starves the splits.
+func (b *Bundle) Progress(ctx context.Context) (*fnpb.ProcessBundleProgressResponse, error) {
+	resp, err := b.sess.call(ctx, &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_ProcessBundleProgress{
+		ProcessBundleProgress: &fnpb.ProcessBundleProgressRequest{InstructionId: string(b.spec.InstructionID)},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	p := resp.GetProcessBundleProgress()
+	if p == nil {
+		return nil, protocol("bundle %s: the harness answered a progress request with %T", b.spec.InstructionID, resp.GetResponse())
+	}
+	p.MonitoringInfos, err = b.sess.infos.expand(ctx, b.sess, p.GetMonitoringInfos(), p.GetMonitoringData())
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Split asks the harness to give back a part of what is left of a data source.
+type Split struct {
+	Transform string // the data source
+	// Fraction of the remainder to keep; 0 means: stop as soon as possible.
+	Fraction float64
+	// EstimatedElements is how many elements the source will have got in all; it may be too low.
+	EstimatedElements int64
+	// AllowedPoints are the element indices at which the source may be cut; empty means everywhere.
+	AllowedPoints []int64
+}
+
+// Split asks for a split. An empty response means that there was none. A response that contradicts itself or the bundle fails the
+// bundle. Spec: beam_fn_api.proto ProcessBundleSplitResponse.
+func (b *Bundle) Split(ctx context.Context, split Split) (*fnpb.ProcessBundleSplitResponse, error) {
+	resp, err := b.sess.call(ctx, &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_ProcessBundleSplit{
+		ProcessBundleSplit: &fnpb.ProcessBundleSplitRequest{
+			InstructionId: string(b.spec.InstructionID),
+			DesiredSplits: map[string]*fnpb.ProcessBundleSplitRequest_DesiredSplit{split.Transform: {
+				FractionOfRemainder:    split.Fraction,
+				AllowedSplitPoints:     split.AllowedPoints,
+				EstimatedInputElements: split.EstimatedElements,
+			}},
+		},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	sr := resp.GetProcessBundleSplit()
+	if sr == nil {
+		return nil, protocol("bundle %s: the harness answered a split request with %T", b.spec.InstructionID, resp.GetResponse())
+	}
+	if err := b.checkSplit(split, sr); err != nil {
+		b.Abandon(err)
+		return nil, err
+	}
+	if len(sr.GetChannelSplits()) > 0 {
+		b.recv.Lock()
+		b.recv.split = true
+		b.recv.Unlock()
+	}
+	return sr, nil
+}
+
+// checkSplit checks what can be known here: which source was split, and that primary and residual do not overlap.
+func (b *Bundle) checkSplit(split Split, sr *fnpb.ProcessBundleSplitResponse) error {
+	if len(sr.GetChannelSplits()) == 0 && len(sr.GetPrimaryRoots())+len(sr.GetResidualRoots()) > 0 {
+		return protocol("bundle %s: the harness returned roots without a channel split", b.spec.InstructionID)
+	}
+	for _, cs := range sr.GetChannelSplits() {
+		last, first := cs.GetLastPrimaryElement(), cs.GetFirstResidualElement()
+		switch {
+		case cs.GetTransformId() != split.Transform:
+			return protocol("bundle %s: the harness split %q when asked to split %q", b.spec.InstructionID, cs.GetTransformId(), split.Transform)
+		case last < -1 || first <= last:
+			return protocol("bundle %s: the harness split between element %d and %d", b.spec.InstructionID, last, first)
+		}
+	}
+	return nil
+}
+
+// Finalize runs the bundle's finalization callbacks, on the generation that ran it: no other has them. Call it once, after the
+// bundle's outcome is durable and only if its response asked for it; until then the Python SDK keeps the bundle's DoFns from being
+// used again.
+func (b *Bundle) Finalize(ctx context.Context) error {
+	_, err := b.sess.call(ctx, &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_FinalizeBundle{
+		FinalizeBundle: &fnpb.FinalizeBundleRequest{InstructionId: string(b.spec.InstructionID)},
+	}})
+	return err
+}

@@ -1,0 +1,213 @@
+package fnapi
+
+import (
+	"errors"
+	"fmt"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // registers the codec that elementsCodec wraps
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Field numbers of the Elements message. Spec: beam_fn_api.proto Elements, Elements.Data, Elements.Timers.
+const (
+	fieldData   protowire.Number = 1 // of Elements
+	fieldTimers protowire.Number = 2 // of Elements
+
+	fieldInstruction protowire.Number = 1
+	fieldTransform   protowire.Number = 2
+	fieldFamily      protowire.Number = 3 // timers only
+	dataPayload      protowire.Number = 3
+	dataLast         protowire.Number = 4
+	timersPayload    protowire.Number = 4
+	timersLast       protowire.Number = 5
+)
+
+// entry is one Elements.Data or Elements.Timers.
+type entry struct {
+	instruction string
+	transform   string
+	family      string // timers only
+	timers      bool
+	payload     []byte // whole encoded elements or timers, concatenated
+	last        bool
+}
+
+// port returns which channel of a bundle the entry belongs to.
+func (e *entry) port() port { return port{transform: e.transform, family: e.family, timers: e.timers} }
+
+// port is one logical channel of a bundle: a data source or sink, or a timer family.
+type port struct {
+	transform string
+	family    string
+	timers    bool
+}
+
+func (p port) String() string {
+	if p.timers {
+		return fmt.Sprintf("timer family %q of %q", p.family, p.transform)
+	}
+	return fmt.Sprintf("data of %q", p.transform)
+}
+
+// elements is an Elements message that is read and written without copying payloads: when read, they are slices of one buffer that
+// nobody else holds; when written, the caller's bytes go to the transport as they are and must not change any more.
+type elements []entry
+
+// elementsCodec is gRPC's proto codec, except for *elements.
+type elementsCodec struct{ encoding.CodecV2 }
+
+func newElementsCodec() elementsCodec { return elementsCodec{encoding.GetCodecV2("proto")} }
+
+// Marshal implements encoding.CodecV2.
+func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
+	els, ok := v.(*elements)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	var out mem.BufferSlice
+	for i := range *els {
+		e := &(*els)[i]
+		out = append(out, mem.SliceBuffer(e.header()))
+		if len(e.payload) > 0 {
+			out = append(out, mem.SliceBuffer(e.payload))
+		}
+	}
+	return out, nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c elementsCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	els, ok := v.(*elements)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	return els.parse(data.Materialize())
+}
+
+// header encodes all of the entry but the payload's bytes, which come last on the wire.
+func (e *entry) header() []byte {
+	payloadField, lastField, outer := dataPayload, dataLast, fieldData
+	if e.timers {
+		payloadField, lastField, outer = timersPayload, timersLast, fieldTimers
+	}
+	inner := make([]byte, 0, 32+len(e.instruction)+len(e.transform)+len(e.family))
+	inner = appendString(inner, fieldInstruction, e.instruction)
+	inner = appendString(inner, fieldTransform, e.transform)
+	if e.timers {
+		inner = appendString(inner, fieldFamily, e.family)
+	}
+	if e.last {
+		inner = protowire.AppendTag(inner, lastField, protowire.VarintType)
+		inner = protowire.AppendVarint(inner, 1)
+	}
+	if len(e.payload) > 0 {
+		inner = protowire.AppendTag(inner, payloadField, protowire.BytesType)
+		inner = protowire.AppendVarint(inner, uint64(len(e.payload)))
+	}
+	out := make([]byte, 0, 12+len(inner))
+	out = protowire.AppendTag(out, outer, protowire.BytesType)
+	out = protowire.AppendVarint(out, uint64(len(inner)+len(e.payload)))
+	return append(out, inner...)
+}
+
+func appendString(b []byte, field protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	return protowire.AppendString(b, s)
+}
+
+// errElements says that a data-plane message is not a valid Elements message.
+var errElements = errors.New("malformed Elements message")
+
+// parse reads an encoded Elements message; payloads are slices of b.
+func (els *elements) parse(b []byte) error {
+	*els = (*els)[:0]
+	return fields(b, func(num protowire.Number, v []byte, _ uint64) error {
+		if num != fieldData && num != fieldTimers {
+			return nil
+		}
+		var e entry
+		if err := e.parse(v, num == fieldTimers); err != nil {
+			return err
+		}
+		*els = append(*els, e)
+		return nil
+	})
+}
+
+func (e *entry) parse(b []byte, timers bool) error {
+	payloadField, lastField := dataPayload, dataLast
+	if timers {
+		payloadField, lastField = timersPayload, timersLast
+	}
+	e.timers = timers
+	return fields(b, func(num protowire.Number, v []byte, n uint64) error {
+		switch {
+		case num == fieldInstruction:
+			e.instruction = string(v)
+		case num == fieldTransform:
+			e.transform = string(v)
+		case num == fieldFamily && timers:
+			e.family = string(v)
+		case num == payloadField:
+			e.payload = v[:len(v):len(v)]
+		case num == lastField:
+			e.last = n != 0
+		}
+		return nil
+	})
+}
+
+// fields calls visit for each length-delimited (v) and varint (n) field of an encoded message and skips the others.
+func fields(b []byte, visit func(num protowire.Number, v []byte, n uint64) error) error {
+	for len(b) > 0 {
+		num, typ, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			return errElements
+		}
+		b = b[size:]
+		var v []byte
+		var n uint64
+		switch typ {
+		case protowire.BytesType:
+			v, size = protowire.ConsumeBytes(b)
+		case protowire.VarintType:
+			n, size = protowire.ConsumeVarint(b)
+		default:
+			size = protowire.ConsumeFieldValue(num, typ, b)
+		}
+		if size < 0 {
+			return errElements
+		}
+		b = b[size:]
+		if typ != protowire.BytesType && typ != protowire.VarintType {
+			continue
+		}
+		if err := visit(num, v, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entriesOf converts the elements that a response carries inside.
+func entriesOf(m *fnpb.Elements) []entry {
+	var out []entry
+	for _, t := range m.GetTimers() {
+		out = append(out, entry{
+			instruction: t.GetInstructionId(), transform: t.GetTransformId(), family: t.GetTimerFamilyId(), timers: true,
+			payload: t.GetTimers(), last: t.GetIsLast(),
+		})
+	}
+	for _, d := range m.GetData() {
+		out = append(out, entry{
+			instruction: d.GetInstructionId(), transform: d.GetTransformId(), payload: d.GetData(), last: d.GetIsLast(),
+		})
+	}
+	return out
+}

@@ -1,0 +1,46 @@
+package fnapi
+
+import (
+	"context"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+)
+
+// RunnerCapabilities are the optional parts of the Fn API that this package has. Spec: beam_runner_api.proto StandardRunnerProtocols.
+// The third also needs the state handlers to answer multimap_keys_values_side_input.
+func RunnerCapabilities() []string {
+	return []string{
+		"beam:protocol:monitoring_info_short_ids:v1",
+		"beam:protocol:control_response_elements_embedding:v1",
+		"beam:protocol:multimap_keys_values_side_input:v1",
+	}
+}
+
+// GetProvisionInfo tells a harness what to run with. Spec: beam_provision_api.proto.
+func (s *Server) GetProvisionInfo(ctx context.Context, _ *fnpb.GetProvisionInfoRequest) (*fnpb.GetProvisionInfoResponse, error) {
+	w, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &fnpb.GetProvisionInfoResponse{Info: w.ProvisionInfo()}, nil
+}
+
+// ProvisionInfo returns what GetProvisionInfo tells the worker's harness.
+func (w *Worker) ProvisionInfo() *fnpb.ProvisionInfo {
+	here := &pipepb.ApiServiceDescriptor{Url: w.server.endpoint}
+	info := &fnpb.ProvisionInfo{
+		PipelineOptions:    w.spec.Options,
+		RetrievalToken:     w.spec.RetrievalToken,
+		StatusEndpoint:     here,
+		LoggingEndpoint:    here,
+		ControlEndpoint:    here,
+		Dependencies:       w.spec.Environment.GetDependencies(),
+		RunnerCapabilities: RunnerCapabilities(),
+		Metadata:           map[string]string{"job_id": w.spec.JobID, "job_name": w.spec.JobName},
+	}
+	if w.spec.ArtifactEndpoint != "" {
+		info.ArtifactEndpoint = &pipepb.ApiServiceDescriptor{Url: w.spec.ArtifactEndpoint}
+	}
+	return info
+}
