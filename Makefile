@@ -1,0 +1,97 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs on a machine with Go, Python 3 and make.
+
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+GO      ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export PADSTONE_PYTHON := $(CURDIR)/$(PY)
+
+# Arguments of the demo: make demo PAYMENTS=1000000 LATE=0 BOOTSTRAP=host:9092 ARGS="--seed 7"
+PAYMENTS  ?= 20000
+LATE      ?= 1
+BOOTSTRAP ?=
+
+# Run in this order under -j as well: the steps share two cores, and the tests have time limits.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick fmt clean
+
+all: build
+
+build: bin/padstone
+
+# Go knows best whether something changed.
+.PHONY: bin/padstone
+bin/padstone:
+	@mkdir -p bin
+	$(GO) build -o $@ ./cmd/padstone
+
+# Debian and Ubuntu keep ensurepip in a package of its own; without it there is no virtual environment.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "apache-beam 2.77.0 needs Python 3.10 to 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "python3-venv is missing, installing it"; \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.demo
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+demo: build $(VENV)/.demo
+	$(PY) demo/run.py --payments $(PAYMENTS) --late $(LATE) $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(ARGS)
+
+test: lint test-go test-python conformance-quick
+
+check: test
+
+lint: $(VENV)/.test
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
+	  [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(PY) -m ruff check demo tests conformance
+	$(PY) -m ruff format --check demo tests conformance
+
+# The race detector needs a C compiler; a machine without one still runs the tests.
+RACE := $(if $(shell command -v $${CC:-cc} 2>/dev/null),-race)
+test-go: build $(VENV)/.test
+	$(if $(RACE),,@echo "no C compiler: running without the race detector")
+	$(GO) test $(RACE) -timeout 10m ./...
+
+test-python: build $(VENV)/.test
+	$(PY) -m pytest tests
+
+# Beam's own suites: see conformance/README.md.
+conformance: build $(VENV)/.test
+	$(PY) conformance/run.py all
+
+conformance-quick: build $(VENV)/.test
+	$(PY) conformance/run.py quick
+
+# The oldest SDK that is supported runs the same demo.
+OLDEST := .venv-2.65
+$(OLDEST)/.demo: demo/requirements-2.65.txt
+	@oldest=$$(for p in $(PYTHON) python3.12 python3.11 python3.10 python3.9; do \
+	  $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done); \
+	  [ -n "$$oldest" ] || { echo "apache-beam 2.65.0 needs Python 3.9 to 3.12" >&2; exit 1; }; \
+	  $$oldest -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test-oldest: build $(OLDEST)/.demo
+	$(OLDEST)/bin/python demo/run.py --payments $(PAYMENTS) --late $(LATE) $(ARGS)
+
+fmt: $(VENV)/.test
+	git ls-files '*.go' | xargs gofmt -w
+	$(PY) -m ruff format demo tests conformance
+
+clean:
+	rm -rf bin .venv .venv-2.65 .padstone .cache
