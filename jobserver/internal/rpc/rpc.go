@@ -1,0 +1,71 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"padstone/internal/fault"
+)
+
+// statusTextBytesMax bounds the text of a status. It travels percent-encoded in an HTTP/2 trailer, and clients built on gRPC's C core
+// (Python) refuse trailers over 8 KiB: a longer text would reach the user as RESOURCE_EXHAUSTED and say nothing.
+const statusTextBytesMax = 2000
+
+// Error returns err as a gRPC status error; nil stays nil, and what is a status already stays as it is. byCode overrides the status
+// of single fault codes, the others follow from the kind.
+func Error(err error, byCode func(fault.Code) (codes.Code, bool)) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok && fault.Of(err) == nil {
+		return err
+	}
+	return status.Error(codeOf(err, byCode), clip(err.Error()))
+}
+
+func codeOf(err error, byCode func(fault.Code) (codes.Code, bool)) codes.Code {
+	f := fault.Of(err)
+	if f == nil {
+		switch {
+		case errors.Is(err, context.Canceled):
+			return codes.Canceled
+		case errors.Is(err, context.DeadlineExceeded):
+			return codes.DeadlineExceeded
+		default:
+			return codes.Internal
+		}
+	}
+	if byCode != nil {
+		if code, ok := byCode(f.Code); ok {
+			return code
+		}
+	}
+	switch f.Kind {
+	case fault.Pipeline:
+		return codes.InvalidArgument
+	case fault.Environment:
+		return codes.Unavailable
+	case fault.Corruption:
+		return codes.DataLoss
+	case fault.Internal:
+		return codes.Internal
+	default:
+		return codes.Internal
+	}
+}
+
+// clip cuts text at a rune's border and says so.
+func clip(text string) string {
+	if len(text) <= statusTextBytesMax {
+		return text
+	}
+	cut := statusTextBytesMax
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + " … (the rest is in the server's log)"
+}
