@@ -64,6 +64,8 @@ type SplitStatus struct {
 	Committed int64  `json:"committed"` // position up to which a durable commit exists, -1 if none (filled in by the engine or reader)
 	Watermark string `json:"watermark"`
 	Idle      bool   `json:"idle"`
+	// Problem says why the outside cannot be asked at the moment, "" when it can: an outage shows here and does not fail the job.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Sink is a kind of native sink.
