@@ -16,12 +16,17 @@ class BrokerError(RuntimeError):
 
 
 def _quiet(bootstrap: str) -> dict:
-    return {"bootstrap.servers": bootstrap, "log_level": 3}
+    # librdkafka's own log is silenced: what goes wrong comes back as an error of the call.
+    return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 
 def create_topics(bootstrap: str, partitions: dict[str, int]) -> None:
     """Creates topics with one replica; fails when one exists already, since the demo counts every record of it."""
     admin = AdminClient(_quiet(bootstrap))
+    try:
+        admin.list_topics(timeout=CONNECT_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(f"no Kafka broker answers at {bootstrap}: {error}") from error
     topics = [NewTopic(name, count, replication_factor=1) for name, count in partitions.items()]
     for name, future in admin.create_topics(topics, operation_timeout=CONNECT_SECONDS).items():
         try:
@@ -31,7 +36,8 @@ def create_topics(bootstrap: str, partitions: dict[str, int]) -> None:
 
 
 def delete_topics(bootstrap: str, names: list[str]) -> None:
-    for future in AdminClient(_quiet(bootstrap)).delete_topics(names).values():
+    admin = AdminClient(_quiet(bootstrap))  # its requests end with it
+    for future in admin.delete_topics(names).values():
         future.result(CONNECT_SECONDS)
 
 
