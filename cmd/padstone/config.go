@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Config is the configuration of a server. Keys of the YAML file are the names of the flags; a flag wins over the file.
+type Config struct {
+	// DataDir holds jobs, artifacts, state and server.json. Default: $PADSTONE_DATA_DIR, else ~/.padstone. One server at a time.
+	DataDir string `yaml:"data-dir"`
+
+	// JobEndpoint is the Job service's host:port; port 0 takes a free one. Default localhost:8099.
+	JobEndpoint string `yaml:"job-endpoint"`
+	// ArtifactEndpoint is where artifacts are staged and retrieved. Default localhost:8098. Equal to JobEndpoint: one port for both.
+	ArtifactEndpoint string `yaml:"artifact-endpoint"`
+	// ExpansionEndpoint answers for cross-language transforms. Default localhost:8097.
+	ExpansionEndpoint string `yaml:"expansion-endpoint"`
+	// HTTP serves the UI, the API and /metrics. Default localhost:8100.
+	HTTP string `yaml:"http"`
+
+	// Nothing listens beyond the loopback interface without the endpoint's own permission: the services run what they are sent
+	// and ask nobody for a password. Default false.
+	AllowRemoteJobEndpoint       bool `yaml:"allow-remote-job-endpoint"`
+	AllowRemoteArtifactEndpoint  bool `yaml:"allow-remote-artifact-endpoint"`
+	AllowRemoteExpansionEndpoint bool `yaml:"allow-remote-expansion-endpoint"`
+	AllowRemoteHTTP              bool `yaml:"allow-remote-http"`
+	AllowRemoteEmbeddedKafka     bool `yaml:"allow-remote-embedded-kafka"`
+
+	// EmbeddedKafka is the host:port of an in-memory Kafka broker for trying things out. Default "": none.
+	EmbeddedKafka string `yaml:"embedded-kafka"`
+	// EmbeddedKafkaTopics are created when the embedded broker starts. Needs EmbeddedKafka. Default none.
+	EmbeddedKafkaTopics topicList `yaml:"embedded-kafka-topics"`
+
+	// LogLevel is debug, info, warn or error. Default info.
+	LogLevel string `yaml:"log-level"`
+	// LogFormat is console or json. Default console.
+	LogFormat string `yaml:"log-format"`
+}
+
+// defaultConfig returns the configuration of a server without flags and file.
+func defaultConfig(getenv func(string) string) Config {
+	return Config{
+		DataDir:           defaultDataDir(getenv),
+		JobEndpoint:       "localhost:8099",
+		ArtifactEndpoint:  "localhost:8098",
+		ExpansionEndpoint: "localhost:8097",
+		HTTP:              "localhost:8100",
+		LogLevel:          "info",
+		LogFormat:         "console",
+	}
+}
+
+// defaultDataDir is the same for every command, so that `padstone run` finds the server which `padstone serve` started.
+func defaultDataDir(getenv func(string) string) string {
+	if dir := getenv("PADSTONE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".padstone")
+	}
+	return ".padstone"
+}
+
+// bind declares the flags of cfg on fs; their defaults are cfg's present values.
+func (c *Config) bind(fs *pflag.FlagSet) {
+	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory of jobs, artifacts and state")
+	fs.StringVar(&c.JobEndpoint, "job-endpoint", c.JobEndpoint, "host:port of the Job service; port 0 takes a free one")
+	fs.StringVar(&c.ArtifactEndpoint, "artifact-endpoint", c.ArtifactEndpoint,
+		"host:port of the artifact services; may equal --job-endpoint")
+	fs.StringVar(&c.ExpansionEndpoint, "expansion-endpoint", c.ExpansionEndpoint, "host:port of the expansion service")
+	fs.StringVar(&c.HTTP, "http", c.HTTP, "host:port of the UI, the HTTP API and /metrics")
+	for _, e := range c.endpoints() {
+		if e.allow != nil {
+			fs.BoolVar(e.allow, "allow-remote-"+e.flag, *e.allow, "let --"+e.flag+" be other than a loopback address")
+		}
+	}
+	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
+		"host:port of an in-memory Kafka broker; empty for none")
+	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")
+	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
+}
+
+// endpoint is one listening address of a Config.
+type endpoint struct {
+	flag     string // flag and key in the file
+	address  string
+	allow    *bool
+	optional bool
+}
+
+// endpoints lists the listening addresses in a fixed order.
+func (c *Config) endpoints() []endpoint {
+	return []endpoint{
+		{flag: "job-endpoint", address: c.JobEndpoint, allow: &c.AllowRemoteJobEndpoint},
+		{flag: "artifact-endpoint", address: c.ArtifactEndpoint, allow: &c.AllowRemoteArtifactEndpoint},
+		{flag: "expansion-endpoint", address: c.ExpansionEndpoint, allow: &c.AllowRemoteExpansionEndpoint},
+		{flag: "http", address: c.HTTP, allow: &c.AllowRemoteHTTP},
+		{flag: "embedded-kafka", address: c.EmbeddedKafka, allow: &c.AllowRemoteEmbeddedKafka, optional: true},
+	}
+}
+
+// topicList maps topic names to partition counts; as a flag "name:partitions,…", in the file a mapping.
+type topicList map[string]int32
+
+// String prints the list as the flag takes it, sorted by name.
+func (t topicList) String() string {
+	parts := make([]string, 0, len(t))
+	for name, partitions := range t {
+		parts = append(parts, name+":"+strconv.Itoa(int(partitions)))
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, ",")
+}
+
+// Set parses the flag; a name without a count has one partition.
+func (t *topicList) Set(s string) error {
+	list := topicList{}
+	for _, part := range strings.Split(s, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		name, count, counted := strings.Cut(part, ":")
+		partitions := int64(1)
+		if counted {
+			var err error
+			if partitions, err = strconv.ParseInt(count, 10, 32); err != nil {
+				return fmt.Errorf("topic %q: %q is no number of partitions; write name:partitions", name, count)
+			}
+		}
+		if _, twice := list[name]; twice {
+			return fmt.Errorf("topic %q is listed twice", name)
+		}
+		list[name] = int32(partitions)
+	}
+	*t = list
+	return nil
+}
+
+// Type names the flag's value in the usage text.
+func (t *topicList) Type() string { return "topics" }

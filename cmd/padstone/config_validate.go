@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// partitionsMax bounds the partitions of one embedded topic: each costs the in-memory broker a log of its own.
+const partitionsMax = 1000
+
+// Kafka's own rule for topic names. Spec: org.apache.kafka.common.internals.Topic.
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// Validate lists every fault of the configuration, joined; it touches nothing but the data directory's path.
+func (c *Config) Validate() error {
+	var faults []error
+	add := func(format string, args ...any) { faults = append(faults, configFault(format, args...)) }
+
+	if c.DataDir == "" {
+		add("data-dir is empty")
+	} else if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
+		add("data-dir %s is not a directory", c.DataDir)
+	}
+	for _, e := range c.endpoints() {
+		if e.address == "" && e.optional {
+			continue
+		}
+		host, err := checkAddress(e.address)
+		switch {
+		case err != nil:
+			add("%s %q: %w", e.flag, e.address, err)
+		case !isLoopback(host) && !*e.allow:
+			add("%s %q is not a loopback address; the service asks nobody for a password: "+
+				"permit it with --allow-remote-%s behind a proxy or firewall", e.flag, e.address, e.flag)
+		}
+	}
+	for _, clash := range c.clashes() {
+		add("%s and %s are both %q", clash[0].flag, clash[1].flag, clash[0].address)
+	}
+	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
+		add("embedded-kafka-topics without embedded-kafka")
+	}
+	faults = append(faults, c.checkTopics()...)
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		add("log-level %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	if !slices.Contains([]string{"console", "json"}, c.LogFormat) {
+		add("log-format %q is neither console nor json", c.LogFormat)
+	}
+	return errors.Join(faults...)
+}
+
+func (c *Config) checkTopics() []error {
+	var faults []error
+	for _, name := range sortedKeys(c.EmbeddedKafkaTopics) {
+		if !topicName.MatchString(name) || name == "." || name == ".." {
+			faults = append(faults, configFault("embedded-kafka-topics: %q is no topic name (letters, digits, '.', '_', '-')", name))
+		}
+		if n := c.EmbeddedKafkaTopics[name]; n < 1 || n > partitionsMax {
+			faults = append(faults, configFault("embedded-kafka-topics: %q has %d partitions, not 1 to %d", name, n, partitionsMax))
+		}
+	}
+	return faults
+}
+
+// clashes lists pairs of endpoints with one address. Port 0 never clashes, and jobs and artifacts may share a port.
+func (c *Config) clashes() [][2]endpoint {
+	var found [][2]endpoint
+	all := c.endpoints()
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			_, port, err := net.SplitHostPort(a.address)
+			shared := a.flag == "job-endpoint" && b.flag == "artifact-endpoint"
+			if err == nil && port != "0" && a.address == b.address && !shared {
+				found = append(found, [2]endpoint{a, b})
+			}
+		}
+	}
+	return found
+}
+
+// checkAddress takes host:port apart and returns the host.
+func checkAddress(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", errors.New("not host:port")
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n < 0 || n > 65535 {
+		return "", errors.New("the port is not a number from 0 to 65535")
+	}
+	return host, nil
+}
+
+// isLoopback tells whether host can be reached from this machine only. A name other than localhost is taken as remote: what it
+// resolves to may change.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// sortedKeys returns the keys of m in order.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

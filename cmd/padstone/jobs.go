@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"padstone/internal/fault"
+)
+
+// defaultHTTP is where a server's HTTP API is unless it was told otherwise.
+const defaultHTTP = "localhost:8100"
+
+// jobsOptions are the flags that all of `padstone jobs` have.
+type jobsOptions struct {
+	server  string
+	dataDir string
+	json    bool
+}
+
+func newJobs(term *terminal) *cobra.Command {
+	o := &jobsOptions{}
+	cmd := &cobra.Command{
+		Use:   "jobs",
+		Short: "List, describe and steer the jobs of a server",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	fs := cmd.PersistentFlags()
+	fs.StringVar(&o.server, "server", "", "host:port or URL of a server's HTTP API (also PADSTONE_SERVER)")
+	fs.StringVar(&o.dataDir, "data-dir", defaultDataDir(term.getenv), "data directory of the server to look for")
+	fs.BoolVar(&o.json, "json", false, "print the server's JSON")
+	cmd.AddCommand(newJobsList(term, o), newJobsDescribe(term, o), newJobsMessages(term, o),
+		newJobsStop(term, o, "cancel"), newJobsStop(term, o, "drain"))
+	return cmd
+}
+
+// connect finds the server: the named one, that of the data directory, or the one on the default port.
+func (o *jobsOptions) connect(ctx context.Context, term *terminal) (*client, error) {
+	api, _, ok, err := locate(ctx, o.server, o.dataDir, term.getenv)
+	if err != nil || ok {
+		return api, err
+	}
+	if api, err = newClient(defaultHTTP); err != nil {
+		return nil, err
+	}
+	if _, err := api.server(ctx); err != nil {
+		return nil, errNoServer(o.dataDir)
+	}
+	return api, nil
+}
+
+// find returns the job that text means: its id, or a part at the beginning of one id or name only.
+func find(ctx context.Context, api *client, text string) (*jobRecord, error) {
+	job, err := api.job(ctx, text)
+	if err == nil {
+		return job, nil
+	}
+	var reply *replyError
+	if !errors.As(err, &reply) || reply.status != http.StatusNotFound {
+		return nil, err
+	}
+	jobs, listErr := api.jobs(ctx)
+	if listErr != nil {
+		return nil, listErr
+	}
+	var matches []string
+	for _, j := range jobs {
+		if strings.HasPrefix(j.ID, text) || j.Name == text {
+			matches = append(matches, j.ID)
+		}
+	}
+	switch len(matches) {
+	case 0:
+		return nil, fault.New(fault.Environment, codeServerReply, "the server knows no job %q", text).
+			WithHint("`padstone jobs list` lists the jobs")
+	case 1:
+		return api.job(ctx, matches[0])
+	default:
+		return nil, usageError(fmt.Errorf("%q may be any of %s", text, strings.Join(matches, ", ")))
+	}
+}
+
+// jobPath is the path of a job in the HTTP API.
+func jobPath(id string, more ...string) string {
+	return strings.Join(append([]string{"/api/v1/jobs/" + url.PathEscape(id)}, more...), "/")
+}

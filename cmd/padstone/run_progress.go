@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"padstone/engine/element"
+	"padstone/jobserver"
+)
+
+// Cadence of progress: on a terminal a line redrawn in place, elsewhere a line of its own when something changed.
+const (
+	progressLiveEvery  = 2 * time.Second
+	progressPlainEvery = 15 * time.Second
+)
+
+// showProgress prints the progress of the unfinished jobs until ctx is done. A server that does not answer is passed over: the
+// message streams tell of a lost server.
+func showProgress(ctx context.Context, board *jobBoard, api *client, console *console) {
+	every := progressPlainEvery
+	if console.width() > 0 {
+		every = progressLiveEvery
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	defer console.setLive("")
+	shown := map[string]string{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			var live []string
+			for _, id := range board.unfinished() {
+				job, err := api.job(ctx, id)
+				if err != nil || job.Description == nil {
+					continue
+				}
+				line := progressLine(id, job.Description, now)
+				live = append(live, line)
+				if console.width() == 0 && shown[id] != line {
+					console.printf("padstone: %s", line)
+				}
+				shown[id] = line
+			}
+			console.setLive(strings.Join(live, " | "))
+		}
+	}
+}
+
+// progressLine is one line: elements through each stage, the watermark of the slowest stage and what it waits for.
+func progressLine(id string, d *jobserver.Description, now time.Time) string {
+	var stages []string
+	var slowest *jobserver.StageDescription
+	for i := range d.Stages {
+		s := &d.Stages[i]
+		stages = append(stages, shortName(s.Name)+" "+thousands(max(s.ElementsIn, s.ElementsOut)))
+		if slowest == nil || s.OutputWatermarkMillis < slowest.OutputWatermarkMillis {
+			slowest = s
+		}
+	}
+	line := id + ": " + strings.Join(stages, " → ")
+	if slowest == nil {
+		return id + ": no stages yet"
+	}
+	line += ", watermark " + watermark(slowest.OutputWatermarkMillis, now)
+	if slowest.Waiting != "" {
+		line += ", " + shortName(slowest.Name) + " waits: " + slowest.Waiting
+	}
+	return line
+}
+
+// shortName keeps the last part of a transform name that has not too many characters.
+func shortName(name string) string {
+	const most = 32
+	if len([]rune(name)) <= most {
+		return name
+	}
+	if i := strings.LastIndex(name, "/"); i >= 0 && len([]rune(name[i+1:])) <= most {
+		return "…" + name[i:]
+	}
+	return cut(name, most)
+}
+
+// watermark prints an event time and how far it is behind now.
+func watermark(millis int64, now time.Time) string {
+	name := watermarkName(millis)
+	if behind := lag(millis, now); behind != "-" {
+		name += " (" + behind + ")"
+	}
+	return name
+}
+
+// watermarkName prints an event time; the bounds of time in words.
+func watermarkName(millis int64) string {
+	switch t := element.Time(millis); {
+	case t <= element.MinTime:
+		return "start"
+	case t >= element.EndOfGlobalTime:
+		return "end"
+	default:
+		return t.String()
+	}
+}
+
+// lag prints how far an event time is behind now.
+func lag(millis int64, now time.Time) string {
+	switch t := element.Time(millis); {
+	case t <= element.MinTime, t >= element.EndOfGlobalTime:
+		return "-"
+	}
+	behind := now.Sub(time.UnixMilli(millis))
+	switch {
+	case behind < 0:
+		return "ahead " + roundSpan(-behind)
+	default:
+		return "lag " + roundSpan(behind)
+	}
+}
+
+// roundSpan prints a span with two significant units at most.
+func roundSpan(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+// thousands prints n with separators.
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// runServer is the server that a script's jobs go to.
+type runServer struct {
+	api  *client
+	info ServerInfo
+	// stop ends a server that was started for this script, and does nothing to another.
+	stop func() error
+}
+
+// reachServer finds a running server or starts one in this process.
+func reachServer(ctx context.Context, term *terminal, o runOptions, console *console) (*runServer, error) {
+	dataDir := o.dataDir
+	if dataDir == "" {
+		dataDir = defaultDataDir(term.getenv)
+	}
+	api, info, ok, err := locate(ctx, o.server, dataDir, term.getenv)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		console.printf("padstone: using the server at %s (pid %d)", api.base, info.PID)
+		return &runServer{api: api, info: info, stop: func() error { return nil }}, nil
+	}
+	return startServer(ctx, term, o, console)
+}
+
+// startServer runs a server in this process, on free ports. Without --data-dir its data goes to a temporary directory which is
+// removed at the end: jobs of a script that is over must not come back with the next one.
+func startServer(ctx context.Context, term *terminal, o runOptions, console *console) (*runServer, error) {
+	cfg := defaultConfig(term.getenv)
+	cfg.JobEndpoint, cfg.ArtifactEndpoint, cfg.ExpansionEndpoint, cfg.HTTP = "localhost:0", "localhost:0", "localhost:0", "localhost:0"
+	cfg.LogLevel = o.logLevel
+	remove := func() error { return nil }
+	if o.dataDir != "" {
+		cfg.DataDir = o.dataDir
+	} else {
+		dir, err := os.MkdirTemp("", "padstone-run-")
+		if err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
+		cfg.DataDir, remove = dir, func() error { return os.RemoveAll(dir) }
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	log, err := newLogger(console.own(), cfg.LogLevel, cfg.LogFormat)
+	if err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ready, ended := make(chan Endpoints, 1), make(chan error, 1)
+	go func() { ended <- serve(ctx, cfg, log, func(e Endpoints) { ready <- e }) }()
+	stop := func() error {
+		cancel()
+		return errors.Join(<-ended, remove())
+	}
+	select {
+	case err := <-ended:
+		cancel()
+		return nil, errors.Join(err, remove())
+	case endpoints := <-ready:
+		api, err := newClient(endpoints.HTTP)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		console.printf("padstone: started a server for this script; HTTP at http://%s", endpoints.HTTP)
+		return &runServer{api: api, info: ServerInfo{PID: os.Getpid(), Endpoints: endpoints}, stop: stop}, nil
+	}
+}

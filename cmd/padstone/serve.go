@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"padstone/jobserver"
+)
+
+func newServe(term *terminal) *cobra.Command {
+	flags := defaultConfig(term.getenv)
+	path := ""
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a server",
+		Long: "Run a server until SIGTERM or Ctrl-C. Once it is ready, server.json in the data directory has its process id and\n" +
+			"its endpoints. Jobs that run when it stops go on when a server is started on the same data directory again.",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(defaultConfig(term.getenv), path, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return err
+			}
+			log, err := newLogger(term.err, cfg.LogLevel, cfg.LogFormat)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			// Once the graceful end has begun a second signal ends the process at once.
+			context.AfterFunc(ctx, stop)
+			return serve(ctx, cfg, log, nil)
+		},
+	}
+	flags.bind(cmd.Flags())
+	cmd.Flags().StringVar(&path, "config", "", "YAML file with the same keys as the flags; flags win")
+	return cmd
+}
+
+// serve runs a server until ctx is done; ready, if not nil, is called once everything listens and server.json is written.
+func serve(ctx context.Context, cfg Config, log *zap.Logger, ready func(Endpoints)) error {
+	s, err := buildServer(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	err = s.run(ctx, os.Getpid(), func(e Endpoints) {
+		log.Info("ready", zap.String("job", e.Job), zap.String("artifact", e.Artifact), zap.String("expansion", e.Expansion),
+			zap.String("http", "http://"+e.HTTP), zap.String("dataDir", cfg.DataDir))
+		if ready != nil {
+			ready(e)
+		}
+	})
+	log.Info("stopped", zap.Error(err))
+	return err
+}
+
+// buildServer wires a server in data-flow order. Everything listens when it returns; nothing is served before stack.run. Parts stop
+// in the reverse order: the HTTP API and the job server first, so that the engine's own end is not taken for that of its jobs.
+func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, err error) {
+	s := &stack{log: log, dataDir: cfg.DataDir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, configFault("data-dir: %w", err)
+	}
+	executor, err := newExecutor(cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	s.addCloser("engine", executor.close)
+
+	jobListener, err := s.listen(ctx, "job-endpoint", cfg.JobEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints.Job = jobListener.Addr().String()
+	artifactListener := jobListener
+	if cfg.ArtifactEndpoint != cfg.JobEndpoint || endsInPortZero(cfg.JobEndpoint) {
+		if artifactListener, err = s.listen(ctx, "artifact-endpoint", cfg.ArtifactEndpoint); err != nil {
+			return nil, err
+		}
+	}
+	s.endpoints.Artifact = artifactListener.Addr().String()
+
+	jobs, err := jobserver.New(jobserver.Config{
+		DataDir: cfg.DataDir, ArtifactEndpoint: dialable(s.endpoints.Artifact, "localhost"),
+		Executor: executor, Recover: executor.recover, Options: executor.options, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	jobServer := grpc.NewServer(jobserver.ServerOptions()...)
+	jobs.Register(jobServer)
+	s.addGRPC("job service", jobServer, jobListener)
+	if artifactListener != jobListener {
+		artifactServer := grpc.NewServer(jobserver.ServerOptions()...)
+		jobs.RegisterArtifacts(artifactServer)
+		s.addGRPC("artifact service", artifactServer, artifactListener)
+	}
+	s.addCloser("job server", func(context.Context) error { return jobs.Close() })
+	return s, s.addHTTPAPI(ctx, cfg, jobs)
+}
+
+// addHTTPAPI serves the UI, the API and /metrics.
+func (s *stack) addHTTPAPI(ctx context.Context, cfg Config, jobs *jobserver.Server) error {
+	l, err := s.listen(ctx, "http", cfg.HTTP)
+	if err != nil {
+		return err
+	}
+	s.endpoints.HTTP = l.Addr().String()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/server", s.describe)
+	s.addHTTP("http", mux, l)
+	return nil
+}
+
+// describe answers GET /api/v1/server: who answers here and where the other endpoints are.
+func (s *stack) describe(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(ServerInfo{PID: os.Getpid(), Endpoints: s.endpoints}); err != nil {
+		s.log.Debug("answering a client that left", zap.Error(err))
+	}
+}
