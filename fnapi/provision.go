@@ -23,8 +23,13 @@ func (s *Server) GetProvisionInfo(ctx context.Context, _ *fnpb.GetProvisionInfoR
 	if err != nil {
 		return nil, err
 	}
+	w.provisioned.Store(true)
 	return &fnpb.GetProvisionInfoResponse{Info: w.ProvisionInfo()}, nil
 }
+
+// Provisioned says whether the worker's harness has asked for its provisioning, as Beam's boot programs do. A worker that runs as a
+// thread of the submitting program does not.
+func (w *Worker) Provisioned() bool { return w.provisioned.Load() }
 
 // ProvisionInfo returns what GetProvisionInfo tells the worker's harness.
 func (w *Worker) ProvisionInfo() *fnpb.ProvisionInfo {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -30,6 +31,8 @@ type Worker struct {
 	server *Server
 	spec   WorkerSpec
 	log    *zap.Logger
+	// provisioned is set once a harness has asked for its provisioning.
+	provisioned atomic.Bool
 
 	mu struct {
 		sync.Mutex

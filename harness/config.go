@@ -1,0 +1,82 @@
+package harness
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// Config configures a Manager.
+type Config struct {
+	Logger *zap.Logger   // nil: no logs
+	Server *fnapi.Server // required; it must be running when Start is called
+	// StartTimeout bounds the time from a harness's start to its control stream. Default 60 s.
+	StartTimeout time.Duration
+	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 5 s.
+	StopTimeout time.Duration
+	// LogLinesMax is how many of a pool's last log lines are kept for error messages. Default 40.
+	LogLinesMax int
+	// TempDir is where directories for staged files are made. Default os.TempDir().
+	TempDir string
+	// DefaultEnvironment stands for beam:env:default:v1. Default none: such an environment is refused.
+	DefaultEnvironment *pipepb.Environment
+	// BackoffMin and BackoffMax bound the wait before a lost harness is started again; it doubles each time. Default 0.5 s, 30 s.
+	BackoffMin, BackoffMax time.Duration
+	// RestartsMax restarts of a worker within RestartWindow without progress make the pool fail. Default 10 in 5 min.
+	RestartsMax   int
+	RestartWindow time.Duration
+}
+
+// withDefaults fills what is zero.
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	orDuration := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	orDuration(&c.StartTimeout, time.Minute)
+	orDuration(&c.StopTimeout, 5*time.Second)
+	orDuration(&c.BackoffMin, 500*time.Millisecond)
+	orDuration(&c.BackoffMax, 30*time.Second)
+	orDuration(&c.RestartWindow, 5*time.Minute)
+	if c.LogLinesMax == 0 {
+		c.LogLinesMax = 40
+	}
+	if c.RestartsMax == 0 {
+		c.RestartsMax = 10
+	}
+	if c.TempDir == "" {
+		c.TempDir = os.TempDir()
+	}
+	return c
+}
+
+// Validate lists every fault of the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var faults []error
+	check := func(ok bool, what string) {
+		if !ok {
+			faults = append(faults, errors.New(what))
+		}
+	}
+	check(c.Server != nil, "Server is required")
+	check(c.StartTimeout > 0, "StartTimeout is negative")
+	check(c.StopTimeout > 0, "StopTimeout is negative")
+	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")
+	check(c.RestartsMax > 0 && c.RestartWindow > 0, "RestartsMax or RestartWindow is negative")
+	check(c.LogLinesMax > 0, "LogLinesMax is negative")
+	if len(faults) > 0 {
+		return fault.New(fault.Internal, codeConfig, "%w", errors.Join(faults...))
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package harness
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// externalLauncher asks a worker pool for harnesses. Spec: beam_fn_api.proto BeamFnExternalWorkerPool.
+type externalLauncher struct {
+	log      *zap.Logger
+	address  string
+	params   map[string]string
+	endpoint string // of the Fn API server
+	artifact string
+	conn     *grpc.ClientConn
+	client   fnpb.BeamFnExternalWorkerPoolClient
+	timeout  time.Duration // of StopWorker
+}
+
+func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, error) {
+	address := t.external.GetEndpoint().GetUrl()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, poolUnreachable(address, err)
+	}
+	return &externalLauncher{
+		log: m.cfg.Logger, address: address, params: t.external.GetParams(),
+		endpoint: m.cfg.Server.Endpoint(), artifact: spec.ArtifactEndpoint,
+		conn: conn, client: fnpb.NewBeamFnExternalWorkerPoolClient(conn), timeout: m.cfg.StopTimeout,
+	}, nil
+}
+
+func poolUnreachable(address string, err error) *fault.Error {
+	return fault.New(fault.Environment, codePool, "the worker pool at %s cannot be reached: %w", address, err).
+		WithHint("start the pool, or for LOOPBACK keep the submitting program running")
+}
+
+func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
+	here := &pipepb.ApiServiceDescriptor{Url: l.endpoint}
+	req := &fnpb.StartWorkerRequest{
+		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ProvisionEndpoint: here, Params: maps.Clone(l.params),
+	}
+	if l.artifact != "" {
+		req.ArtifactEndpoint = &pipepb.ApiServiceDescriptor{Url: l.artifact}
+	}
+	resp, err := l.client.StartWorker(ctx, req)
+	if err != nil {
+		return nil, poolUnreachable(l.address, err)
+	}
+	if resp.GetError() != "" {
+		return nil, fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", l.address, resp.GetError())
+	}
+	return &externalWorker{launcher: l, id: w.ID()}, nil
+}
+
+func (l *externalLauncher) respawns() bool { return false }
+
+func (l *externalLauncher) close() error { return l.conn.Close() }
+
+// externalWorker is a harness that a pool has started. Whether it still runs is only known by its control stream.
+type externalWorker struct {
+	launcher *externalLauncher
+	id       fnapi.WorkerID
+}
+
+func (w *externalWorker) exited() <-chan struct{} { return nil }
+
+func (w *externalWorker) outcome() string { return "" }
+
+// stop asks the pool to stop the worker. A pool that is gone has taken its workers along.
+func (w *externalWorker) stop(<-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), w.launcher.timeout)
+	defer cancel()
+	if _, err := w.launcher.client.StopWorker(ctx, &fnpb.StopWorkerRequest{WorkerId: string(w.id)}); err != nil {
+		w.launcher.log.Debug("StopWorker failed", zap.String("pool", w.launcher.address), zap.Error(err))
+	}
+}

@@ -1,0 +1,18 @@
+package harness
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// setProcessGroup gives the program a process group of its own, so that what it starts can be signalled with it, and has the kernel
+// kill it when the server dies. The kernel counts the death of the thread that started it; Go ends a thread only when a goroutine that
+// is locked to it ends, which this package never has.
+func setProcessGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// terminateGroup and killGroup signal the process group that pid leads. That it is gone already is no error.
+func terminateGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGTERM) }
+
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

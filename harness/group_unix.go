@@ -1,0 +1,17 @@
+//go:build unix && !linux
+
+package harness
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// setProcessGroup gives the program a process group of its own, so that what it starts can be signalled with it. Harnesses that outlive
+// a killed server end when they lose its connection.
+func setProcessGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// terminateGroup and killGroup signal the process group that pid leads. That it is gone already is no error.
+func terminateGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGTERM) }
+
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }

@@ -1,0 +1,119 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// Manager starts pools of harnesses. Safe for concurrent use.
+type Manager struct {
+	cfg Config
+}
+
+// New returns a manager. Errors: a configuration that is not valid.
+func New(cfg Config) (*Manager, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Manager{cfg: cfg.withDefaults()}, nil
+}
+
+// Spec describes the harnesses of one environment of one job.
+type Spec struct {
+	JobID, JobName   string
+	EnvID            string // of the pipeline proto
+	Environment      *pipepb.Environment
+	Options          *structpb.Struct // as submitted
+	ArtifactEndpoint string
+	RetrievalToken   string
+	// Log takes what the harnesses log and print; it must not block for long. nil: nowhere but to LastLogs.
+	Log func(fnapi.LogEntry)
+	// OnChange is called after a worker has become ready or was lost, and when the pool has failed. It must not block for long and
+	// must not call Close. May be nil.
+	OnChange func()
+	// Processes is how many harnesses to start; at least 1. A worker pool gets more than one only if it is known to start a process
+	// each: LOOPBACK workers are threads of one Python process, and a second one would only share its lock.
+	Processes int
+	// ProcessPool says that the environment's worker pool starts a process a worker. Without it a pool whose workers run Beam's boot
+	// program is recognised, and any other is taken for LOOPBACK.
+	ProcessPool bool
+}
+
+// Supported says whether environments like this one can be started, without starting anything. The error is what Start would return.
+func (m *Manager) Supported(env *pipepb.Environment) error {
+	_, err := m.cfg.resolve(env)
+	return err
+}
+
+// Start launches the harnesses of one environment and returns once all are connected. Errors name the environment, what was started
+// and how it ended, with the last log lines; then nothing is left running.
+func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
+	t, err := m.cfg.resolve(spec.Environment)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Processes < 1 {
+		spec.Processes = 1
+	}
+	life, cancel := context.WithCancel(context.Background()) // not ctx: the pool outlives its start
+	p := newPool(m, t, spec, cancel)
+	if t.external != nil {
+		if p.launcher, err = newExternalLauncher(m, t, spec); err != nil {
+			cancel()
+			return nil, err
+		}
+	} else {
+		p.launcher = newProcessLauncher(m, t, spec, p.logEntry)
+	}
+	if err := p.startAll(ctx, life, spec.Processes); err != nil {
+		p.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return p, nil
+}
+
+// startAll starts the first worker and then, since by then staged files are there and the kind of a worker pool is known, the others.
+func (p *Pool) startAll(ctx, life context.Context, n int) error {
+	if err := p.startSlots(ctx, life, 1); err != nil {
+		return err
+	}
+	if n > 1 && p.target.external != nil && !p.spec.ProcessPool && !p.slots[0].worker.Provisioned() {
+		p.log.Info("one worker only: this worker pool runs its workers in one process")
+		return nil
+	}
+	return p.startSlots(ctx, life, n-1)
+}
+
+// startSlots starts n workers, which are supervised until life ends, and waits for them.
+func (p *Pool) startSlots(ctx, life context.Context, n int) error {
+	var starting sync.WaitGroup
+	results := make([]error, n)
+	for i := range n {
+		s, err := p.addSlot()
+		if err != nil {
+			return err
+		}
+		first := make(chan error, 1)
+		p.running.Go(func() { s.supervise(life, first) })
+		starting.Go(func() {
+			select {
+			case results[i] = <-first:
+			case <-ctx.Done():
+				results[i] = fault.New(fault.Environment, codeStart, "environment %q: start given up: %w", p.spec.EnvID, context.Cause(ctx))
+			}
+		})
+	}
+	starting.Wait()
+	return errors.Join(results...)
+}
+
+// describe names the pool in errors.
+func (p *Pool) describe() string { return fmt.Sprintf("environment %q (%s)", p.spec.EnvID, p.target) }

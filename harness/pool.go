@@ -1,0 +1,108 @@
+package harness
+
+import (
+	"context"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// Pool is the harnesses of one environment of one job. Safe for concurrent use.
+type Pool struct {
+	manager  *Manager
+	target   *target
+	spec     Spec
+	log      *zap.Logger
+	launcher launcher
+	logs     *ring
+	running  sync.WaitGroup     // supervisors
+	cancel   context.CancelFunc // ends the supervisors
+	closing  sync.Once
+	hurry    chan struct{} // closed when harnesses must be gone at once
+
+	slots []*slot // grows only while Start runs
+
+	mu struct {
+		sync.Mutex
+		err error
+	}
+}
+
+func newPool(m *Manager, t *target, spec Spec, cancel context.CancelFunc) *Pool {
+	return &Pool{
+		manager: m, target: t, spec: spec, cancel: cancel,
+		log:  m.cfg.Logger.With(zap.String("job", spec.JobID), zap.String("environment", spec.EnvID)),
+		logs: newRing(m.cfg.LogLinesMax), hurry: make(chan struct{}),
+	}
+}
+
+// Workers returns the workers that are connected now, always in the same order. After a loss a worker comes back with the same id and
+// the next generation.
+func (p *Pool) Workers() []*fnapi.Worker {
+	out := make([]*fnapi.Worker, 0, len(p.slots))
+	for _, s := range p.slots {
+		if s.ready.Load() {
+			out = append(out, s.worker)
+		}
+	}
+	return out
+}
+
+// Err returns why the pool has given up on a worker, or nil. It does not recover from it.
+func (p *Pool) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.err
+}
+
+// LastLogs returns the last lines that the harnesses have logged or printed, oldest first.
+func (p *Pool) LastLogs() []string { return p.logs.last() }
+
+// Progressed tells the pool that its harnesses get work done: restarts until now are forgiven. Call it when a bundle is committed.
+func (p *Pool) Progressed() {
+	for _, s := range p.slots {
+		s.forgiven.Store(true)
+	}
+}
+
+// Close stops all harnesses and waits for their end: first their control streams are closed, on which they exit by themselves, then
+// worker pools are asked to stop them and processes get SIGTERM and SIGKILL. When ctx ends, processes are killed at once. Idempotent.
+func (p *Pool) Close(ctx context.Context) {
+	p.closing.Do(func() {
+		stop := context.AfterFunc(ctx, func() { close(p.hurry) })
+		defer stop()
+		p.cancel()
+		p.running.Wait()
+		if err := p.launcher.close(); err != nil {
+			p.log.Warn("harness files are left behind", zap.Error(err))
+		}
+	})
+}
+
+// fail gives up on the pool.
+func (p *Pool) fail(err *fault.Error) {
+	p.mu.Lock()
+	if p.mu.err == nil {
+		p.mu.err = err
+	}
+	p.mu.Unlock()
+	p.log.Error("harness pool failed", zap.Error(err))
+	p.changed()
+}
+
+func (p *Pool) changed() {
+	if p.spec.OnChange != nil {
+		p.spec.OnChange()
+	}
+}
+
+// logEntry takes what a harness logs or prints.
+func (p *Pool) logEntry(e fnapi.LogEntry) {
+	p.logs.addEntry(e)
+	if p.spec.Log != nil {
+		p.spec.Log(e)
+	}
+}

@@ -1,0 +1,180 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// processLauncher starts harnesses as programs on this machine. A pool has one directory for their files; directly started Python
+// workers share what is staged in it.
+type processLauncher struct {
+	log     *zap.Logger
+	target  *target
+	spec    Spec
+	server  string // Fn API endpoint
+	tempDir string
+	dir     string // semi-persistent directory, made at the first launch
+	staged  bool
+	timeout time.Duration // of each step of a stop
+	logTo   func(fnapi.LogEntry)
+}
+
+func newProcessLauncher(m *Manager, t *target, spec Spec, logTo func(fnapi.LogEntry)) *processLauncher {
+	return &processLauncher{
+		log: m.cfg.Logger, target: t, spec: spec, server: m.cfg.Server.Endpoint(), tempDir: m.cfg.TempDir,
+		timeout: m.cfg.StopTimeout, logTo: logTo,
+	}
+}
+
+// prepare makes the pool's directory and, for a Python interpreter that is started directly, stages the files that boot would stage.
+func (l *processLauncher) prepare(ctx context.Context, w *fnapi.Worker) error {
+	if l.dir == "" {
+		dir, err := os.MkdirTemp(l.tempDir, "padstone-harness-")
+		if err != nil {
+			return fault.New(fault.Environment, codeStart, "directory for staged files: %w", err)
+		}
+		l.dir = dir
+	}
+	if !l.target.python || l.staged {
+		return nil
+	}
+	staged := filepath.Join(l.dir, "staged")
+	if err := os.MkdirAll(staged, 0o755); err != nil {
+		return fault.New(fault.Environment, codeStart, "directory for staged files: %w", err)
+	}
+	if err := fetchArtifacts(ctx, l.spec.ArtifactEndpoint, w.ID(), l.target.env.GetDependencies(), staged); err != nil {
+		return err
+	}
+	l.staged = true
+	return nil
+}
+
+func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
+	if err := l.prepare(ctx, w); err != nil {
+		return nil, err
+	}
+	command := l.target.process.GetCommand()
+	var cmd *exec.Cmd
+	if l.target.python {
+		var err error
+		if cmd, err = l.pythonWorker(w); err != nil {
+			return nil, err
+		}
+	} else {
+		flags, err := l.bootFlags(w)
+		if err != nil {
+			return nil, err
+		}
+		cmd = exec.Command(command, flags...)
+		cmd.Env = os.Environ()
+	}
+	for k, v := range l.target.process.GetEnv() {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	setProcessGroup(cmd)
+	p := &process{cmd: cmd, log: l.log, timeout: l.timeout, done: make(chan struct{})}
+	p.stdout = &lineWriter{worker: w.ID(), severity: fnapi.SeverityInfo, log: l.logTo}
+	p.stderr = &lineWriter{worker: w.ID(), severity: fnapi.SeverityInfo, log: l.logTo}
+	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	// A grandchild may hold the output open after the harness has ended; it is killed with the group, but must not be waited for.
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, fault.New(fault.Environment, codeStart, "start %s: %w", command, err).
+			WithHint("the command must be a program on the server's machine, without arguments")
+	}
+	l.log.Info("harness process started", zap.String("worker", string(w.ID())), zap.String("command", command), zap.Int("pid", cmd.Process.Pid))
+	go p.wait()
+	return p, nil
+}
+
+// bootFlags are the arguments of Beam's container contract. Spec: python/container/boot.go, s.apache.org/beam-fn-api-container-contract.
+// Each boot program stages its files in a directory of its own.
+func (l *processLauncher) bootFlags(w *fnapi.Worker) ([]string, error) {
+	dir := filepath.Join(l.dir, string(w.ID()))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fault.New(fault.Environment, codeStart, "directory for staged files: %w", err)
+	}
+	return []string{
+		"--id=" + string(w.ID()),
+		"--logging_endpoint=" + l.server,
+		"--artifact_endpoint=" + l.spec.ArtifactEndpoint,
+		"--provision_endpoint=" + l.server,
+		"--control_endpoint=" + l.server,
+		"--semi_persist_dir=" + dir,
+	}, nil
+}
+
+// respawns: boot starts a crashed worker again, an interpreter does not.
+func (l *processLauncher) respawns() bool { return !l.target.python }
+
+// close removes the staged files.
+func (l *processLauncher) close() error {
+	if l.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// process is a harness that runs as a program of ours, in a process group of its own.
+type process struct {
+	cmd            *exec.Cmd
+	log            *zap.Logger
+	timeout        time.Duration
+	stdout, stderr *lineWriter
+	done           chan struct{} // closed after err is set
+	err            error
+}
+
+// wait reaps the program. stop waits for it.
+func (p *process) wait() {
+	err := p.cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	p.stdout.flush()
+	p.stderr.flush()
+	killGroup(p.cmd.Process.Pid) // whoever of the group is left
+	p.err = err
+	close(p.done)
+}
+
+func (p *process) exited() <-chan struct{} { return p.done }
+
+func (p *process) outcome() string {
+	if p.err != nil {
+		return p.err.Error()
+	}
+	return fmt.Sprintf("exit status %d", p.cmd.ProcessState.ExitCode())
+}
+
+// stop gives the harness time to end by itself, since its control stream is closed, then SIGTERM, then SIGKILL.
+func (p *process) stop(hurry <-chan struct{}) {
+	pid := p.cmd.Process.Pid
+	for _, insist := range []func(int){func(int) {}, terminateGroup, killGroup} {
+		insist(pid)
+		timer := time.NewTimer(p.timeout)
+		select {
+		case <-p.done:
+			timer.Stop()
+			return
+		case <-hurry:
+			timer.Stop()
+			killGroup(pid)
+			<-p.done
+			return
+		case <-timer.C:
+		}
+		p.log.Debug("harness process does not end", zap.Int("pid", pid))
+	}
+	<-p.done
+}

@@ -1,0 +1,215 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// slot is one worker of a pool and its supervisor's state.
+type slot struct {
+	pool     *Pool
+	worker   *fnapi.Worker
+	ready    atomic.Bool
+	forgiven atomic.Bool // the next restart starts counting anew
+
+	restarts []time.Time // within the window; the supervisor's own
+	backoff  time.Duration
+	failed   error // why the last attempt failed
+}
+
+// addSlot registers a worker with the Fn API server.
+func (p *Pool) addSlot() (*slot, error) {
+	w, err := p.manager.cfg.Server.Expect(fnapi.WorkerSpec{
+		ID:          fnapi.NewWorkerID(p.spec.JobName + "-" + p.spec.EnvID),
+		Environment: p.target.env, Options: p.spec.Options,
+		ArtifactEndpoint: p.spec.ArtifactEndpoint, RetrievalToken: p.spec.RetrievalToken,
+		JobID: p.spec.JobID, JobName: p.spec.JobName, Log: p.logEntry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &slot{pool: p, worker: w}
+	p.slots = append(p.slots, s)
+	return s, nil
+}
+
+// supervise runs the worker's harness until ctx ends or restarts do not help. first gets the outcome of the first start; a harness
+// that does not even start once is not started again.
+func (s *slot) supervise(ctx context.Context, first chan<- error) {
+	defer s.worker.Stop()
+	run, err := s.start(ctx)
+	first <- err
+	if err != nil {
+		return
+	}
+	for {
+		s.setReady(true)
+		s.watch(ctx, run)
+		s.setReady(false)
+		if ctx.Err() != nil {
+			s.worker.Stop()
+			run.stop(s.pool.hurry)
+			return
+		}
+		s.pool.log.Warn("harness lost", zap.String("worker", string(s.worker.ID())), zap.Strings("log", tail(s.pool.LastLogs(), 5)))
+		s.worker.Disconnect("its harness is being restarted")
+		run.stop(s.pool.hurry)
+		if run = s.restart(ctx); run == nil {
+			return
+		}
+	}
+}
+
+// start launches the harness once and waits for its control stream.
+func (s *slot) start(ctx context.Context) (launched, error) {
+	cfg := &s.pool.manager.cfg
+	ctx, cancel := context.WithTimeoutCause(ctx, cfg.StartTimeout, errTimeout)
+	defer cancel()
+	run, err := s.pool.launcher.launch(ctx, s.worker)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	exited := run.exited()
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	ready := make(chan error, 1)
+	go func() { ready <- s.worker.Ready(waiting) }()
+	select {
+	case err = <-ready:
+		if err == nil {
+			return run, nil
+		}
+	case <-exited:
+		stop()
+		<-ready
+		err = fault.New(fault.Environment, codeStart, "%s ended before it connected: %s", s.pool.describe(), run.outcome())
+	}
+	if errors.Is(err, errTimeout) {
+		err = fault.New(fault.Environment, codeTimeout, "%s did not connect within %s", s.pool.describe(), cfg.StartTimeout).
+			WithHint("see the harness's log lines; a slow import may need a longer start timeout")
+	}
+	s.worker.Disconnect("its harness did not start")
+	run.stop(s.pool.hurry)
+	return nil, s.explain(err)
+}
+
+// errTimeout is the cause of a start that took too long.
+var errTimeout = errors.New("start timeout")
+
+// explain makes an error name the environment and quote the last log lines.
+func (s *slot) explain(err error) error {
+	e := fault.Of(err)
+	if e == nil {
+		e = fault.New(fault.Environment, codeStart, "%s: %w", s.pool.describe(), err)
+	}
+	if e.Kind != fault.Environment {
+		return e
+	}
+	if where := s.pool.describe(); !strings.Contains(e.Msg, where) {
+		e.Msg = where + ": " + e.Msg
+	}
+	return withLogs(e, s.pool.LastLogs())
+}
+
+// watch returns when the harness is lost for good or ctx ends.
+func (s *slot) watch(ctx context.Context, run launched) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-run.exited():
+			return
+		case <-s.worker.Done():
+		}
+		if !s.pool.launcher.respawns() {
+			return
+		}
+		s.setReady(false)
+		if !s.comesBack(ctx, run) {
+			return
+		}
+		s.setReady(true)
+	}
+}
+
+// comesBack waits for a harness that its launcher starts again by itself.
+func (s *slot) comesBack(ctx context.Context, run launched) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.pool.manager.cfg.StartTimeout)
+	defer cancel()
+	back := make(chan error, 1)
+	go func() { back <- s.worker.Ready(ctx) }()
+	select {
+	case err := <-back:
+		return err == nil
+	case <-run.exited():
+		cancel()
+		<-back
+		return false
+	}
+}
+
+// restart starts the harness until that works, with back-off. nil: ctx has ended or the pool has failed.
+func (s *slot) restart(ctx context.Context) launched {
+	cfg := &s.pool.manager.cfg
+	for {
+		if s.forgiven.Swap(false) {
+			s.restarts, s.backoff = nil, 0
+		}
+		now := time.Now()
+		for len(s.restarts) > 0 && now.Sub(s.restarts[0]) > cfg.RestartWindow {
+			s.restarts = s.restarts[1:]
+		}
+		if len(s.restarts) >= cfg.RestartsMax {
+			s.giveUp()
+			return nil
+		}
+		s.restarts = append(s.restarts, now)
+		s.backoff = min(max(2*s.backoff, cfg.BackoffMin), cfg.BackoffMax)
+		timer := time.NewTimer(s.backoff)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		run, err := s.start(ctx)
+		if err == nil {
+			return run
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.failed = err
+		s.pool.log.Warn("harness does not start again", zap.String("worker", string(s.worker.ID())), zap.Error(err))
+	}
+}
+
+func (s *slot) giveUp() {
+	cfg := &s.pool.manager.cfg
+	e := fault.New(fault.Environment, codeUnstable, "%s was lost and started again %d times within %s, without progress",
+		s.pool.describe(), len(s.restarts), cfg.RestartWindow).
+		WithHint("user code that crashes its process, or too little memory, looks like this; see the log lines")
+	if s.failed != nil {
+		e.Err = s.failed // it quotes the log lines
+	} else {
+		e = withLogs(e, s.pool.LastLogs())
+	}
+	s.pool.fail(e)
+}
+
+func (s *slot) setReady(ready bool) {
+	if s.ready.Swap(ready) != ready {
+		s.pool.changed()
+	}
+}
+
+// tail returns the last n lines.
+func tail(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
