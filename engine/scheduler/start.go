@@ -24,7 +24,7 @@ func (s *Scheduler) start(st *stage) *Start {
 	if st.retryAt > s.now {
 		return nil
 	}
-	b := &Start{Stage: st.index, InputWatermark: st.in, Now: s.now}
+	b := &Start{Stage: st.index, InputWatermark: st.in, OutputWatermark: st.out, Now: s.now}
 	switch st.def.Kind {
 	case plan.Impulse, plan.Source:
 		if st.done || st.running > 0 || s.backPressure(st) != nil {

@@ -121,9 +121,9 @@ type Start struct {
 	// Truncate: the job drains; restrictions are truncated before they are processed.
 	Truncate bool
 	// Final: the bundle of a batch Group stage holds all elements of its key groups.
-	Final          bool
-	InputWatermark element.Time
-	Now            element.Time
+	Final bool
+
+	InputWatermark, OutputWatermark, Now element.Time
 }
 
 // Drop asks to discard blocks: residuals of an unbounded source that a drain gives up.

@@ -1,0 +1,184 @@
+package bundle
+
+import (
+	"fmt"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/engine/coder"
+	"padstone/engine/plan"
+)
+
+// Job is a plan made ready to run: framing programs compiled, edges resolved. Immutable after Compile.
+type Job struct {
+	Plan   *plan.Plan
+	Stages []*Stage // by index in Plan.Stages
+	edges  []*edge  // by index in Plan.Edges
+}
+
+// Stage is a stage made ready to run.
+type Stage struct {
+	Def     *plan.Stage
+	Index   int
+	input   *edge
+	outputs []*output
+	byWrite map[string]*output
+	states  map[cellID]*cell
+	timers  []*timerFamily
+	sides   map[sideID]*edge
+	// expiry is the timer family that is fired once for every key and window that ends; -1 when there is none.
+	expiry int
+}
+
+// edge is a materialised PCollection on its way to a consumer.
+type edge struct {
+	def      *plan.Edge
+	index    int
+	consumer int
+	scanner  *coder.Scanner
+	value    *coder.Program // of the whole element
+	// needWindow: the consumer waits for side inputs by window, so blocks must tell their latest window.
+	needWindow bool
+	access     plan.SideAccess
+}
+
+// output is one data sink of a stage.
+type output struct {
+	write string
+	pcoll string
+	edges []*edge
+}
+
+type cellID struct{ transform, cell string }
+
+// cell is a user state cell.
+type cell struct {
+	def     *plan.State
+	number  int // place in the stage's list: the cell's number in row keys
+	element *coder.Program
+	mapKey  *coder.Program
+}
+
+// timerFamily is a user timer family.
+type timerFamily struct {
+	def     *plan.TimerFamily
+	number  int
+	program *coder.Program
+}
+
+type sideID struct{ transform, local string }
+
+// Compile makes a plan ready to run. An error means that the translator is at fault.
+func Compile(p *plan.Plan) (*Job, error) {
+	j := &Job{Plan: p}
+	byEdge := make(map[plan.EdgeID]*edge)
+	index := make(map[plan.StageID]int)
+	for i, s := range p.Stages {
+		index[s.ID] = i
+	}
+	for i, def := range p.Edges {
+		prog, err := coder.Compile(def.Element)
+		if err != nil {
+			return nil, fmt.Errorf("edge %q: %w", def.Name, err)
+		}
+		e := &edge{def: def, index: i, consumer: index[def.Consumer], value: prog, scanner: coder.NewScanner(prog, def.Window)}
+		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
+		byEdge[def.ID] = e
+		j.edges = append(j.edges, e)
+	}
+	for i, def := range p.Stages {
+		s, err := compileStage(def, i, byEdge)
+		if err != nil {
+			return nil, fmt.Errorf("stage %q: %w", def.Name, err)
+		}
+		j.Stages = append(j.Stages, s)
+	}
+	return j, nil
+}
+
+func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Stage, error) {
+	s := &Stage{
+		Def: def, Index: index, input: edges[def.Input], expiry: -1,
+		byWrite: make(map[string]*output), states: make(map[cellID]*cell), sides: make(map[sideID]*edge),
+	}
+	for _, o := range def.Outputs {
+		out := &output{write: o.Write, pcoll: o.PCollection}
+		for _, id := range o.Edges {
+			out.edges = append(out.edges, edges[id])
+		}
+		s.outputs = append(s.outputs, out)
+		s.byWrite[o.Write] = out
+	}
+	for _, si := range def.SideInputs {
+		e := edges[si.Edge]
+		e.access = si.Access
+		s.sides[sideID{si.Transform, si.Local}] = e
+	}
+	for i := range def.States {
+		c := &cell{def: &def.States[i], number: i}
+		var err error
+		if c.element, err = coder.Compile(c.def.Element); err != nil {
+			return nil, err
+		}
+		if c.def.MapKey != "" {
+			if c.mapKey, err = coder.Compile(c.def.MapKey); err != nil {
+				return nil, err
+			}
+		}
+		s.states[cellID{c.def.Transform, c.def.Cell}] = c
+	}
+	for i := range def.Timers {
+		t := &timerFamily{def: &def.Timers[i], number: i}
+		var err error
+		if t.program, err = coder.Compile(t.def.Element); err != nil {
+			return nil, err
+		}
+		if t.def.OnWindowExpiration {
+			s.expiry = i
+		}
+		s.timers = append(s.timers, t)
+	}
+	return s, nil
+}
+
+// Stateful says whether the stage keeps user state or timers.
+func (s *Stage) Stateful() bool { return len(s.states) > 0 || len(s.timers) > 0 }
+
+// Descriptor returns the stage's bundle descriptor under the id, with every endpoint filled in. drain asks for the variant that
+// truncates restrictions.
+func (s *Stage) Descriptor(id string, drain bool, data, state *pipepb.ApiServiceDescriptor) (*fnpb.ProcessBundleDescriptor, error) {
+	raw := s.Def.Descriptor
+	if drain {
+		raw = s.Def.Splittable.DrainDescriptor
+	}
+	d := &fnpb.ProcessBundleDescriptor{}
+	if err := proto.Unmarshal(raw, d); err != nil {
+		return nil, fmt.Errorf("descriptor of stage %q: %w", s.Def.Name, err)
+	}
+	d.Id = id
+	d.StateApiServiceDescriptor = state
+	d.TimerApiServiceDescriptor = data // equal to the data endpoint, or Python reads one channel after the other
+	for _, t := range d.GetTransforms() {
+		if urn := t.GetSpec().GetUrn(); urn != urnSource && urn != urnSink {
+			continue
+		}
+		port := &fnpb.RemoteGrpcPort{}
+		if err := proto.Unmarshal(t.GetSpec().GetPayload(), port); err != nil {
+			return nil, fmt.Errorf("descriptor of stage %q, port %q: %w", s.Def.Name, t.GetUniqueName(), err)
+		}
+		port.ApiServiceDescriptor = data
+		payload, err := proto.Marshal(port)
+		if err != nil {
+			return nil, err
+		}
+		t.Spec = &pipepb.FunctionSpec{Urn: t.GetSpec().GetUrn(), Payload: payload}
+	}
+	return d, nil
+}
+
+const (
+	urnSource = "beam:runner:source:v1"
+	urnSink   = "beam:runner:sink:v1"
+)

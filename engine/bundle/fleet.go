@@ -1,0 +1,159 @@
+package bundle
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"padstone/engine/plan"
+	"padstone/engine/scheduler"
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// Pool is the harness processes of one environment. Implemented by harness.Pool.
+type Pool interface {
+	Workers() []*fnapi.Worker
+	LastLogs() []string
+	Progressed()
+	Err() error
+}
+
+// Fleet is where a job's harness bundles run: its pools, its descriptors, and the data streams and ids that its bundles take.
+// Safe for concurrent use.
+type Fleet struct {
+	server *fnapi.Server
+	prefix string // of descriptor and instruction ids: harnesses outlive runs, so ids never repeat
+	job    *Job
+	drain  chan struct{}
+	serial atomic.Uint64
+
+	mu struct {
+		sync.Mutex
+		pools    map[plan.EnvID]Pool
+		draining bool
+		streams  map[fnapi.WorkerID]map[int]bool // data streams in use by worker
+	}
+}
+
+// NewFleet registers the job's descriptors. prefix must be unique among all runs of all jobs.
+func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
+	f := &Fleet{server: server, prefix: prefix, job: job, drain: make(chan struct{})}
+	f.mu.pools = make(map[plan.EnvID]Pool)
+	f.mu.streams = make(map[fnapi.WorkerID]map[int]bool)
+	for _, s := range job.Stages {
+		if s.Def.Kind != plan.Harness {
+			continue
+		}
+		for _, drain := range []bool{false, true} {
+			if drain && (s.Def.Splittable == nil || s.Def.Splittable.DrainDescriptor == nil) {
+				continue
+			}
+			d, err := s.Descriptor(string(f.descriptor(s, drain)), drain, server.DataEndpoint(), server.StateEndpoint())
+			if err == nil {
+				err = server.AddDescriptor(d)
+			}
+			if err != nil {
+				f.Close()
+				return nil, err
+			}
+		}
+	}
+	return f, nil
+}
+
+// Close forgets the job's descriptors. No bundle may be in flight.
+func (f *Fleet) Close() {
+	for _, s := range f.job.Stages {
+		f.server.RemoveDescriptor(f.descriptor(s, false))
+		f.server.RemoveDescriptor(f.descriptor(s, true))
+	}
+}
+
+func (f *Fleet) descriptor(s *Stage, drain bool) fnapi.DescriptorID {
+	id := f.prefix + "/" + string(s.Def.ID)
+	if drain {
+		id += "/drain"
+	}
+	return fnapi.DescriptorID(id)
+}
+
+// SetPool says where the bundles of an environment run.
+func (f *Fleet) SetPool(env plan.EnvID, p Pool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.pools[env] = p
+}
+
+// Drain asks the bundles of unbounded splittable DoFns, present and future, to return their restrictions.
+func (f *Fleet) Drain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.mu.draining {
+		f.mu.draining = true
+		close(f.drain)
+	}
+}
+
+// Progressed tells the environment's pool that a bundle of it has been committed.
+func (f *Fleet) Progressed(env plan.EnvID) {
+	f.mu.Lock()
+	p := f.mu.pools[env]
+	f.mu.Unlock()
+	if p != nil {
+		p.Progressed()
+	}
+}
+
+// Run runs a bundle of a Harness stage on a process of its environment.
+func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Result, error) {
+	st := f.job.Stages[start.Stage]
+	f.mu.Lock()
+	pool := f.mu.pools[st.Def.Env]
+	f.mu.Unlock()
+	if pool == nil {
+		return nil, fault.New(fault.Internal, "no-pool", "environment %q has no harness pool", st.Def.Env)
+	}
+	workers := pool.Workers()
+	if len(workers) == 0 {
+		if err := pool.Err(); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
+	}
+	w := workers[start.Process%len(workers)]
+	slot := Slot{
+		Worker: w, Descriptor: f.descriptor(st, start.Truncate), Drain: f.drain,
+		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
+	}
+	if w.Supports(fnapi.CapabilityNamedDataStreams) {
+		n := f.takeStream(w.ID())
+		defer f.giveStream(w.ID(), n)
+		slot.DataStream = fmt.Sprintf("stream-%d", n)
+	}
+	return r.Harness(ctx, start, slot)
+}
+
+// takeStream returns the lowest data stream number that no bundle on the worker uses.
+func (f *Fleet) takeStream(w fnapi.WorkerID) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	used := f.mu.streams[w]
+	if used == nil {
+		used = make(map[int]bool)
+		f.mu.streams[w] = used
+	}
+	n := 0
+	for used[n] {
+		n++
+	}
+	used[n] = true
+	return n
+}
+
+func (f *Fleet) giveStream(w fnapi.WorkerID, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.mu.streams[w], n)
+}

@@ -1,0 +1,167 @@
+package bundle
+
+import (
+	"iter"
+
+	"padstone/engine/element"
+	"padstone/engine/group"
+	"padstone/engine/plan"
+	"padstone/engine/scheduler"
+	"padstone/engine/store"
+	"padstone/engine/timer"
+	"padstone/internal/fault"
+)
+
+// flushBytes bounds the blocks that a Group stage puts out.
+const flushBytes = 1 << 20
+
+// NewMachines makes the grouping machines of a job, by stage index.
+func NewMachines(j *Job) (map[int]*group.Machine, error) {
+	machines := make(map[int]*group.Machine)
+	for _, s := range j.Stages {
+		if s.Def.Kind != plan.Group {
+			continue
+		}
+		m, err := group.New(s.Def.Windowing, s.input.value)
+		if err != nil {
+			if f := fault.Of(err); f != nil && f.Transform == "" {
+				f.Transform = s.Def.Name
+			}
+			return nil, err
+		}
+		machines[s.Index] = m
+	}
+	return machines, nil
+}
+
+// Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
+// groups at once.
+func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
+	st := r.Job.Stages[start.Stage]
+	g := &grouping{
+		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
+		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
+	}
+	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
+	g.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start)}
+	if err := g.run(); err != nil {
+		g.result.Discard()
+		return nil, err
+	}
+	return &g.result, nil
+}
+
+type grouping struct {
+	runner  *Runner
+	stage   *Stage
+	start   *scheduler.Start
+	machine *group.Machine
+	env     group.Env
+	router  *router
+	out     group.Output
+	result  Result
+}
+
+func (g *grouping) run() error {
+	if g.start.Final {
+		if err := g.final(); err != nil {
+			return err
+		}
+	} else if err := g.streaming(); err != nil {
+		return err
+	}
+	if err := g.flush(g.out.Block); err != nil {
+		return err
+	}
+	g.result.Commit.Added, g.result.Commit.Side = g.router.added, g.router.side
+	g.result.ElementsOut = g.router.count
+	g.result.DroppedLate = g.out.DroppedLate + g.out.DroppedClosed
+	return nil
+}
+
+// streaming keeps elements in rows and fires by trigger.
+func (g *grouping) streaming() error {
+	g.result.Commit.Rows = g.runner.Store.Begin(uint32(g.start.Stage))
+	txs := newTransactions(g.result.Commit.Rows, g.runner.Job.Plan.KeyGroups, g.start.Groups)
+	if g.start.Timers {
+		if err := g.fire(txs); err != nil {
+			return err
+		}
+	}
+	for _, b := range g.start.Blocks {
+		data, err := g.runner.Load(g.start.Stage, b)
+		if err != nil {
+			return err
+		}
+		g.result.ElementsIn += int64(b.Count)
+		if err := g.machine.Process(txs.byID[b.Group], data, g.env, &g.out); err != nil {
+			return err
+		}
+	}
+	var err error
+	g.result.Timers, err = nextTimers(txs, g.start)
+	return err
+}
+
+// fire hands the due timers of the key groups to the machine, which removes them.
+func (g *grouping) fire(txs *transactions) error {
+	left := timersMax
+	now := g.start.Now
+	if g.start.AllTimers {
+		now = element.MaxTime
+	}
+	for _, id := range g.start.Groups {
+		tx := txs.byID[id]
+		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, now}} {
+			if left <= 0 {
+				return nil
+			}
+			due, err := timer.Due(tx, d.domain, d.upTo, left)
+			if err != nil {
+				return err
+			}
+			left -= len(due)
+			if err := g.machine.Timers(tx, due, g.env, &g.out); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// final groups all elements of each key group. Key groups come one after another in the bundle's blocks.
+func (g *grouping) final() error {
+	blocks := g.start.Blocks
+	for len(blocks) > 0 {
+		n := 1
+		for n < len(blocks) && blocks[n].Group == blocks[0].Group {
+			n++
+		}
+		if err := g.machine.GroupAll(g.load(blocks[:n]), &g.out); err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	return nil
+}
+
+func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for _, b := range blocks {
+			g.result.ElementsIn += int64(b.Count)
+			if data, err := g.runner.Load(g.start.Stage, b); !yield(data, err) {
+				return
+			}
+		}
+	}
+}
+
+// flush hands emitted panes to the consumers.
+func (g *grouping) flush(b element.Block) error {
+	for _, o := range g.stage.outputs {
+		if err := g.router.write(o, b.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,330 @@
+package bundle
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+
+	"padstone/engine/coder"
+	"padstone/engine/element"
+	"padstone/engine/rows"
+	"padstone/engine/store"
+	"padstone/fnapi"
+)
+
+// pageBytes is the size from which a state response ends at the next element boundary; the rest follows under a continuation token.
+const pageBytes = 1 << 20
+
+// stateHandler answers the state requests of one bundle: user state out of the bundle's rows, side inputs out of the store. The
+// SDK's requests of one bundle come one at a time, in order.
+type stateHandler struct {
+	stage *Stage
+	store *store.Store
+	txs   *transactions
+	// groups says which key groups the bundle owns; a request for another one is the harness's fault.
+	key []byte // scratch
+}
+
+// HandleState answers one request.
+func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
+	resp := &fnpb.StateResponse{Id: req.GetId()}
+	var err error
+	switch k := req.GetStateKey().GetType().(type) {
+	case *fnpb.StateKey_BagUserState_:
+		c := k.BagUserState
+		err = h.bag(req, resp, cellKey{c.GetTransformId(), c.GetUserStateId(), c.GetWindow(), c.GetKey()})
+	case *fnpb.StateKey_MultimapUserState_:
+		c := k.MultimapUserState
+		err = h.multimap(req, resp, cellKey{c.GetTransformId(), c.GetUserStateId(), c.GetWindow(), c.GetKey()}, c.GetMapKey())
+	case *fnpb.StateKey_MultimapKeysUserState_:
+		c := k.MultimapKeysUserState
+		err = h.multimapKeys(req, resp, cellKey{c.GetTransformId(), c.GetUserStateId(), c.GetWindow(), c.GetKey()})
+	case *fnpb.StateKey_OrderedListUserState_:
+		c := k.OrderedListUserState
+		err = h.orderedList(req, resp, cellKey{c.GetTransformId(), c.GetUserStateId(), c.GetWindow(), c.GetKey()}, c.GetRange())
+	case *fnpb.StateKey_IterableSideInput_, *fnpb.StateKey_MultimapSideInput_,
+		*fnpb.StateKey_MultimapKeysSideInput_, *fnpb.StateKey_MultimapKeysValuesSideInput_:
+		err = h.sideInput(req, resp)
+	default:
+		if e, ok := fnapi.MultimapEntries(req.GetStateKey()); ok {
+			err = h.multimapEntries(req, resp, cellKey{e.Transform, e.State, e.Window, e.Key})
+			break
+		}
+		err = fmt.Errorf("state key %T is not known", k)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stage %q: %w", h.stage.Def.Name, err)
+	}
+	return resp, nil
+}
+
+// cellKey names a user state cell of one key and window.
+type cellKey struct {
+	transform, cell string
+	window, key     []byte
+}
+
+// locate returns the cell, the rows of its key group and its row prefix: window, key, cell number. Window comes first so that the
+// rows of a window lie together.
+func (h *stateHandler) locate(k cellKey) (*cell, rows.Tx, []byte, error) {
+	c := h.stage.states[cellID{k.transform, k.cell}]
+	if c == nil {
+		return nil, nil, nil, fmt.Errorf("transform %q has no state cell %q", k.transform, k.cell)
+	}
+	tx, err := h.txs.of(k.key)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	h.key = appendCell(h.key[:0], k.window, k.key, c.number)
+	return c, tx, h.key, nil
+}
+
+// appendCell appends the row prefix of a state cell.
+func appendCell(dst, window, key []byte, number int) []byte {
+	dst = appendScope(dst, window, key)
+	return binary.BigEndian.AppendUint16(dst, uint16(number))
+}
+
+// appendScope appends the row prefix of all state of one window and key.
+func appendScope(dst, window, key []byte) []byte {
+	return rows.AppendBytes(rows.AppendBytes(dst, window), key)
+}
+
+func (h *stateHandler) bag(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey) error {
+	c, tx, key, err := h.locate(k)
+	if err != nil {
+		return err
+	}
+	return access(req, resp, tx, key, c.element)
+}
+
+// access gets, appends to or clears the one row at key, whose value is a run of elements.
+func access(req *fnpb.StateRequest, resp *fnpb.StateResponse, tx rows.Tx, key []byte, elem *coder.Program) error {
+	switch r := req.GetRequest().(type) {
+	case *fnpb.StateRequest_Get:
+		v, err := tx.Get(rows.State, key)
+		if err != nil {
+			return err
+		}
+		return page(resp, v, r.Get.GetContinuationToken(), elem)
+	case *fnpb.StateRequest_Append:
+		tx.Merge(rows.State, key, r.Append.GetData())
+		resp.Response = &fnpb.StateResponse_Append{Append: &fnpb.StateAppendResponse{}}
+	case *fnpb.StateRequest_Clear:
+		tx.Delete(rows.State, key)
+		resp.Response = &fnpb.StateResponse_Clear{Clear: &fnpb.StateClearResponse{}}
+	default:
+		return fmt.Errorf("state request %T is not known", r)
+	}
+	return nil
+}
+
+// page answers with the run of elements in v from the token's offset on, cut at an element boundary once it is over a page.
+func page(resp *fnpb.StateResponse, v, token []byte, elem *coder.Program) error {
+	offset := 0
+	if len(token) == 8 {
+		offset = int(min(binary.BigEndian.Uint64(token), uint64(len(v))))
+	}
+	v = v[offset:]
+	get := &fnpb.StateGetResponse{}
+	if len(v) > pageBytes {
+		end := 0
+		for end < pageBytes {
+			n, err := elem.Len(v[end:])
+			if err != nil {
+				return fmt.Errorf("stored state does not follow its coder: %w", err)
+			}
+			end += n
+		}
+		if end < len(v) {
+			get.ContinuationToken = binary.BigEndian.AppendUint64(nil, uint64(offset+end))
+			v = v[:end]
+		}
+	}
+	get.Data = append([]byte(nil), v...)
+	resp.Response = &fnpb.StateResponse_Get{Get: get}
+	return nil
+}
+
+func (h *stateHandler) multimap(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey, mapKey []byte) error {
+	c, tx, key, err := h.locate(k)
+	if err != nil {
+		return err
+	}
+	return access(req, resp, tx, rows.AppendBytes(key, mapKey), c.element)
+}
+
+// multimapKeys lists or clears the keys of a multimap cell.
+func (h *stateHandler) multimapKeys(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey) error {
+	c, tx, prefix, err := h.locate(k)
+	if err != nil {
+		return err
+	}
+	switch r := req.GetRequest().(type) {
+	case *fnpb.StateRequest_Get:
+		var keys []byte
+		if err := eachMapEntry(tx, prefix, func(mapKey, _ []byte) { keys = append(keys, mapKey...) }); err != nil {
+			return err
+		}
+		return page(resp, keys, r.Get.GetContinuationToken(), c.mapKey)
+	case *fnpb.StateRequest_Clear:
+		tx.DeletePrefix(rows.State, prefix)
+		resp.Response = &fnpb.StateResponse_Clear{Clear: &fnpb.StateClearResponse{}}
+		return nil
+	default:
+		return fmt.Errorf("request %T does not suit the keys of a multimap", r)
+	}
+}
+
+// multimapEntries lists KV<key, iterable<value>> of a multimap cell, or clears it.
+func (h *stateHandler) multimapEntries(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey) error {
+	c, tx, prefix, err := h.locate(k)
+	if err != nil {
+		return err
+	}
+	if _, get := req.GetRequest().(*fnpb.StateRequest_Get); !get {
+		return h.multimapKeys(req, resp, k)
+	}
+	var entries []byte
+	var failed error
+	err = eachMapEntry(tx, prefix, func(mapKey, values []byte) {
+		entries = append(entries, mapKey...)
+		if entries, err = appendIterable(entries, values, c.element); err != nil && failed == nil {
+			failed = err
+		}
+	})
+	if err != nil || failed != nil {
+		return fmt.Errorf("entries of state cell %q: %w", k.cell, firstError(err, failed))
+	}
+	resp.Response = &fnpb.StateResponse_Get{Get: &fnpb.StateGetResponse{Data: entries}}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachMapEntry calls fn for the entries of a multimap cell that have values.
+func eachMapEntry(tx rows.Tx, prefix []byte, fn func(mapKey, values []byte)) error {
+	prefix = append([]byte(nil), prefix...)
+	return tx.Scan(rows.State, prefix, nil, func(key, value []byte) bool {
+		if mapKey, _, ok := rows.TakeBytes(key[len(prefix):]); ok && len(value) > 0 {
+			fn(mapKey, value)
+		}
+		return true
+	})
+}
+
+// appendIterable appends a run of elements as an iterable of known length.
+func appendIterable(dst, run []byte, elem *coder.Program) ([]byte, error) {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	count := uint32(0)
+	for rest := run; len(rest) > 0; count++ {
+		n, err := elem.Len(rest)
+		if err != nil {
+			return dst, err
+		}
+		if n == 0 { // elements without bytes cannot be counted from a run
+			return dst, fmt.Errorf("elements of coder %v take no space", elem)
+		}
+		rest = rest[n:]
+	}
+	binary.BigEndian.PutUint32(dst[at:], count)
+	return append(dst, run...), nil
+}
+
+// orderedList serves KV<varint sort key, value> elements by range [start, end). Rows are keyed by the sort key.
+func (h *stateHandler) orderedList(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey, r *fnpb.OrderedListRange) error {
+	c, tx, prefix, err := h.locate(k)
+	if err != nil {
+		return err
+	}
+	prefix = append([]byte(nil), prefix...)
+	at := func(sort int64) []byte { return rows.AppendTime(append([]byte(nil), prefix...), element.Time(sort)) }
+	switch q := req.GetRequest().(type) {
+	case *fnpb.StateRequest_Append:
+		return h.orderedAppend(resp, tx, at, q.Append.GetData(), c.element)
+	case *fnpb.StateRequest_Get:
+		var run []byte
+		err := tx.Scan(rows.State, prefix, at(r.GetStart()), func(key, value []byte) bool {
+			if int64(rows.Time(key[len(prefix):])) >= r.GetEnd() {
+				return false
+			}
+			run = append(run, value...)
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		return page(resp, run, q.Get.GetContinuationToken(), c.element)
+	case *fnpb.StateRequest_Clear:
+		var gone [][]byte
+		err := tx.Scan(rows.State, prefix, at(r.GetStart()), func(key, _ []byte) bool {
+			if int64(rows.Time(key[len(prefix):])) >= r.GetEnd() {
+				return false
+			}
+			gone = append(gone, append([]byte(nil), key...))
+			return true
+		})
+		for _, key := range gone {
+			tx.Delete(rows.State, key)
+		}
+		resp.Response = &fnpb.StateResponse_Clear{Clear: &fnpb.StateClearResponse{}}
+		return err
+	default:
+		return fmt.Errorf("state request %T is not known", q)
+	}
+}
+
+func (h *stateHandler) orderedAppend(
+	resp *fnpb.StateResponse, tx rows.Tx, at func(int64) []byte, data []byte, elem *coder.Program,
+) error {
+	for len(data) > 0 {
+		n, err := elem.Len(data)
+		if err != nil || n == 0 {
+			return fmt.Errorf("appended ordered-list element does not follow its coder: %w", err)
+		}
+		sort, w := binary.Uvarint(data[:n]) // Beam's varint is unsigned, two's complement
+		if w <= 0 {
+			return fmt.Errorf("appended ordered-list element has no sort key")
+		}
+		tx.Merge(rows.State, at(int64(sort)), data[:n])
+		data = data[n:]
+	}
+	resp.Response = &fnpb.StateResponse_Append{Append: &fnpb.StateAppendResponse{}}
+	return nil
+}
+
+// transactions hands out the rows of the key groups that a bundle owns.
+type transactions struct {
+	bundle *store.Bundle
+	groups int
+	byID   map[uint16]rows.Tx
+}
+
+func newTransactions(b *store.Bundle, keyGroups int, owned []uint16) *transactions {
+	t := &transactions{bundle: b, groups: keyGroups, byID: make(map[uint16]rows.Tx, len(owned))}
+	for _, g := range owned {
+		t.byID[g] = b.Group(g)
+	}
+	return t
+}
+
+// of returns the rows of the key's group. A key of a group that the bundle does not own is the harness's fault: it may have
+// changed the key of an element, or encodes keys of state otherwise than keys of elements.
+func (t *transactions) of(key []byte) (rows.Tx, error) {
+	g := coder.KeyGroup(key, t.groups)
+	tx := t.byID[g]
+	if tx == nil {
+		return nil, fmt.Errorf("state or timer of key %x, whose key group %d this bundle does not own", key, g)
+	}
+	return tx, nil
+}
