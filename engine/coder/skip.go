@@ -206,6 +206,9 @@ func endWindows(w plan.WindowCoding, b []byte, pos int) int {
 		return malformed
 	}
 	if w == plan.GlobalWindow {
+		if count > 1 { // there is but one, and it has no bytes that would bound a loop over the count
+			return malformed
+		}
 		return pos
 	}
 	for ; count > 0; count-- {

@@ -101,15 +101,16 @@ func Due(tx rows.Tx, domain plan.TimeDomain, upTo element.Time, limit int) ([]Fi
 	return due, nil
 }
 
-// Remove removes a timer that was due, unless it has been set to another time since.
-func Remove(tx rows.Tx, f Fired) error {
+// Remove removes a timer that was due. It reports false, and does nothing, when the timer has been cleared or set to another time
+// since: then it must not fire.
+func Remove(tx rows.Tx, f Fired) (removed bool, err error) {
 	key := appendID(nil, f.ID)
 	t, found, err := load(tx, key)
 	if err != nil || !found || t.Domain != f.Domain || t.Fire != f.Fire {
-		return err
+		return false, err
 	}
 	remove(tx, key, t)
-	return nil
+	return true, nil
 }
 
 // Next returns the earliest firing time of the domain; ok is false when no timer of it is set.

@@ -1,0 +1,127 @@
+package group
+
+import (
+	"encoding/binary"
+
+	"padstone/engine/coder"
+	"padstone/engine/rows"
+)
+
+// chunkBytesMax bounds a row of values: a longer one begins a new row.
+const chunkBytesMax = 64 << 10
+
+// call is one call of the machine.
+type call struct {
+	*Machine
+	tx  rows.Tx
+	env Env
+	out *Output
+	g   *grouper // nil when only timers are handled
+	row []byte   // scratch for the encoding of a row
+}
+
+// place names a key and window: where its cell's values are kept and what stands in its panes.
+type place struct {
+	key    []byte
+	win    []byte
+	bounds bounds
+	stores [][]byte // prefixes of the rows of its values; values are appended to the first
+}
+
+// evaluate fires a pane if the trigger is ready. pending are values that are not stored yet, or nil; it stores what has to stay.
+func (x *call) evaluate(c *cell, p *place, pending *run) error {
+	c.ended = c.ended || p.bounds.ended(x.env)
+	if clock := p.bounds.clock(x.env); x.trigger.ShouldFire(&c.trig, clock) {
+		x.trigger.OnFire(&c.trig, clock)
+		finished := x.trigger.Finished(&c.trig)
+		if err := x.emit(c, p, pending, finished); err != nil {
+			return err
+		}
+		if finished || !x.windowing.Accumulating {
+			x.discard(c, p)
+			pending = nil
+		}
+		c.closed = finished
+	}
+	if pending != nil {
+		x.store(c, p, pending)
+	}
+	return nil
+}
+
+// emit emits a pane if it has values, or if an empty one is asked for, and makes the cell's values old.
+// Spec: ReduceFnRunner.needToEmit (Java runners-core).
+func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
+	pane := c.nextPane(p.bounds, x.env, last)
+	wanted := c.fresh > 0 ||
+		pane.Timing == coder.OnTime && x.onTime ||
+		last && x.windowing.EmptyOnClose
+	ts := p.bounds.max
+	if c.timed {
+		ts = c.at
+	}
+	c.fresh, c.timed, c.at = 0, false, 0
+	if !wanted {
+		return nil
+	}
+	c.panes++
+	if pane.Timing != coder.Early {
+		c.nonSpeculative++
+	}
+	count := c.stored
+	if pending != nil {
+		count += pending.count
+	}
+	x.out.begin(ts, p.win, pane, p.key, count)
+	if c.stored > 0 {
+		for _, prefix := range p.stores {
+			err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
+				x.out.Block.Data = append(x.out.Block.Data, value...)
+				return true
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if pending != nil {
+		x.out.Block.Data = x.g.appendValues(x.out.Block.Data, pending)
+	}
+	return x.out.end(count)
+}
+
+// store appends values to the cell's rows.
+func (x *call) store(c *cell, p *place, r *run) {
+	if c.chunkBytes > 0 && c.chunkBytes+int64(r.bytes) > chunkBytesMax {
+		c.chunk++
+		c.chunkBytes = 0
+	}
+	x.row = x.g.appendValues(x.row[:0], r)
+	key := binary.BigEndian.AppendUint64(p.stores[0][:len(p.stores[0]):len(p.stores[0])], c.chunk)
+	if c.chunkBytes == 0 {
+		x.tx.Set(rows.Group, key, x.row)
+	} else {
+		x.tx.Merge(rows.Group, key, x.row)
+	}
+	c.stored += r.count
+	c.chunkBytes += int64(r.bytes)
+}
+
+// discard deletes the cell's values.
+func (x *call) discard(c *cell, p *place) {
+	if c.stored == 0 {
+		return
+	}
+	for _, prefix := range p.stores {
+		x.tx.DeletePrefix(rows.Group, prefix)
+	}
+	c.stored, c.chunk, c.chunkBytes = 0, 0, 0
+}
+
+// final emits what is left when a window expires, as its last pane. The caller deletes the rows.
+func (x *call) final(c *cell, p *place) error {
+	if c.closed {
+		return nil
+	}
+	return x.emit(c, p, nil, true)
+}

@@ -1,0 +1,82 @@
+package group
+
+import (
+	"fmt"
+
+	"padstone/engine/coder"
+	"padstone/engine/element"
+	"padstone/engine/plan"
+	"padstone/engine/trigger"
+	"padstone/engine/window"
+	"padstone/internal/fault"
+)
+
+// Machine groups the elements of one stage. Immutable.
+type Machine struct {
+	windowing plan.Windowing
+	trigger   *trigger.Program
+	scanner   *coder.Scanner
+	merging   bool
+	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
+	// pane for every key at the end of the global window is not the price of a trigger by count.
+	onTime bool
+}
+
+// New returns the machine of a windowing strategy for elements whose values follow elem, which must be a kv. A windowing strategy
+// that makes no sense is a fault of kind Pipeline: invalid-trigger, or invalid-windowing.
+func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
+	if !elem.IsKV() {
+		return nil, fmt.Errorf("group: elements of framing program %s have no key", elem)
+	}
+	switch {
+	case w.Kind == plan.Global && w.Coding != plan.GlobalWindow,
+		w.Kind == plan.Custom && w.Coding == plan.GlobalWindow,
+		(w.Kind == plan.Fixed || w.Kind == plan.Sliding || w.Kind == plan.Sessions) && w.Coding != plan.IntervalWindow:
+		return nil, fault.New(fault.Pipeline, "invalid-windowing", "windows of kind %s in coding %s", w.Kind, w.Coding)
+	case w.LatenessMs < 0:
+		return nil, fault.New(fault.Pipeline, "invalid-windowing", "an allowed lateness of %d ms", w.LatenessMs)
+	}
+	prog, err := trigger.Compile(w.Trigger)
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{
+		windowing: *w,
+		trigger:   prog,
+		scanner:   coder.NewScanner(elem, w.Coding),
+		merging:   w.Kind == plan.Sessions,
+		onTime:    w.EmptyOnTime && prog.HasOnTime(),
+	}, nil
+}
+
+// BatchEligible reports whether GroupAll may stand in for Process when the input is bounded: without late data, the trigger fires
+// once, at the end of the window.
+func (m *Machine) BatchEligible() bool { return m.trigger.OnlyEndOfWindow() }
+
+// Env is what the machine sees of time during one call.
+type Env struct {
+	InputWatermark element.Time // of the stage: decides what is late and which windows have ended
+	// OutputWatermark of the stage, at most InputWatermark. What lies before it can hold it no more.
+	OutputWatermark element.Time
+	Now             element.Time // processing time
+}
+
+// bounds are the instants of a window.
+type bounds struct {
+	max     element.Time // maximum timestamp
+	collect element.Time // its state goes when the input watermark is later
+}
+
+func (m *Machine) bounds(maxTS element.Time) bounds {
+	return bounds{max: maxTS, collect: window.CollectAt(maxTS, m.windowing.LatenessMs)}
+}
+
+// ended reports whether the watermark has passed the end of the window.
+func (b bounds) ended(env Env) bool { return env.InputWatermark > b.max }
+
+// expired reports whether the window is to be collected.
+func (b bounds) expired(env Env) bool { return env.InputWatermark > b.collect }
+
+func (b bounds) clock(env Env) trigger.Clock {
+	return trigger.Clock{Now: env.Now, Watermark: env.InputWatermark, WindowMax: b.max}
+}

@@ -1,0 +1,309 @@
+package group
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+	"padstone/engine/rows"
+	"padstone/engine/timer"
+	"padstone/engine/trigger"
+	"padstone/engine/window"
+)
+
+// keySessions are the sessions of one key: one row.
+//
+// Encoding: next address uvarint, event timer 8 bytes, wake timer 8 bytes; then for each session its encoded span, the number of
+// addresses and the addresses as uvarints, and the cell with its length.
+type keySessions struct {
+	nextAddress uint64
+	eventAt     element.Time // the timers that are set, or never
+	wakeAt      element.Time
+	live        []liveSession // by start; no two overlap
+}
+
+// liveSession is a session that has not expired. Its values are at its addresses, oldest first.
+type liveSession struct {
+	span      window.Span
+	addresses []uint64
+	cell      *cell
+}
+
+// addToSessions adds the values of a key.
+func (x *call) addToSessions(b *bucket) error {
+	ks, err := x.loadSessions(b.key)
+	if err != nil {
+		return err
+	}
+	known := make([]window.Span, len(ks.live))
+	for i := range ks.live {
+		known[i] = ks.live[i].span
+	}
+	merged, into := x.g.sessions(b, known)
+	var live []liveSession
+	for i := range merged {
+		var from []liveSession
+		for j, s := range into {
+			if s == i {
+				from = append(from, ks.live[j])
+			}
+		}
+		kept, err := x.addToSession(b.key, ks, &merged[i], from)
+		if err != nil {
+			return err
+		}
+		live = append(live, kept...)
+	}
+	ks.live = live
+	return x.saveSessions(b.key, ks)
+}
+
+// addToSession merges the sessions in from and the values in s, which have become one, and returns what is left of it: one
+// session, or, when the whole is late or closed, what was there.
+func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []liveSession) ([]liveSession, error) {
+	if s.count == 0 {
+		return from, nil // nothing came: it is one live session as it was
+	}
+	b := x.bounds(s.span.Max())
+	if b.expired(x.env) {
+		x.out.DroppedLate += s.count
+		return from, nil
+	}
+	open := slices.DeleteFunc(slices.Clone(from), func(l liveSession) bool { return l.cell.closed })
+	var l liveSession
+	switch {
+	case len(open) > 0:
+		l = x.merge(open, s.span, b)
+	case len(from) > 0:
+		// Only closed sessions: they swallow what belongs to them, and so does the whole from now on.
+		x.out.DroppedClosed += s.count
+		c := newCell()
+		c.closed, c.ended = true, b.ended(x.env)
+		return []liveSession{{span: s.span, addresses: from[0].addresses, cell: c}}, nil
+	default:
+		l = liveSession{span: s.span, addresses: []uint64{ks.nextAddress}, cell: newCell()}
+		ks.nextAddress++
+	}
+	p := x.placeOfSession(key, &l)
+	x.arrive(l.cell, &s.run, b, x.env)
+	if err := x.evaluate(l.cell, p, &s.run); err != nil {
+		return nil, err
+	}
+	x.settleSession(&l, b)
+	return []liveSession{l}, nil
+}
+
+// merge makes one session of open ones. It continues the panes of that with the oldest address; the others' panes are forgotten.
+func (x *call) merge(open []liveSession, span window.Span, b bounds) liveSession {
+	if len(open) == 1 && open[0].span == span {
+		return open[0]
+	}
+	oldest := 0
+	states := make([]*trigger.State, len(open))
+	for i := range open {
+		states[i] = &open[i].cell.trig
+		if open[i].addresses[0] < open[oldest].addresses[0] {
+			oldest = i
+		}
+	}
+	l := liveSession{span: span, addresses: slices.Clone(open[oldest].addresses), cell: open[oldest].cell}
+	c := l.cell
+	c.trig = x.trigger.Merge(states, b.clock(x.env))
+	c.ended = b.ended(x.env)
+	for i := range open {
+		if i == oldest {
+			continue
+		}
+		other := open[i].cell
+		other.setHold(x.tx, never)
+		c.stored += other.stored
+		c.fresh += other.fresh
+		if other.timed {
+			c.at = combine(x.windowing.OutputTime, c.at, c.timed, other.at)
+			c.timed = true
+		}
+		l.addresses = append(l.addresses, open[i].addresses...)
+	}
+	if c.timed && x.windowing.OutputTime == plan.EndOfWindow {
+		c.at = b.max
+	}
+	return l
+}
+
+func (x *call) placeOfSession(key []byte, l *liveSession) *place {
+	p := &place{key: key, win: l.span.Append(nil), bounds: x.bounds(l.span.Max())}
+	for _, a := range l.addresses {
+		p.stores = append(p.stores, binary.BigEndian.AppendUint64(rows.AppendBytes(nil, key), a))
+	}
+	return p
+}
+
+// settleSession moves the session's hold and notes when its trigger wants to be woken.
+func (x *call) settleSession(l *liveSession, b bounds) {
+	c := l.cell
+	c.setHold(x.tx, x.holdFor(c, b, x.env))
+	if c.stored == 0 {
+		l.addresses = l.addresses[:1]
+	}
+	c.wake = never
+	if c.closed {
+		return
+	}
+	if at, ok := x.trigger.Wake(&c.trig, b.clock(x.env)); ok {
+		c.wake = at
+	}
+}
+
+// visitSessions evaluates the sessions of a key that have ended, expired or wait for processing time. family is that of the
+// timer that has fired, and gone.
+func (x *call) visitSessions(key []byte, family string) error {
+	ks, err := x.loadSessions(key)
+	if err != nil {
+		return err
+	}
+	if family == familySession {
+		ks.eventAt = never
+	} else {
+		ks.wakeAt = never
+	}
+	live := ks.live[:0]
+	for i := range ks.live {
+		l := &ks.live[i]
+		p := x.placeOfSession(key, l)
+		if p.bounds.expired(x.env) {
+			if err := x.final(l.cell, p); err != nil {
+				return err
+			}
+			x.discard(l.cell, p)
+			l.cell.setHold(x.tx, never)
+			continue
+		}
+		if !l.cell.closed {
+			if err := x.evaluate(l.cell, p, nil); err != nil {
+				return err
+			}
+			x.settleSession(l, p.bounds)
+		}
+		l.cell.ended = p.bounds.ended(x.env)
+		live = append(live, *l)
+	}
+	ks.live = live
+	return x.saveSessions(key, ks)
+}
+
+// saveSessions sets the key's timers and writes its row, or deletes it when no session is left.
+func (x *call) saveSessions(key []byte, ks *keySessions) error {
+	event, wake := never, never
+	for i := range ks.live {
+		b := x.bounds(ks.live[i].span.Max())
+		at := b.collect
+		if c := ks.live[i].cell; !c.ended && !c.closed {
+			at = min(b.max, b.collect)
+		}
+		event, wake = min(event, at.Add(1)), min(wake, ks.live[i].cell.wake)
+	}
+	if err := x.moveTimer(key, familySession, plan.EventTime, &ks.eventAt, event); err != nil {
+		return err
+	}
+	if err := x.moveTimer(key, familySessionWake, plan.ProcessingTime, &ks.wakeAt, wake); err != nil {
+		return err
+	}
+	if len(ks.live) == 0 {
+		x.tx.Delete(rows.Trigger, key)
+		return nil
+	}
+	x.tx.Set(rows.Trigger, key, x.appendSessions(nil, ks))
+	return nil
+}
+
+// moveTimer sets or clears a timer of the key if it is not as it should be.
+func (x *call) moveTimer(key []byte, family string, domain plan.TimeDomain, old *element.Time, at element.Time) error {
+	if *old == at {
+		return nil
+	}
+	*old = at
+	id := timer.ID{Family: family, Key: key}
+	if at == never {
+		return timer.Clear(x.tx, id)
+	}
+	return timer.Set(x.tx, id, timer.Timer{Domain: domain, Fire: at, Hold: timer.NoHold})
+}
+
+func (x *call) loadSessions(key []byte) (*keySessions, error) {
+	value, err := x.tx.Get(rows.Trigger, key)
+	if err != nil {
+		return nil, err
+	}
+	if value == nil {
+		return &keySessions{eventAt: never, wakeAt: never}, nil
+	}
+	ks, err := x.parseSessions(value)
+	if err != nil {
+		return nil, corrupt(key, err)
+	}
+	return ks, nil
+}
+
+func (m *Machine) appendSessions(dst []byte, ks *keySessions) []byte {
+	dst = binary.AppendUvarint(dst, ks.nextAddress)
+	dst = rows.AppendTime(dst, ks.eventAt)
+	dst = rows.AppendTime(dst, ks.wakeAt)
+	var buf []byte
+	for _, l := range ks.live {
+		buf = l.span.Append(buf[:0])
+		dst = rows.AppendBytes(dst, buf)
+		dst = binary.AppendUvarint(dst, uint64(len(l.addresses)))
+		for _, a := range l.addresses {
+			dst = binary.AppendUvarint(dst, a)
+		}
+		buf = m.appendCell(buf[:0], l.cell)
+		dst = rows.AppendBytes(dst, buf)
+	}
+	return dst
+}
+
+func (m *Machine) parseSessions(b []byte) (*keySessions, error) {
+	ks := &keySessions{}
+	var n int
+	if ks.nextAddress, n = binary.Uvarint(b); n <= 0 || len(b) < n+16 {
+		return nil, errCell
+	}
+	ks.eventAt, ks.wakeAt, b = rows.Time(b[n:]), rows.Time(b[n+8:]), b[n+16:]
+	for len(b) > 0 {
+		l, rest, err := m.parseSession(b)
+		if err != nil {
+			return nil, err
+		}
+		ks.live, b = append(ks.live, l), rest
+	}
+	return ks, nil
+}
+
+func (m *Machine) parseSession(b []byte) (l liveSession, rest []byte, err error) {
+	span, b, ok := rows.TakeBytes(b)
+	if !ok {
+		return l, nil, errCell
+	}
+	if l.span, err = window.ParseSpan(span); err != nil {
+		return l, nil, err
+	}
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count == 0 || count > uint64(len(b)) {
+		return l, nil, errCell
+	}
+	b = b[n:]
+	for range count {
+		a, n := binary.Uvarint(b)
+		if n <= 0 {
+			return l, nil, errCell
+		}
+		l.addresses, b = append(l.addresses, a), b[n:]
+	}
+	value, b, ok := rows.TakeBytes(b)
+	if !ok {
+		return l, nil, errCell
+	}
+	l.cell, err = m.parseCell(value)
+	return l, b, err
+}
