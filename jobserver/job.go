@@ -102,7 +102,8 @@ func (j *job) publish() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.mu.verdict == jobpb.JobState_FAILED && j.mu.lastError == "" {
-		j.messageLocked(jobpb.JobMessage_JOB_MESSAGE_ERROR, "The job failed, and its executor gave no reason. This is a fault of the server.")
+		j.messageLocked(jobpb.JobMessage_JOB_MESSAGE_ERROR,
+			"The job failed, and its executor gave no reason. This is a fault of the server.")
 	}
 	j.appendLocked(stateEvent(j.mu.verdict, j.now()), true)
 	if err := j.mu.eventLog.close(); err != nil {

@@ -1,0 +1,128 @@
+package jobtest
+
+import (
+	"context"
+	"sync"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+
+	"padstone/jobserver"
+)
+
+// Executor is a jobserver.Executor that runs Script. The zero value runs every job to DONE.
+type Executor struct {
+	// CheckErr and StartErr, where set, are what Check and Start answer.
+	CheckErr func(jobserver.Spec) error
+	StartErr func(jobserver.Spec) error
+	// Script is the life of a job, up to its terminal state; nil is RUNNING, DONE.
+	Script func(*Run)
+
+	mu   sync.Mutex
+	runs []*Run
+}
+
+// Check implements jobserver.Executor.
+func (e *Executor) Check(_ context.Context, spec jobserver.Spec) error {
+	if e.CheckErr != nil {
+		return e.CheckErr(spec)
+	}
+	return nil
+}
+
+// Start implements jobserver.Executor; it serves as Config.Recover, too.
+func (e *Executor) Start(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	if e.StartErr != nil {
+		if err := e.StartErr(spec); err != nil {
+			return nil, err
+		}
+	}
+	run := &Run{
+		Spec: spec, Reporter: reporter, Cancelled: make(chan struct{}), Drained: make(chan struct{}), ended: make(chan struct{}),
+	}
+	script := e.Script
+	if script == nil {
+		script = func(r *Run) {
+			r.State(jobpb.JobState_RUNNING)
+			r.State(jobpb.JobState_DONE)
+		}
+	}
+	e.mu.Lock()
+	e.runs = append(e.runs, run)
+	e.mu.Unlock()
+	go func() {
+		defer close(run.ended)
+		script(run)
+	}()
+	return run, nil
+}
+
+// Runs returns the jobs started so far.
+func (e *Executor) Runs() []*Run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]*Run(nil), e.runs...)
+}
+
+// Run is one started job.
+type Run struct {
+	Spec jobserver.Spec
+	jobserver.Reporter
+	Cancelled, Drained chan struct{} // closed by Cancel and Drain
+	ended              chan struct{}
+
+	mu          sync.Mutex
+	cancelOnce  sync.Once
+	drainOnce   sync.Once
+	metrics     *jobpb.MetricResults
+	description *jobserver.Description
+}
+
+// SetMetrics is what Metrics answers from now on.
+func (r *Run) SetMetrics(metrics *jobpb.MetricResults) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.metrics = metrics
+}
+
+// SetDescription is what Describe answers from now on.
+func (r *Run) SetDescription(description *jobserver.Description) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.description = description
+}
+
+// Cancel implements jobserver.Running.
+func (r *Run) Cancel(context.Context) error {
+	r.cancelOnce.Do(func() { close(r.Cancelled) })
+	return nil
+}
+
+// Drain implements jobserver.Running.
+func (r *Run) Drain(context.Context) error {
+	r.drainOnce.Do(func() { close(r.Drained) })
+	return nil
+}
+
+// Metrics implements jobserver.Running.
+func (r *Run) Metrics(context.Context) (*jobpb.MetricResults, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.metrics, nil
+}
+
+// Describe implements jobserver.Running.
+func (r *Run) Describe(context.Context) (*jobserver.Description, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.description, nil
+}
+
+// Wait implements jobserver.Running.
+func (r *Run) Wait(ctx context.Context) error {
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
