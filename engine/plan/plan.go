@@ -60,11 +60,14 @@ type Stage struct {
 	Splittable *Splittable
 
 	Finalizes bool // some transform requests bundle finalization
+	// StableInput is set when the stage's root requires that a bundle's input is durable before the bundle starts, and the same
+	// when it is retried.
+	StableInput bool
 
 	// Windowing is that of the main input. Group stages and stages with user state or timers only: it says when an element is too
 	// late and when the state of a window is collected.
 	Windowing *Windowing
-	Native    *Native    // Source and Sink only
+	Native    *Native // Source and Sink only
 }
 
 // Transform is one user-visible transform of a stage.
@@ -149,6 +152,8 @@ type State struct {
 	Cell      string
 	Kind      StateKind
 	// Element is the framing program of one stored element (of one value for a multimap), used to cut pages at element boundaries.
+	// It is empty when the runner cannot frame the elements: then pages are cut between appends only, each of which holds whole
+	// elements. MapKey is empty likewise.
 	Element string
 	MapKey  string // framing program of a multimap's key
 }
