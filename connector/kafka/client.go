@@ -1,0 +1,152 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"padstone/internal/fault"
+)
+
+// Limits of opening. A source or sink says within openTimeout what is wrong.
+const (
+	openTimeout      = 8 * time.Second
+	missingTopicWait = 2 * time.Second // a topic that was just made may not be known to every broker yet
+	metadataRetry    = 200 * time.Millisecond
+)
+
+// cluster is a client with what is known about its connections.
+type cluster struct {
+	client  *kgo.Client
+	admin   *kadm.Client
+	servers string
+	hook    *connections
+}
+
+// newCluster makes a client; it does not connect yet.
+func newCluster(s *settings) (*cluster, error) {
+	hook := &connections{}
+	client, err := kgo.NewClient(append(s.opts[:len(s.opts):len(s.opts)], kgo.WithHooks(hook))...)
+	if err != nil {
+		return nil, fault.New(fault.Pipeline, codeProperty, "the Kafka client does not take the configuration: %w", err)
+	}
+	return &cluster{client: client, admin: kadm.NewClient(client), servers: strings.Join(s.servers, ","), hook: hook}, nil
+}
+
+// connections remembers how the last attempt to connect to a broker ended. It is a hook of the client, called from its goroutines.
+type connections struct {
+	mu struct {
+		sync.Mutex
+		err error // nil after a success
+	}
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (c *connections) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // a request was given up, which says nothing about the broker
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.err = err
+}
+
+func (c *connections) last() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.err
+}
+
+// openError turns the error of a request while opening into what the user can act on.
+func (c *cluster) openError(err error) error {
+	if last := c.hook.last(); last != nil && (isTimeout(err) || isAuth(last)) {
+		err = last
+	}
+	if isAuth(err) {
+		return fault.New(fault.Environment, codeAuth, "brokers %s: %w", c.servers, err).
+			WithHint("check sasl.jaas.config, sasl.mechanism and the user's rights")
+	}
+	return fault.New(fault.Environment, codeUnreachable, "no broker of %s answered: %w", c.servers, err).
+		WithHint("check bootstrap.servers and security.protocol, and that the broker's advertised address can be reached from here")
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// partitions returns the number of partitions of each topic. With create, topics that do not exist are made by brokers that have
+// auto.create.topics.enable. A topic that stays missing is an error that names it.
+func (c *cluster) partitions(ctx context.Context, topics []string, create bool) (map[string]int32, error) {
+	started := time.Now()
+	for {
+		counts, pending, err := c.describe(ctx, topics, create)
+		if err != nil {
+			return nil, err
+		}
+		if pending == nil {
+			return counts, nil
+		}
+		if isUnknownTopic(pending.err) && time.Since(started) > missingTopicWait {
+			return nil, missingTopic(pending.topic, pending.err)
+		}
+		select {
+		case <-time.After(metadataRetry):
+		case <-ctx.Done():
+			return nil, fault.New(fault.Environment, codeUnreachable, "topic %q of brokers %s: %w", pending.topic, c.servers, pending.err)
+		}
+	}
+}
+
+// pendingTopic is a topic that may yet come to be.
+type pendingTopic struct {
+	topic string
+	err   error
+}
+
+// describe asks once. It returns a pendingTopic when asking again may help.
+func (c *cluster) describe(ctx context.Context, topics []string, create bool) (map[string]int32, *pendingTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation = create
+	for _, name := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, c.client)
+	if err != nil {
+		return nil, nil, c.openError(err)
+	}
+	counts := make(map[string]int32, len(topics))
+	for _, t := range resp.Topics {
+		name := ""
+		if t.Topic != nil {
+			name = *t.Topic
+		}
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case err == nil && len(t.Partitions) > 0:
+			counts[name] = int32(len(t.Partitions))
+		case err == nil:
+			return nil, &pendingTopic{name, kerr.LeaderNotAvailable}, nil
+		case isAuth(err):
+			return nil, nil, fault.New(fault.Environment, codeAuth, "topic %q: %w", name, err)
+		case isUnknownTopic(err), kerr.IsRetriable(err):
+			return nil, &pendingTopic{name, err}, nil
+		default:
+			return nil, nil, fault.New(fault.Environment, codeTopic, "topic %q: %w", name, err)
+		}
+	}
+	for _, name := range topics {
+		if counts[name] == 0 {
+			return nil, &pendingTopic{name, kerr.UnknownTopicOrPartition}, nil
+		}
+	}
+	return counts, nil, nil
+}

@@ -1,0 +1,186 @@
+package kafka
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"padstone/connector"
+	"padstone/internal/fault"
+)
+
+// start finds the partitions and where to begin in each, and starts fetching. In order of precedence: the stored position; on
+// resuming, the beginning, for the partition is younger than the job; start_read_time; the group's committed offset;
+// auto.offset.reset.
+func (r *reader) start(ctx context.Context, state []connector.Position) error {
+	counts, err := r.kafka.partitions(ctx, r.cfg.Topics, false)
+	if err != nil {
+		return err
+	}
+	if err := r.restore(state, counts); err != nil {
+		return err
+	}
+	var fresh []*split
+	for _, topic := range slices.Sorted(maps.Keys(counts)) {
+		for p := range counts[topic] {
+			if r.mu.byID[splitID{topic, p}] == nil {
+				s := newSplit(topic, p, 0, r.now())
+				fresh = append(fresh, s)
+				r.addLocked(s)
+			}
+		}
+	}
+	if err := r.begin(ctx, fresh, len(state) > 0); err != nil {
+		return err
+	}
+	if err := r.checkRange(ctx); err != nil {
+		return err
+	}
+	r.assign(r.mu.splits)
+	r.run()
+	return nil
+}
+
+// restore makes a split of every stored position.
+func (r *reader) restore(state []connector.Position, counts map[string]int32) error {
+	for _, stored := range state {
+		topic, partition, p, err := parsePosition(stored)
+		if err != nil {
+			return err
+		}
+		n, ok := counts[topic]
+		if !ok {
+			r.log.Info("position of a topic that is no longer read is left out", zap.String("topic", topic))
+			continue
+		}
+		if partition >= n {
+			return fault.New(fault.Environment, codeOffset, "topic %q no longer has partition %d", topic, partition).
+				WithHint("the topic was made anew with fewer partitions: start the pipeline as a new job")
+		}
+		s := newSplit(topic, partition, 0, r.now())
+		s.restore(p)
+		r.addLocked(s)
+		r.mu.read += p.Count
+		r.mu.watermark = max(r.mu.watermark, p.Source)
+		if started := time.UnixMilli(p.StartedMs); started.Before(r.startedAt) {
+			r.startedAt = started
+		}
+	}
+	return nil
+}
+
+// begin sets where splits without a position start.
+func (r *reader) begin(ctx context.Context, fresh []*split, resumed bool) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	if !resumed && r.cfg.StartMs == nil && r.set.consumer.group != "" {
+		var err error
+		if fresh, err = r.beginCommitted(ctx, fresh); err != nil || len(fresh) == 0 {
+			return err
+		}
+	}
+	list := r.kafka.admin.ListEndOffsets
+	switch {
+	case r.cfg.StartMs != nil:
+		list = func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return r.kafka.admin.ListOffsetsAfterMilli(ctx, *r.cfg.StartMs, topics...)
+		}
+	case resumed, r.set.consumer.reset == "earliest":
+		list = r.kafka.admin.ListStartOffsets
+	case r.set.consumer.reset == "none":
+		s := fresh[0]
+		return fault.New(fault.Environment, codeOffset, "auto.offset.reset is none and group %q has no offset for topic %q partition %d",
+			r.set.consumer.group, s.topic, s.partition)
+	}
+	listed, err := list(ctx, topicsOf(fresh)...)
+	if err != nil {
+		return r.kafka.openError(err)
+	}
+	for _, s := range fresh {
+		o, ok := listed.Lookup(s.topic, s.partition)
+		if !ok || o.Err != nil || o.Offset < 0 {
+			return fault.New(fault.Environment, codeRead, "topic %q partition %d does not say where it starts: %v", s.topic, s.partition, o.Err)
+		}
+		s.next = o.Offset
+	}
+	return nil
+}
+
+// beginCommitted starts splits at the group's offsets and returns those that have none.
+func (r *reader) beginCommitted(ctx context.Context, fresh []*split) ([]*split, error) {
+	committed, err := r.kafka.admin.FetchOffsetsForTopics(ctx, r.set.consumer.group, topicsOf(fresh)...)
+	if err != nil {
+		return nil, r.kafka.openError(err)
+	}
+	var rest []*split
+	for _, s := range fresh {
+		o, ok := committed.Lookup(s.topic, s.partition)
+		switch {
+		case ok && o.Err != nil:
+			return nil, fault.New(fault.Environment, codeRead, "offsets of group %q for topic %q partition %d: %w",
+				r.set.consumer.group, s.topic, s.partition, o.Err)
+		case ok && o.At >= 0:
+			s.next = o.At
+		default:
+			rest = append(rest, s)
+		}
+	}
+	return rest, nil
+}
+
+// checkRange learns the ends and says where records were deleted before they could be read.
+func (r *reader) checkRange(ctx context.Context) error {
+	asked := r.now()
+	ends, err := r.kafka.admin.ListEndOffsets(ctx, r.cfg.Topics...)
+	if err != nil {
+		return r.kafka.openError(err)
+	}
+	starts, err := r.kafka.admin.ListStartOffsets(ctx, r.cfg.Topics...)
+	if err != nil {
+		return r.kafka.openError(err)
+	}
+	for _, s := range r.mu.splits {
+		if o, ok := starts.Lookup(s.topic, s.partition); ok && o.Err == nil && o.Offset > s.next {
+			r.warnLost(s, o.Offset)
+		}
+		if o, ok := ends.Lookup(s.topic, s.partition); ok && o.Err == nil {
+			s.end, s.checkedAt = o.Offset, asked
+			if s.next > o.Offset {
+				r.log.Warn("position is beyond the end of the partition; auto.offset.reset decides where to go on",
+					zap.String("split", s.name()), zap.Int64("position", s.next), zap.Int64("end", o.Offset))
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reader) warnLost(s *split, first int64) {
+	r.log.Warn("records were deleted from Kafka before they could be read",
+		zap.String("split", s.name()), zap.Int64("position", s.next), zap.Int64("first", first))
+}
+
+// assign tells the client to fetch splits from their next offsets.
+func (r *reader) assign(splits []*split) {
+	add := make(map[string]map[int32]kgo.Offset)
+	for _, s := range splits {
+		if add[s.topic] == nil {
+			add[s.topic] = make(map[int32]kgo.Offset)
+		}
+		add[s.topic][s.partition] = kgo.NewOffset().At(s.next)
+	}
+	r.kafka.client.AddConsumePartitions(add)
+}
+
+func topicsOf(splits []*split) []string {
+	seen := make(map[string]bool)
+	for _, s := range splits {
+		seen[s.topic] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
