@@ -83,9 +83,10 @@ func (b *jobBoard) follow(ctx context.Context, job *boardJob) {
 	for try := 0; ; try++ {
 		before := seen
 		err := b.followOnce(ctx, job, &seen)
-		if ctx.Err() != nil {
+		if b.snapshot(job).terminal() || ctx.Err() != nil {
 			return
 		}
+		// A stream that ended without a terminal state may have been cut at its very end.
 		if response, stateErr := b.client.GetState(ctx, &jobpb.GetJobStateRequest{JobId: job.id}); stateErr == nil {
 			b.state(job, response.GetState())
 		}
@@ -143,10 +144,14 @@ func (b *jobBoard) followOnce(ctx context.Context, job *boardJob, seen *int) err
 	}
 }
 
-// state notes and prints a transition.
+// state notes and prints a transition; nothing follows a terminal state.
 func (b *jobBoard) state(job *boardJob, state jobpb.JobState_Enum) {
 	changed := false
-	b.update(func() { changed, job.state = job.state != state, state })
+	b.update(func() {
+		if changed = job.state != state && !jobserver.IsTerminal(job.state); changed {
+			job.state = state
+		}
+	})
 	if changed {
 		b.console.printf("padstone: job %s: %s", job.id, state)
 	}
