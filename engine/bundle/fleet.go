@@ -120,7 +120,7 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 		if err := pool.Err(); err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
+		return nil, fault.New(fault.Environment, "worker-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
 	}
 	w := workers[start.Process%len(workers)]
 	slot := Slot{

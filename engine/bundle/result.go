@@ -88,7 +88,7 @@ func dueTimers(txs *transactions, start *scheduler.Start) (map[uint16][]timer.Fi
 				return nil, err
 			}
 			for _, f := range fired {
-				if err := timer.Remove(tx, f); err != nil {
+				if _, err := timer.Remove(tx, f); err != nil {
 					return nil, err
 				}
 			}

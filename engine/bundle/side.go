@@ -5,7 +5,10 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
+	"padstone/engine/element"
+	"padstone/engine/plan"
 	"padstone/engine/rows"
+	"padstone/engine/window"
 )
 
 // sideInput serves a side input from the store: rows of encoded values by window, and by key for a multimap. The continuation
@@ -128,4 +131,22 @@ func (q *sideQuery) flush(page *[]byte) error {
 	}
 	q.key, q.values = nil, q.values[:0]
 	return err
+}
+
+// SideReadyAt returns the watermark that a side input must reach before a main element whose windows end at mainMax at the latest
+// may be processed: the end of the side window that such an element looks at.
+func SideReadyAt(si plan.SideInput, mainMax element.Time) element.Time {
+	w := si.Windowing
+	if w == nil || w.Kind == plan.Global {
+		return element.MaxTime
+	}
+	encoded, err := window.Side(w, mainMax)
+	if err != nil {
+		return element.MaxTime // an unknown mapping: wait for all of it
+	}
+	end, err := window.Max(w.Coding, encoded)
+	if err != nil {
+		return element.MaxTime
+	}
+	return end.Add(1)
 }

@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/engine/bundle"
+	"padstone/engine/element"
+	"padstone/engine/metrics"
+	"padstone/engine/plan"
+	"padstone/engine/rows"
+	"padstone/engine/scheduler"
+	"padstone/engine/store"
+	"padstone/internal/fault"
+)
+
+// Metadata entries of a job's store: which stages are exhausted, and the watermarks under which decisions have been taken.
+const (
+	metaDone      = "done/"
+	metaWatermark = "watermark/"
+	metaDrain     = "drain"
+)
+
+// begin restores the job from its store, which is empty for a new one, and starts its harnesses.
+func (j *job) begin() error {
+	j.effects = newEffects(j)
+	for i, s := range j.plan.Stages {
+		switch s.Kind {
+		case plan.Source:
+			j.sources[i] = &source{watermark: element.MinTime}
+		case plan.Sink:
+			p, err := newPublisher(j, i)
+			if err != nil {
+				return err
+			}
+			j.sinks[i] = p
+		}
+	}
+	restored, err := j.restore()
+	if err != nil {
+		return err
+	}
+	j.tasks.Go(j.effects.run)
+	for _, p := range j.sinks {
+		j.tasks.Go(p.run)
+	}
+	if err := j.launch(); err != nil {
+		return err
+	}
+	j.tell(restored)
+	if j.draining {
+		j.tell(scheduler.Drain{})
+	}
+	return nil
+}
+
+// restore reads what an earlier run has committed.
+func (j *job) restore() (scheduler.Restored, error) {
+	var r scheduler.Restored
+	err := j.store.Inbox(func(stage uint32, group uint16, edge uint32, h store.Header) {
+		r.Blocks = append(r.Blocks, scheduler.StageBlock{Stage: int(stage), Block: schedulerBlock(group, int(edge), h)})
+	})
+	if err != nil {
+		return r, err
+	}
+	j.store.Holds(func(stage uint32, t element.Time, count int) {
+		r.Holds = append(r.Holds, scheduler.StageHold{Stage: int(stage), At: t, Count: count})
+	})
+	if err := j.restoreTimers(&r); err != nil {
+		return r, err
+	}
+	if err := j.restoreMeta(&r); err != nil {
+		return r, err
+	}
+	for i, e := range j.plan.Edges {
+		if e.Kind != plan.Side {
+			continue
+		}
+		err := j.store.Side(uint32(i), nil, nil, func(_, _ []byte) bool {
+			r.SideReady = append(r.SideReady, i)
+			return false
+		})
+		if err != nil {
+			return r, err
+		}
+	}
+	totals, err := j.store.Metrics()
+	if err != nil {
+		return r, err
+	}
+	for _, e := range totals {
+		if err := j.totals.Restore(metrics.Entry{Key: e.Name, Value: e.Value}); err != nil {
+			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
+		}
+	}
+	return r, nil
+}
+
+// restoreTimers reads the earliest timers of every key group of the stages that may have any.
+func (j *job) restoreTimers(r *scheduler.Restored) error {
+	if j.store.Applied() == 0 {
+		return nil
+	}
+	for i, s := range j.plan.Stages {
+		if e := j.plan.Edge(s.Input); e == nil || e.Kind != plan.Keyed {
+			continue
+		}
+		b := j.store.Begin(uint32(i))
+		for g := 0; g < j.plan.KeyGroups; g++ {
+			var tx rows.Tx = b.Group(uint16(g))
+			next, err := bundle.NextTimers(tx, i, uint16(g))
+			if err != nil {
+				b.Discard()
+				return err
+			}
+			r.Timers = append(r.Timers, next)
+		}
+		b.Discard()
+	}
+	return nil
+}
+
+func (j *job) restoreMeta(r *scheduler.Restored) error {
+	meta, err := j.store.Meta()
+	if err != nil {
+		return err
+	}
+	for _, e := range meta {
+		name, number, _ := strings.Cut(e.Name, "/")
+		switch name + "/" {
+		case metaDone, metaWatermark:
+		default:
+			j.draining = j.draining || e.Name == metaDrain
+			continue
+		}
+		stage, err := strconv.Atoi(number)
+		if err != nil || stage < 0 || stage >= len(j.plan.Stages) {
+			return fault.New(fault.Corruption, "store-corrupt", "the job's store names the stage %q", e.Name)
+		}
+		if name+"/" == metaDone {
+			r.Done = append(r.Done, stage)
+			continue
+		}
+		if len(e.Value) != 8 {
+			return fault.New(fault.Corruption, "store-corrupt", "the watermark of stage %d is malformed", stage)
+		}
+		w := scheduler.StageWatermark{Stage: stage, Watermark: rows.Time(e.Value)}
+		r.Watermarks = append(r.Watermarks, w)
+		if s := j.sources[stage]; s != nil {
+			s.watermark = w.Watermark
+		}
+	}
+	return nil
+}
+
+// launch starts the harnesses of every environment that a stage runs in, and tells the scheduler as they come.
+func (j *job) launch() error {
+	fleet, err := j.cfg.Harnesses.Fleet(j.compiled, j.spec.ID+"/"+rand.Text()[:8])
+	if err != nil {
+		return err
+	}
+	j.fleet = fleet
+	used := make(map[plan.EnvID]bool)
+	for _, s := range j.plan.Stages {
+		if s.Kind == plan.Harness {
+			used[s.Env] = true
+		}
+	}
+	left := len(used)
+	if left == 0 {
+		j.reporter.State(jobpb.JobState_RUNNING)
+	}
+	for _, env := range j.plan.Environments {
+		if !used[env.ID] {
+			continue
+		}
+		parsed, err := environment(env)
+		if err != nil {
+			return err
+		}
+		spec := HarnessSpec{
+			Job: j.spec, EnvID: env.ID, Environment: parsed, Processes: j.processes(), Log: j.harnessLog,
+			OnChange: func() { j.postLive(func() { j.poolChanged(env.ID) }) },
+		}
+		j.tasks.Go(func() {
+			pool, err := j.cfg.Harnesses.Start(j.ctx, spec)
+			j.post(func() {
+				if err != nil {
+					j.end(err)
+					return
+				}
+				j.pools[env.ID] = pool
+				j.fleet.SetPool(env.ID, pool)
+				if left--; left == 0 && !j.over && !j.draining {
+					j.reporter.State(jobpb.JobState_RUNNING)
+				}
+				j.tell(scheduler.Capacity{Env: env.ID, Processes: max(1, len(pool.Workers())), PerProcess: j.cfg.BundlesPerProcess})
+			})
+		})
+	}
+	return nil
+}
+
+// poolChanged looks at a pool whose processes have come or gone.
+func (j *job) poolChanged(env plan.EnvID) {
+	pool := j.pools[env]
+	if pool == nil || j.over {
+		return
+	}
+	if err := pool.Err(); err != nil {
+		j.end(err)
+		return
+	}
+	j.tell(scheduler.Tick{})
+}
+
+// processes is the number of harness processes an environment gets. Spec: option sdk_worker_parallelism; the SDK sends 1 unless told.
+func (j *job) processes() int {
+	return optionInt(j.spec.Options, "sdk_worker_parallelism", 1)
+}
+
+// harnessLog passes what a harness logs on to the job's messages, under the user's transform name.
+func (j *job) harnessLog(level LogLevel, transform, text string) {
+	importance := jobpb.JobMessage_JOB_MESSAGE_DEBUG
+	switch level {
+	case LogInfo:
+		importance = jobpb.JobMessage_JOB_MESSAGE_DETAILED
+	case LogWarning, LogError: // an error of user code is logged, too, but only the job's own end is its error message
+		importance = jobpb.JobMessage_JOB_MESSAGE_WARNING
+	}
+	if name := transformNames(j.plan)[transform]; name != "" {
+		text = fmt.Sprintf("[%s] %s", name, text)
+	}
+	j.reporter.Message(importance, text)
+}
+
+func environment(env *plan.Environment) (*pipepb.Environment, error) {
+	parsed := &pipepb.Environment{}
+	if err := proto.Unmarshal(env.Proto, parsed); err != nil {
+		return nil, fault.New(fault.Internal, "bad-plan", "environment %q: %w", env.ID, err)
+	}
+	return parsed, nil
+}
+
+func schedulerBlock(group uint16, edge int, h store.Header) scheduler.Block {
+	return scheduler.Block{
+		Group: group, Edge: edge, Seq: h.Seq, Count: h.Count, Bytes: h.Bytes,
+		MaxWindow: h.MaxWindow, AvailableAt: h.AvailableAt, Hold: h.Hold, Residual: h.Residual,
+	}
+}

@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"sync"
+
+	"padstone/engine/scheduler"
+	"padstone/engine/store"
+)
+
+// cacheBytesMax bounds the blocks kept in memory between the commit that made them and the bundle that takes them. What does not
+// fit is read back from the store.
+const cacheBytesMax = 64 << 20
+
+// blockCache keeps recent blocks by sequence. Safe for concurrent use.
+type blockCache struct {
+	max int
+	mu  struct {
+		sync.Mutex
+		bytes  int
+		blocks map[uint64][]byte
+	}
+}
+
+func newBlockCache(bytesMax int) *blockCache {
+	c := &blockCache{max: bytesMax}
+	c.mu.blocks = make(map[uint64][]byte)
+	return c
+}
+
+// put keeps the block if there is room.
+func (c *blockCache) put(seq uint64, data []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.bytes+len(data) <= c.max {
+		c.mu.bytes += len(data)
+		c.mu.blocks[seq] = data
+	}
+}
+
+func (c *blockCache) get(seq uint64) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	data, ok := c.mu.blocks[seq]
+	return data, ok
+}
+
+// drop forgets a block that was consumed.
+func (c *blockCache) drop(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if data, ok := c.mu.blocks[seq]; ok {
+		c.mu.bytes -= len(data)
+		delete(c.mu.blocks, seq)
+	}
+}
+
+// load returns the elements of a waiting block.
+func (j *job) load(stage int, b scheduler.Block) ([]byte, error) {
+	if data, ok := j.cache.get(b.Seq); ok {
+		return data, nil
+	}
+	block, err := j.store.Block(uint32(stage), store.BlockID{Group: b.Group, Edge: uint32(b.Edge), Seq: b.Seq})
+	return block.Data, err
+}

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"context"
+	"strconv"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/connector"
+	"padstone/engine/plan"
+	"padstone/internal/fault"
+	"padstone/jobserver"
+)
+
+// Metrics returns the committed metrics. Attempted equals committed: a bundle's metrics count when it ends.
+func (j *job) Metrics(ctx context.Context) (*jobpb.MetricResults, error) {
+	var m *jobpb.MetricResults
+	ok, err := j.do(ctx, func() { m = j.metricResults() })
+	if err != nil || ok {
+		return m, err
+	}
+	j.last.Lock()
+	defer j.last.Unlock()
+	return j.last.metrics, nil
+}
+
+func (j *job) metricResults() *jobpb.MetricResults {
+	return &jobpb.MetricResults{Attempted: j.totals.Snapshot(), Committed: j.totals.Snapshot()}
+}
+
+// Describe returns what the job looks like now, or looked like at its end.
+func (j *job) Describe(ctx context.Context) (*jobserver.Description, error) {
+	var d *jobserver.Description
+	ok, err := j.do(ctx, func() { d = j.describe() })
+	if err != nil || ok {
+		return d, err
+	}
+	j.last.Lock()
+	defer j.last.Unlock()
+	return j.last.description, nil
+}
+
+// remember keeps the last picture for callers who come after the end.
+func (j *job) remember() {
+	j.last.Lock()
+	defer j.last.Unlock()
+	j.last.description, j.last.metrics = j.describe(), j.metricResults()
+}
+
+func (j *job) describe() *jobserver.Description {
+	d := &jobserver.Description{Plan: j.plan.String()}
+	for i, def := range j.plan.Stages {
+		st, n := j.sched.Status(i), j.stages[i]
+		sd := jobserver.StageDescription{
+			ID: string(def.ID), Name: def.Name, Kind: string(def.Kind),
+			InputWatermark: st.Input.String(), OutputWatermark: st.Output.String(),
+			InputWatermarkMillis: int64(st.Input), OutputWatermarkMillis: int64(st.Output),
+			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
+			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting,
+		}
+		for _, t := range def.Transforms {
+			sd.Transforms = append(sd.Transforms, t.Name)
+		}
+		d.Stages = append(d.Stages, sd)
+		if def.Kind == plan.Source {
+			d.Sources = append(d.Sources, j.describeSource(i, def))
+		}
+	}
+	for _, env := range j.plan.Environments {
+		if p := j.pools[env.ID]; p != nil {
+			d.Workers = append(d.Workers, p.Describe()...)
+		}
+	}
+	return d
+}
+
+func (j *job) describeSource(i int, def *plan.Stage) jobserver.SourceDescription {
+	sd := jobserver.SourceDescription{Stage: string(def.ID), Name: def.Name}
+	src := j.sources[i]
+	if src == nil {
+		return sd
+	}
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if src.reader != nil {
+		sd.Splits = src.reader.Describe()
+	}
+	return sd
+}
+
+// openSource opens a native source at the positions of its last commit.
+func (j *job) openSource(stage int) (connector.Reader, error) {
+	def := j.plan.Stages[stage]
+	s, ok := j.cfg.Natives.Source(connector.URN(def.Native.URN))
+	if !ok {
+		return nil, fault.New(fault.Internal, "no-source", "no native source %q", def.Native.URN).In(def.Name)
+	}
+	entries, err := j.store.Positions(uint32(stage))
+	if err != nil {
+		return nil, err
+	}
+	var at []connector.Position
+	for _, e := range entries {
+		at = append(at, connector.Position{Split: e.Name, State: e.Value})
+	}
+	return s.Open(j.ctx, def.Native.Config, at)
+}
+
+// optionInt reads a pipeline option. Integers arrive as strings, numbers or not at all. Spec: python PipelineOptions.
+func optionInt(options *structpb.Struct, name string, fallback int) int {
+	v := options.GetFields()["beam:option:"+name+":v1"]
+	switch k := v.GetKind().(type) {
+	case *structpb.Value_NumberValue:
+		return int(k.NumberValue)
+	case *structpb.Value_StringValue:
+		if n, err := strconv.Atoi(k.StringValue); err == nil {
+			return n
+		}
+	}
+	return fallback
+}

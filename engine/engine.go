@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
+
+	"padstone/connector"
+	"padstone/engine/bundle"
+	"padstone/engine/element"
+	"padstone/engine/plan"
+	"padstone/engine/scheduler"
+	"padstone/engine/store"
+	"padstone/internal/fault"
+	"padstone/jobserver"
+	"padstone/translate"
+)
+
+// Harnesses starts the harness processes of a job. Implemented in cmd over package harness, so that the engine does not know how
+// processes are started.
+type Harnesses interface {
+	// Supported says whether environments like this one can be started, without starting anything.
+	Supported(env *pipepb.Environment) error
+	// Start starts the processes of one environment and returns once they are connected.
+	Start(ctx context.Context, spec HarnessSpec) (HarnessPool, error)
+	// Fleet makes a fleet for the job's bundles. prefix is unique among all runs.
+	Fleet(job *bundle.Job, prefix string) (*bundle.Fleet, error)
+}
+
+// HarnessSpec describes the harness processes of one environment of a job.
+type HarnessSpec struct {
+	Job         jobserver.Spec
+	EnvID       plan.EnvID
+	Environment *pipepb.Environment
+	Processes   int
+	// Log takes what the harness logs at warning level and above, or prints. transform is a transform id, or "".
+	Log func(level LogLevel, transform, text string)
+	// OnChange is called when a process has become ready, was lost, or the pool has given up.
+	OnChange func()
+}
+
+// LogLevel is the level of a harness's log line.
+type LogLevel uint8
+
+// The levels, in rising order.
+const (
+	LogDebug LogLevel = iota
+	LogInfo
+	LogWarning
+	LogError
+)
+
+// HarnessPool is the processes of one environment of a job.
+type HarnessPool interface {
+	bundle.Pool
+	// Describe lists the processes.
+	Describe() []jobserver.WorkerDescription
+	// Close stops the processes and waits for their end.
+	Close(ctx context.Context)
+}
+
+// Config configures an Engine.
+type Config struct {
+	Logger    *zap.Logger
+	Harnesses Harnesses
+	Natives   connector.Registry
+	// Durability of the jobs' stores; default store.Frontier.
+	Durability store.Durability
+	// KeyGroups of new jobs; a power of two, default 64. A keyed stage runs at most so many bundles at a time.
+	KeyGroups int
+	// Scheduler bounds bundles; zero fields take the scheduler's defaults.
+	Scheduler scheduler.Config
+	// BundlesPerProcess is how many bundles a harness process has in flight; default 3.
+	BundlesPerProcess int
+	// Now is the clock; default the wall clock.
+	Now func() element.Time
+	// StopTimeout bounds the end of a job's harnesses; default 10 s.
+	StopTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.KeyGroups == 0 {
+		c.KeyGroups = 64
+	}
+	if c.BundlesPerProcess == 0 {
+		c.BundlesPerProcess = 3
+	}
+	if c.Now == nil {
+		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 10 * time.Second
+	}
+	return c
+}
+
+// Engine runs jobs. Safe for concurrent use.
+type Engine struct {
+	cfg Config
+	mu  struct {
+		sync.Mutex
+		jobs   map[*job]bool
+		closed bool
+	}
+}
+
+// New returns an engine.
+func New(c Config) *Engine {
+	e := &Engine{cfg: c.withDefaults()}
+	e.mu.jobs = make(map[*job]bool)
+	return e
+}
+
+// errSuspended ends the jobs of a server that stops: they are not terminal and go on with the next server.
+var errSuspended = errors.New("the server stops; the job goes on with the next one")
+
+// Close suspends running jobs and waits until their stores are closed and their harnesses have ended.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	e.mu.closed = true
+	jobs := make([]*job, 0, len(e.mu.jobs))
+	for j := range e.mu.jobs {
+		jobs = append(jobs, j)
+	}
+	e.mu.Unlock()
+	var errs []error
+	for _, j := range jobs {
+		j.stop(errSuspended)
+	}
+	for _, j := range jobs {
+		errs = append(errs, j.Wait(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Check compiles the pipeline and throws the result away.
+func (e *Engine) Check(_ context.Context, spec jobserver.Spec) error {
+	_, err := e.compile(spec)
+	return err
+}
+
+// Start runs a new job.
+func (e *Engine) Start(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	return e.start(ctx, spec, reporter)
+}
+
+// Recover takes up a job that an earlier server left, from its store.
+func (e *Engine) Recover(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	return e.start(ctx, spec, reporter)
+}
+
+func (e *Engine) start(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	compiled, err := e.compile(spec)
+	if err != nil {
+		return nil, err
+	}
+	j, err := newJob(e.cfg, spec, compiled, reporter)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.closed {
+		return nil, errors.Join(fault.New(fault.Environment, "server-stopping", "the server is stopping"), j.abandon())
+	}
+	e.mu.jobs[j] = true
+	go func() {
+		j.run()
+		e.mu.Lock()
+		delete(e.mu.jobs, j)
+		e.mu.Unlock()
+	}()
+	return j, nil
+}
+
+// compile makes a job ready to run.
+func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
+	p, err := translate.Compile(spec.Pipeline, translate.Options{
+		KeyGroups: e.cfg.KeyGroups,
+		Natives: func(urn string) bool {
+			_, source := e.cfg.Natives.Source(connector.URN(urn))
+			_, sink := e.cfg.Natives.Sink(connector.URN(urn))
+			return source || sink
+		},
+		ValidateNative: func(urn string, config []byte) error {
+			if s, ok := e.cfg.Natives.Source(connector.URN(urn)); ok {
+				return s.Validate(config)
+			}
+			if s, ok := e.cfg.Natives.Sink(connector.URN(urn)); ok {
+				return s.Validate(config)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, env := range p.Environments {
+		parsed, err := environment(env)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.cfg.Harnesses.Supported(parsed); err != nil {
+			return nil, err
+		}
+	}
+	compiled, err := bundle.Compile(p)
+	if err != nil {
+		return nil, fault.New(fault.Internal, "bad-plan", "the compiled plan cannot be run: %w", err)
+	}
+	if _, err := bundle.NewMachines(compiled); err != nil {
+		return nil, fmt.Errorf("grouping: %w", err)
+	}
+	return compiled, nil
+}

@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"go.uber.org/zap"
+
+	"padstone/connector"
+	"padstone/engine/bundle"
+	"padstone/engine/element"
+	"padstone/engine/metrics"
+	"padstone/engine/plan"
+	"padstone/engine/scheduler"
+	"padstone/engine/store"
+	"padstone/internal/fault"
+	"padstone/jobserver"
+)
+
+// job is a running job. Fields below the line belong to the driver goroutine.
+type job struct {
+	cfg      Config
+	spec     jobserver.Spec
+	log      *zap.Logger
+	reporter jobserver.Reporter
+	compiled *bundle.Job
+	plan     *plan.Plan
+	dir      string
+	store    *store.Store
+	runner   *bundle.Runner
+	cache    *blockCache
+
+	ctx    context.Context // ends when the job ends, with the reason
+	cancel context.CancelCauseFunc
+	events chan func()    // work for the driver, from other goroutines
+	ended  chan struct{}  // closed when everything is released
+	tasks  sync.WaitGroup // goroutines other than the driver
+
+	last struct {
+		sync.Mutex
+		description *jobserver.Description
+		metrics     *jobpb.MetricResults
+	}
+
+	// ---- driver only ----
+	sched    *scheduler.Scheduler
+	fleet    *bundle.Fleet
+	pools    map[plan.EnvID]HarnessPool
+	sinks    map[int]*publisher
+	sources  map[int]*source
+	effects  *effects
+	totals   *metrics.Totals
+	stages   []stageTotals
+	running  int                   // bundles in flight
+	backoff  map[int]time.Duration // by stage, while its bundles fail for the environment's fault
+	draining bool
+	canceled bool
+	outcome  error // why the job ends before it is done; nil: it is done
+	over     bool
+}
+
+// stageTotals counts what a stage has done in this run of the job.
+type stageTotals struct {
+	bundles, in, out, late int64
+}
+
+// source is the reader of a Source stage.
+type source struct {
+	mu        sync.Mutex // the bundle opens it, others describe it
+	reader    connector.Reader
+	watermark element.Time
+	committed map[string]bool
+}
+
+// eventsMax bounds the work that waits for the driver; senders block.
+const eventsMax = 256
+
+func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobserver.Reporter) (*job, error) {
+	log := cfg.Logger.With(zap.String("job", spec.ID))
+	dir := filepath.Join(spec.Dir, "engine")
+	st, err := store.Open(store.Config{Dir: dir, Durability: cfg.Durability, Logger: log.Named("store")})
+	if err != nil {
+		return nil, err
+	}
+	machines, err := bundle.NewMachines(compiled)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	j := &job{
+		cfg: cfg, spec: spec, log: log, reporter: reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st,
+		cache:  newBlockCache(cacheBytesMax),
+		events: make(chan func(), eventsMax), ended: make(chan struct{}),
+		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
+		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration),
+	}
+	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, Log: log.Named("bundle")}
+	j.totals = metrics.New(transformNames(j.plan))
+	sc := cfg.Scheduler
+	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
+	sc.SideReadyAt = bundle.SideReadyAt
+	j.sched = scheduler.New(j.plan, sc)
+	return j, nil
+}
+
+func stageIndex(p *plan.Plan, id plan.StageID) int {
+	for i, s := range p.Stages {
+		if s.ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// transformNames maps the ids of the pipeline's transforms to the user's names.
+func transformNames(p *plan.Plan) map[string]string {
+	names := make(map[string]string)
+	for _, s := range p.Stages {
+		for _, t := range s.Transforms {
+			names[t.ID] = t.Name
+		}
+	}
+	return names
+}
+
+// run is the driver.
+func (j *job) run() {
+	defer close(j.ended)
+	j.reporter.State(jobpb.JobState_STARTING)
+	if err := j.begin(); err != nil {
+		j.end(err)
+	}
+	for !j.over || j.running > 0 {
+		j.step()
+	}
+	j.release()
+}
+
+// step waits for the next event and handles it.
+func (j *job) step() {
+	var wake <-chan time.Time
+	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer {
+		t := time.NewTimer(time.Duration(max(at-j.cfg.Now(), 1)) * time.Millisecond)
+		defer t.Stop()
+		wake = t.C
+	}
+	done := j.ctx.Done()
+	if j.over {
+		done = nil
+	}
+	select {
+	case fn := <-j.events:
+		fn()
+	case <-wake:
+		j.tell(scheduler.Tick{})
+	case <-done:
+		j.end(context.Cause(j.ctx))
+	}
+}
+
+// tell passes an event to the scheduler and does what it answers.
+func (j *job) tell(ev scheduler.Event) {
+	actions, err := j.sched.Step(j.cfg.Now(), ev)
+	if err != nil {
+		j.end(fault.New(fault.Internal, "scheduler", "%w", err))
+		return
+	}
+	if j.over {
+		return // bundles that the scheduler would start now are not run
+	}
+	for _, a := range actions {
+		switch a := a.(type) {
+		case scheduler.Start:
+			j.startBundle(&a)
+		case scheduler.Drop:
+			j.dropBlocks(a)
+		}
+	}
+	j.finishIfDone()
+}
+
+// do runs fn on the driver, unless the job has ended; then ok is false.
+func (j *job) do(ctx context.Context, fn func()) (ok bool, err error) {
+	done := make(chan struct{})
+	select {
+	case j.events <- func() { defer close(done); fn() }:
+	case <-j.ended:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return true, nil
+	case <-j.ended:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// post queues fn for the driver, unless the job has ended.
+func (j *job) post(fn func()) {
+	select {
+	case j.events <- fn:
+	case <-j.ended:
+	}
+}
+
+// postLive queues fn for the driver unless the job is ending: for news that do not matter any more then.
+func (j *job) postLive(fn func()) {
+	select {
+	case j.events <- fn:
+	case <-j.ctx.Done():
+	}
+}
+
+// finishIfDone ends the job once nothing is left to do and all of it is durable.
+func (j *job) finishIfDone() {
+	if j.over || j.running > 0 || !j.sched.Done() {
+		return
+	}
+	for _, p := range j.sinks {
+		if p.pending() {
+			return
+		}
+	}
+	if j.effects.pending() {
+		return
+	}
+	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
+		j.end(err)
+		return
+	}
+	j.end(nil)
+}
+
+// end stops the job: no more bundles, those in flight are cancelled. The first reason counts.
+func (j *job) end(reason error) {
+	if j.over {
+		return
+	}
+	j.over, j.outcome = true, reason
+	if reason == nil {
+		reason = context.Canceled
+	}
+	j.cancel(reason)
+}
+
+// stop ends the job from another goroutine.
+func (j *job) stop(reason error) { j.cancel(reason) }
+
+// abandon releases a job that was never run.
+func (j *job) abandon() error {
+	close(j.ended)
+	return j.store.Close()
+}
+
+// release waits for the job's goroutines, stops its harnesses, closes its store and reports the outcome.
+func (j *job) release() {
+	j.remember()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		j.tasks.Wait()
+	}()
+	for waiting := true; waiting; {
+		select {
+		case fn := <-j.events: // let nobody wait for a driver that only waits for them
+			fn()
+		case <-drained:
+			waiting = false
+		}
+	}
+	for len(j.events) > 0 { // a pool that came at the last moment must be closed, too
+		(<-j.events)()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.StopTimeout)
+	defer cancel()
+	var stopping sync.WaitGroup
+	for _, p := range j.pools {
+		stopping.Go(func() { p.Close(ctx) })
+	}
+	stopping.Wait()
+	if j.fleet != nil {
+		j.fleet.Close()
+	}
+	for _, s := range j.sources {
+		if s.reader != nil {
+			j.warn(s.reader.Close(), "closing a source")
+		}
+	}
+	for _, p := range j.sinks {
+		p.close()
+	}
+	j.warn(j.store.Close(), "closing the job's store")
+	j.report()
+}
+
+// report tells the terminal state. A suspended job has none.
+func (j *job) report() {
+	if errors.Is(j.outcome, errSuspended) {
+		return
+	}
+	state := jobpb.JobState_DONE
+	switch {
+	case j.canceled:
+		state = jobpb.JobState_CANCELLED
+	case j.outcome != nil:
+		state = jobpb.JobState_FAILED
+		j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_ERROR, j.outcome.Error())
+	case j.draining:
+		state = jobpb.JobState_DRAINED
+	}
+	// The state on disk serves recovery only, and a terminal job is not recovered.
+	j.warn(os.RemoveAll(j.dir), "removing the job's store")
+	j.reporter.State(state)
+}
+
+func (j *job) warn(err error, doing string) {
+	if err != nil {
+		j.log.Warn(doing, zap.Error(err))
+	}
+}
+
+// errCanceled is the reason of a job that its user has cancelled.
+var errCanceled = errors.New("the job was cancelled")
+
+// Cancel asks for CANCELLED.
+func (j *job) Cancel(ctx context.Context) error {
+	_, err := j.do(ctx, func() {
+		if j.over {
+			return
+		}
+		j.canceled = true
+		j.reporter.State(jobpb.JobState_CANCELLING)
+		j.end(errCanceled)
+	})
+	return err
+}
+
+// Drain asks for DRAINED: sources stop, what is read is processed, windows close.
+func (j *job) Drain(ctx context.Context) error {
+	_, err := j.do(ctx, func() {
+		if j.over || j.draining {
+			return
+		}
+		j.draining = true
+		j.reporter.State(jobpb.JobState_DRAINING)
+		if j.fleet != nil {
+			j.fleet.Drain()
+		}
+		j.tell(scheduler.Drain{})
+	})
+	return err
+}
+
+// Wait blocks until every resource of the job is released.
+func (j *job) Wait(ctx context.Context) error {
+	select {
+	case <-j.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("job %s has not ended: %w", j.spec.ID, context.Cause(ctx))
+	}
+}
