@@ -31,11 +31,11 @@ type Config struct {
 	AllowRemoteArtifactEndpoint  bool `yaml:"allow-remote-artifact-endpoint"`
 	AllowRemoteExpansionEndpoint bool `yaml:"allow-remote-expansion-endpoint"`
 	AllowRemoteHTTP              bool `yaml:"allow-remote-http"`
-	AllowRemoteEmbeddedKafka     bool `yaml:"allow-remote-embedded-kafka"`
 
-	// EmbeddedKafka is the host:port of an in-memory Kafka broker for trying things out. Default "": none.
+	// EmbeddedKafka is the host:port of a Kafka broker in this process, for trying things out; a loopback address, since it lets
+	// everybody in. Its topics are kept in DataDir/embedded-kafka. Default "": none.
 	EmbeddedKafka string `yaml:"embedded-kafka"`
-	// EmbeddedKafkaTopics are created when the embedded broker starts. Needs EmbeddedKafka. Default none.
+	// EmbeddedKafkaTopics are created when the embedded broker starts, unless they are there. Needs EmbeddedKafka. Default none.
 	EmbeddedKafkaTopics topicList `yaml:"embedded-kafka-topics"`
 
 	// LogLevel is debug, info, warn or error. Default info.
@@ -82,7 +82,7 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		}
 	}
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
-		"host:port of an in-memory Kafka broker; empty for none")
+		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
@@ -92,7 +92,7 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 type endpoint struct {
 	flag     string // flag and key in the file
 	address  string
-	allow    *bool
+	allow    *bool // nil: never beyond the loopback interface
 	optional bool
 }
 
@@ -103,7 +103,7 @@ func (c *Config) endpoints() []endpoint {
 		{flag: "artifact-endpoint", address: c.ArtifactEndpoint, allow: &c.AllowRemoteArtifactEndpoint},
 		{flag: "expansion-endpoint", address: c.ExpansionEndpoint, allow: &c.AllowRemoteExpansionEndpoint},
 		{flag: "http", address: c.HTTP, allow: &c.AllowRemoteHTTP},
-		{flag: "embedded-kafka", address: c.EmbeddedKafka, allow: &c.AllowRemoteEmbeddedKafka, optional: true},
+		{flag: "embedded-kafka", address: c.EmbeddedKafka, optional: true},
 	}
 }
 

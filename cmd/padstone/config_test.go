@@ -90,7 +90,7 @@ func TestConfigValidate(t *testing.T) {
 		{"one port for jobs and artifacts", func(c *Config) { c.ArtifactEndpoint = c.JobEndpoint }, nil},
 		{"one port for jobs and HTTP", func(c *Config) { c.HTTP = c.JobEndpoint }, []string{"both"}},
 		{"topics without broker", func(c *Config) { c.EmbeddedKafkaTopics = topicList{"a": 1} }, []string{"without embedded-kafka"}},
-		{"remote broker", func(c *Config) { c.EmbeddedKafka = "0.0.0.0:9092" }, []string{"--allow-remote-embedded-kafka"}},
+		{"remote broker", func(c *Config) { c.EmbeddedKafka = "0.0.0.0:9092" }, []string{"lets everybody in"}},
 		{"bad topics", func(c *Config) {
 			c.EmbeddedKafka, c.EmbeddedKafkaTopics = "localhost:0", topicList{"a b": 1, "c": 0, "d": 3}
 		}, []string{`"a b"`, `"c" has 0`}},

@@ -33,7 +33,10 @@ func (c *Config) Validate() error {
 		switch {
 		case err != nil:
 			add("%s %q: %w", e.flag, e.address, err)
-		case !isLoopback(host) && !*e.allow:
+		case isLoopback(host) || e.allow != nil && *e.allow:
+		case e.allow == nil:
+			add("%s %q is not a loopback address; the broker lets everybody in", e.flag, e.address)
+		default:
 			add("%s %q is not a loopback address; the service asks nobody for a password: "+
 				"permit it with --allow-remote-%s behind a proxy or firewall", e.flag, e.address, e.flag)
 		}

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"padstone/connector/kafka/broker"
 	"padstone/jobserver"
 )
 
@@ -79,6 +81,9 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, configFault("data-dir: %w", err)
 	}
+	if err := s.addBroker(cfg); err != nil {
+		return nil, err
+	}
 	executor, err := newExecutor(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
@@ -115,6 +120,21 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 	}
 	s.addCloser("job server", func(context.Context) error { return jobs.Close() })
 	return s, s.addHTTPAPI(ctx, cfg, jobs)
+}
+
+// addBroker starts the embedded Kafka broker, if one is wanted. Its topics are kept like everything else in the data directory: a
+// job that goes on after a restart must find the records behind its positions.
+func (s *stack) addBroker(cfg Config) error {
+	if cfg.EmbeddedKafka == "" {
+		return nil
+	}
+	b, err := broker.Start(cfg.EmbeddedKafka, cfg.EmbeddedKafkaTopics, broker.Keep(filepath.Join(cfg.DataDir, "embedded-kafka"))...)
+	if err != nil {
+		return err
+	}
+	s.endpoints.EmbeddedKafka = b.Addr()
+	s.addCloser("embedded Kafka", func(context.Context) error { return b.Close() })
+	return nil
 }
 
 // addHTTPAPI serves the UI, the API and /metrics.
