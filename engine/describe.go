@@ -2,10 +2,8 @@ package engine
 
 import (
 	"context"
-	"strconv"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/connector"
 	"padstone/engine/plan"
@@ -105,18 +103,4 @@ func (j *job) openSource(stage int) (connector.Reader, error) {
 		at = append(at, connector.Position{Split: e.Name, State: e.Value})
 	}
 	return s.Open(j.ctx, def.Native.Config, at)
-}
-
-// optionInt reads a pipeline option. Integers arrive as strings, numbers or not at all. Spec: python PipelineOptions.
-func optionInt(options *structpb.Struct, name string, fallback int) int {
-	v := options.GetFields()["beam:option:"+name+":v1"]
-	switch k := v.GetKind().(type) {
-	case *structpb.Value_NumberValue:
-		return int(k.NumberValue)
-	case *structpb.Value_StringValue:
-		if n, err := strconv.Atoi(k.StringValue); err == nil {
-			return n
-		}
-	}
-	return fallback
 }

@@ -103,6 +103,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, Log: log.Named("bundle")}
 	j.totals = metrics.New(transformNames(j.plan))
 	sc := cfg.Scheduler
+	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
 	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched = scheduler.New(j.plan, sc)

@@ -2,19 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 
-	"padstone/internal/fault"
+	"padstone/connector/kafka"
+	"padstone/engine"
+	"padstone/engine/bundle"
+	"padstone/fnapi"
+	"padstone/harness"
 	"padstone/jobserver"
 )
 
 // executor is what the wiring needs of the engine.
 type executor struct {
 	jobserver.Executor
-	// recover takes up jobs of an earlier server on the same data directory; nil fails them.
+	// recover takes up jobs of an earlier server on the same data directory.
 	recover func(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error)
 	// options are the pipeline options that the engine reads.
 	options []*jobpb.PipelineOptionDescriptor
@@ -22,20 +29,98 @@ type executor struct {
 	close func(ctx context.Context) error
 }
 
-// newExecutor opens the engine.
-func newExecutor(Config, *zap.Logger) (*executor, error) {
-	return &executor{Executor: noEngine{}, close: func(context.Context) error { return nil }}, nil
+// newExecutor starts the runner's half of the Fn API and opens the engine on it.
+func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
+	server, err := fnapi.New(fnapi.Config{Logger: log.Named("fnapi")})
+	if err != nil {
+		return nil, err
+	}
+	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server})
+	if err != nil {
+		return nil, errors.Join(err, closed(server))
+	}
+	var serving sync.WaitGroup
+	ctx, stop := context.WithCancel(context.Background())
+	serving.Go(func() {
+		if err := server.Run(ctx); err != nil && ctx.Err() == nil {
+			log.Error("the Fn API server stopped", zap.Error(err))
+		}
+	})
+	eng := engine.New(engine.Config{
+		Logger: log.Named("engine"), Natives: kafka.Registry(log.Named("kafka")), Harnesses: &harnesses{manager: manager, server: server},
+	})
+	return &executor{
+		Executor: eng, recover: eng.Recover, options: engine.Options(),
+		close: func(ctx context.Context) error {
+			err := eng.Close(ctx)
+			stop()
+			server.Close()
+			serving.Wait()
+			return err
+		},
+	}, nil
 }
 
-// noEngine refuses every job: this binary was built without an engine.
-type noEngine struct{}
+func closed(s *fnapi.Server) error { s.Close(); return nil }
 
-func (noEngine) Check(context.Context, jobserver.Spec) error {
-	return fault.New(fault.Environment, codeNoEngine, "this binary runs no jobs")
+// harnesses implements engine.Harnesses over package harness.
+type harnesses struct {
+	manager *harness.Manager
+	server  *fnapi.Server
 }
 
-func (e noEngine) Start(ctx context.Context, spec jobserver.Spec, _ jobserver.Reporter) (jobserver.Running, error) {
-	return nil, e.Check(ctx, spec)
+func (h *harnesses) Supported(env *pipepb.Environment) error { return h.manager.Supported(env) }
+
+func (h *harnesses) Fleet(job *bundle.Job, prefix string) (*bundle.Fleet, error) {
+	return bundle.NewFleet(h.server, job, prefix)
+}
+
+func (h *harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.HarnessPool, error) {
+	p, err := h.manager.Start(ctx, harness.Spec{
+		JobID: spec.Job.ID, JobName: spec.Job.Name, EnvID: string(spec.EnvID), Environment: spec.Environment, Options: spec.Job.Options,
+		ArtifactEndpoint: spec.Job.ArtifactEndpoint, RetrievalToken: spec.Job.RetrievalToken, Processes: spec.Processes,
+		OnChange: spec.OnChange,
+		Log: func(e fnapi.LogEntry) {
+			text := e.Message
+			if e.Trace != "" {
+				text += "\n" + e.Trace
+			}
+			spec.Log(logLevel(e.Severity), e.TransformID, text)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &harnessPool{Pool: p, env: string(spec.EnvID)}, nil
+}
+
+func logLevel(s fnapi.Severity) engine.LogLevel {
+	switch {
+	case s >= fnapi.SeverityError:
+		return engine.LogError
+	case s >= fnapi.SeverityWarn:
+		return engine.LogWarning
+	case s >= fnapi.SeverityInfo:
+		return engine.LogInfo
+	default:
+		return engine.LogDebug
+	}
+}
+
+// harnessPool adds to a pool what the engine shows of it.
+type harnessPool struct {
+	*harness.Pool
+	env string
+}
+
+func (p *harnessPool) Describe() []jobserver.WorkerDescription {
+	var out []jobserver.WorkerDescription
+	for _, w := range p.Workers() {
+		out = append(out, jobserver.WorkerDescription{
+			ID: string(w.ID()), Environment: p.env, Bundles: w.Bundles(), Generation: w.Generation(),
+		})
+	}
+	return out
 }
 
 // endsInPortZero tells whether an address asks for any free port.

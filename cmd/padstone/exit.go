@@ -27,7 +27,6 @@ const (
 	codeScript      fault.Code = "script-not-started"
 	codePipeline    fault.Code = "pipeline-unreadable"
 	codeWait        fault.Code = "wait-timeout"
-	codeNoEngine    fault.Code = "engine-missing"
 )
 
 // exitError ends the command with a code; a nil err prints nothing, since everything has been said.

@@ -10,11 +10,6 @@ import (
 func (p *Program) Merge(from []*State, c Clock) State {
 	var s State
 	p.merge(&s, 0, from, c)
-	if s.done(0) {
-		// Children that finished in different windows can add up to a finished whole that never fired. Beginning anew fires late
-		// rather than never.
-		p.reset(&s, 0)
-	}
 	return s
 }
 
