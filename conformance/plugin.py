@@ -109,7 +109,6 @@ class Counting:
         outcome = yield
         if call.when == "teardown":
             report = outcome.get_result()
-            report.user_properties.append(("module", item.module.__name__))
             report.user_properties.append(("jobs", len(self.jobs.submitted)))
             report.user_properties.append(("left running", self.jobs.cancel_leftovers()))
 

@@ -109,21 +109,27 @@ class Server:
     def start(self, timeout: float = 30.0) -> "Server":
         self.data_dir.mkdir(parents=True, exist_ok=True)
         published = self.data_dir / "server.json"
-        published.unlink(missing_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, start_new_session=True
             )
         deadline = time.monotonic() + timeout
-        while not published.exists():
+        while not self._published(published):
             if self.process.poll() is not None:
                 raise ServerError(f"padstone serve ended with exit code {self.process.returncode}:\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise ServerError(f"padstone serve is not ready after {timeout:.0f} s:\n{self.log_tail()}")
             time.sleep(0.05)
-        self.endpoints = json.loads(published.read_text())["endpoints"]
         return self
+
+    def _published(self, path: Path) -> bool:
+        """Takes the endpoints from server.json, unless it is the file of a server before this one."""
+        if not path.exists():
+            return False
+        info = json.loads(path.read_text())
+        self.endpoints = info["endpoints"]
+        return info["pid"] == self.process.pid
 
     @property
     def api(self) -> Api:

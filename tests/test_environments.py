@@ -1,0 +1,72 @@
+"""Harnesses that the server starts (PROCESS) or finds running (EXTERNAL)."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import COUNTS, PIPELINES, read_counts, run_python
+
+
+@pytest.fixture
+def worker_pool():
+    """An SDK worker pool in a process of its own, as a container image starts it."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("localhost", port), 1).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, "the worker pool does not start"
+            time.sleep(0.1)
+    yield f"localhost:{port}"
+    process.terminate()
+    process.wait(20)
+
+
+def run_wordcount(server, text_path, output, *environment: str) -> None:
+    done = run_python(server, "wordcount.py", *environment, "--input", str(text_path), "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    assert read_counts(output) == COUNTS
+
+
+def process_environment(tmp_path, program: str) -> list[str]:
+    command = tmp_path / "boot"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+    command.chmod(0o755)
+    return ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': str(command)})}"]
+
+
+def test_process(server, text, tmp_path):
+    run_wordcount(server, text, tmp_path / "counts", *process_environment(tmp_path, str(PIPELINES / "boot.py")))
+
+
+def test_external_worker_pool_serves_job_after_job(server, text, tmp_path, worker_pool):
+    for n in range(2):
+        flags = ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
+        run_wordcount(server, text, tmp_path / f"counts{n}", *flags)
+
+
+def test_a_process_that_ends_at_once_fails_the_job_with_its_exit_code(server, text, tmp_path):
+    program = tmp_path / "broken.py"
+    program.write_text("import sys; print('no harness here', file=sys.stderr); sys.exit(3)")
+    flags = process_environment(tmp_path, str(program))
+    done = run_python(server, "wordcount.py", *flags, "--input", str(text), "--output", str(tmp_path / "counts"))
+    assert done.returncode != 0
+    assert "3" in done.stderr and "no harness here" in done.stderr
+    assert server.alive()
+
+
+def test_a_worker_pool_that_is_not_there_fails_the_job(server, text, tmp_path):
+    flags = ["--environment_type=EXTERNAL", "--environment_config=localhost:1"]
+    done = run_python(server, "wordcount.py", *flags, "--input", str(text), "--output", str(tmp_path / "counts"))
+    assert done.returncode != 0
+    assert "localhost:1" in done.stderr
+    assert server.alive()
