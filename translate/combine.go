@@ -1,0 +1,177 @@
+package translate
+
+import (
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/translate/urn"
+)
+
+// combineStep reads a step of a combine that arrives expanded, as batch pipelines of the Python SDK do.
+func (w *walker) combineStep(id string, t *pipepb.PTransform) error {
+	payload, err := combinePayload(t)
+	if err != nil {
+		return err
+	}
+	return w.sdkLeaf(id, t, accumulator(payload)...)
+}
+
+func combinePayload(t *pipepb.PTransform) (*pipepb.CombinePayload, error) {
+	var payload pipepb.CombinePayload
+	if err := proto.Unmarshal(t.GetSpec().GetPayload(), &payload); err != nil {
+		return nil, refuse(codePayload, "the Combine payload does not parse: %w", err).WithHint(hintSDK)
+	}
+	return &payload, nil
+}
+
+// accumulator lists the coder that a combine payload refers to.
+func accumulator(p *pipepb.CombinePayload) []string {
+	if id := p.GetAccumulatorCoderId(); id != "" {
+		return []string{id}
+	}
+	return nil
+}
+
+// combinePerKey expands a CombinePerKey: lifted where the trigger does not count elements, else as the SDK expands it itself, and
+// where it does not, a GroupByKey and a step that combines the grouped values.
+func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
+	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 {
+		return w.children(t) // side inputs: only the SDK's own expansion knows what they are for
+	}
+	payload, err := combinePayload(t)
+	if err != nil {
+		return err
+	}
+	c, err := w.combine(id, t, payload)
+	if err != nil {
+		return err
+	}
+	windows, err := w.windows.of(c.in.pc.proto.GetWindowingStrategyId())
+	if err != nil {
+		return err
+	}
+	switch {
+	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger):
+		return c.lifted(payload.GetAccumulatorCoderId())
+	case len(t.GetSubtransforms()) > 0:
+		return w.children(t)
+	default:
+		return c.unlifted()
+	}
+}
+
+// combine is a CombinePerKey in expansion.
+type combine struct {
+	w          *walker
+	n          *node // a pattern for the steps: env, proto, payload coders
+	in, out    input // KV<K, V>, KV<K, R>
+	key, value string
+}
+
+func (w *walker) combine(id string, t *pipepb.PTransform, payload *pipepb.CombinePayload) (*combine, error) {
+	if t.GetEnvironmentId() == "" {
+		t = &pipepb.PTransform{
+			UniqueName: t.GetUniqueName(), Spec: t.GetSpec(), Subtransforms: t.GetSubtransforms(), Annotations: t.GetAnnotations(),
+			Inputs: t.GetInputs(), Outputs: t.GetOutputs(), EnvironmentId: w.environmentWithin(t, map[string]bool{}),
+		}
+	}
+	n, err := w.leaf(sdkNode, id, t)
+	if err != nil {
+		return nil, err
+	}
+	n.coders = accumulator(payload)
+	if err := w.mains(n, nil); err != nil {
+		return nil, err
+	}
+	if err := n.shape(1, 1); err != nil {
+		return nil, err
+	}
+	c := &combine{w: w, n: n, in: n.main[0], out: input(n.outputs[0])}
+	c.key, c.value, err = w.coders.kv(c.in.pc.coder)
+	return c, err
+}
+
+// environmentWithin returns the environment of the first leaf within a composite that has one, or "". seen ends it on a cycle.
+func (w *walker) environmentWithin(t *pipepb.PTransform, seen map[string]bool) string {
+	if env := t.GetEnvironmentId(); env != "" {
+		return env
+	}
+	for _, id := range t.GetSubtransforms() {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if env := w.environmentWithin(w.components.GetTransforms()[id], seen); env != "" {
+			return env
+		}
+	}
+	return ""
+}
+
+// lifted makes Precombine, GroupByKey, Merge and ExtractOutputs. With an accumulator A the collections between them are
+//
+//	KV<K, A>; KV<K, iterable<A>>; KV<K, A>
+//
+// Spec: beam_runner_api.proto StandardPTransforms.CombineComponents.
+func (c *combine) lifted(accumulator string) error {
+	keyed, grouped, err := c.groupCoders(accumulator)
+	if err != nil {
+		return err
+	}
+	precombined := c.w.made(c.n.id+"/Precombine.out", keyed, c.in.pc)
+	groups := c.w.made(c.n.id+"/Group.out", grouped, c.out.pc)
+	merged := c.w.made(c.n.id+"/Merge.out", keyed, c.out.pc)
+	return c.add(
+		c.step("Precombine", urn.CombinePrecombine, c.in.pc, precombined),
+		c.group(precombined, groups),
+		c.step("Merge", urn.CombineMerge, groups, merged),
+		c.step("ExtractOutputs", urn.CombineExtract, merged, c.out.pc),
+	)
+}
+
+// unlifted makes GroupByKey and CombineGroupedValues; the collection between them is KV<K, iterable<V>>.
+func (c *combine) unlifted() error {
+	_, grouped, err := c.groupCoders(c.value)
+	if err != nil {
+		return err
+	}
+	groups := c.w.made(c.n.id+"/Group.out", grouped, c.out.pc)
+	return c.add(c.group(c.in.pc, groups), c.step("CombineValues", urn.CombineGroupedValues, groups, c.out.pc))
+}
+
+// groupCoders returns the coders of KV<K, X> and KV<K, iterable<X>>.
+func (c *combine) groupCoders(x string) (keyed, grouped string, err error) {
+	if keyed, err = c.w.coders.intern(c.n.id+"/keyed", urn.CoderKV, nil, c.key, x); err != nil {
+		return "", "", err
+	}
+	values, err := c.w.coders.intern(c.n.id+"/values", urn.CoderIterable, nil, x)
+	if err != nil {
+		return "", "", err
+	}
+	grouped, err = c.w.coders.intern(c.n.id+"/grouped", urn.CoderKV, nil, c.key, values)
+	return keyed, grouped, err
+}
+
+// step returns a step of the combine, named after it.
+func (c *combine) step(name, stepURN string, in, out *pcollection) *node {
+	s := *c.n
+	s.id, s.name, s.urn = c.n.id+"/"+name, c.n.name+"/"+name, stepURN
+	s.main = []input{{"in", in}}
+	s.outputs = []output{{"out", out}}
+	return &s
+}
+
+func (c *combine) group(in, out *pcollection) *node {
+	s := c.step("Group", urn.GroupByKey, in, out)
+	s.kind, s.env, s.coders = groupNode, "", nil
+	return s
+}
+
+func (c *combine) add(steps ...*node) error {
+	for _, s := range steps {
+		if err := c.w.add(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,393 @@
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/engine/plan"
+	"padstone/internal/fault"
+	"padstone/translate/urn"
+)
+
+// describe fills in what an executor needs of every stage: descriptors, state cells and timers of harness stages, windowing of
+// groups, configuration of native transforms.
+func (g *graph) describe() error {
+	for _, s := range g.stages {
+		root := s.nodes[0]
+		switch s.kind {
+		case plan.Harness:
+			if err := g.describeHarness(s); err != nil {
+				return in(err, root.user)
+			}
+		case plan.Group:
+			s.plan.Windowing = s.input.windows
+		case plan.Source, plan.Sink:
+			s.plan.Native = root.native
+		case plan.Impulse:
+		}
+	}
+	return nil
+}
+
+func (g *graph) describeHarness(s *stage) error {
+	for _, n := range s.nodes {
+		if err := g.userState(s, n); err != nil {
+			return in(err, n.user)
+		}
+	}
+	var err error
+	if s.plan.Descriptor, err = g.descriptor(s, false); err != nil {
+		return err
+	}
+	root := s.nodes[0]
+	if root.keyed {
+		s.plan.Windowing = s.input.windows
+	}
+	if !root.process {
+		return nil
+	}
+	s.plan.Splittable = &plan.Splittable{Transform: root.id, Bounded: root.boundedDoFn()}
+	if g.envs.capable(s.env, urn.TruncateSized) {
+		s.plan.Splittable.DrainDescriptor, err = g.descriptor(s, true)
+	}
+	return err
+}
+
+// boundedDoFn reports whether a splittable DoFn does a bounded amount of work for an element, as far as its outputs tell.
+func (n *node) boundedDoFn() bool {
+	for _, out := range n.outputs {
+		if !out.pc.bounded() {
+			return false
+		}
+	}
+	return len(n.outputs) > 0 || n.main[0].pc.bounded()
+}
+
+// descriptor builds a stage's descriptor, with restrictions truncated first when draining. It holds only what the stage needs.
+func (g *graph) descriptor(s *stage, draining bool) ([]byte, error) {
+	b := &builder{graph: g, stage: s, pbd: &fnpb.ProcessBundleDescriptor{
+		Transforms:          map[string]*pipepb.PTransform{},
+		Pcollections:        map[string]*pipepb.PCollection{},
+		WindowingStrategies: map[string]*pipepb.WindowingStrategy{},
+		Coders:              map[string]*pipepb.Coder{},
+		Environments:        map[string]*pipepb.Environment{},
+	}}
+	b.pbd.Environments[string(s.env)] = g.envs.chosen[s.env]
+	if err := b.source(); err != nil {
+		return nil, err
+	}
+	for i, n := range s.nodes {
+		main := n.main
+		if i == 0 && draining {
+			truncated, err := b.truncate(n)
+			if err != nil {
+				return nil, in(err, n.user)
+			}
+			main = []input{{n.main[0].tag, truncated}}
+		}
+		if err := b.transform(n, n.id, n.name, n.urn, main, n.outputs); err != nil {
+			return nil, in(err, n.user)
+		}
+	}
+	for _, w := range s.writes {
+		if err := b.port(w.id, urn.DataSink, w.coder, w.window, map[string]string{"in": w.local.id}, nil); err != nil {
+			return nil, err
+		}
+	}
+	return marshal(b.pbd)
+}
+
+// builder builds one descriptor.
+type builder struct {
+	*graph
+	stage *stage
+	pbd   *fnpb.ProcessBundleDescriptor
+}
+
+// source adds the stage's input with its wire coder: SDKs take the key of state and the encoding of residuals from it.
+func (b *builder) source() error {
+	s := b.stage
+	w, err := b.coders.wire(s.input.coder)
+	if err != nil {
+		return err
+	}
+	if err := b.collection(s.input.id, w.id, s.input); err != nil {
+		return err
+	}
+	strategy := b.components.GetWindowingStrategies()[s.input.proto.GetWindowingStrategyId()]
+	window, _, err := b.coders.window(strategy.GetWindowCoderId())
+	if err != nil {
+		return err
+	}
+	return b.port(s.plan.InputRead, urn.DataSource, w.id, window, nil, map[string]string{"out": s.input.id})
+}
+
+// port adds a data source or sink. Spec: beam_fn_api.proto RemoteGrpcPort; who runs the bundle fills in the address.
+func (b *builder) port(id, portURN, element, window string, inputs, outputs map[string]string) error {
+	coder, err := b.coders.intern(element+".windowed", urn.CoderWindowedValue, nil, element, window)
+	if err != nil {
+		return err
+	}
+	if err := b.coder(coder); err != nil {
+		return err
+	}
+	payload, err := marshal(&fnpb.RemoteGrpcPort{CoderId: coder, ApiServiceDescriptor: &pipepb.ApiServiceDescriptor{}})
+	if err != nil {
+		return err
+	}
+	b.pbd.Transforms[id] = &pipepb.PTransform{
+		UniqueName:    id,
+		Spec:          &pipepb.FunctionSpec{Urn: portURN, Payload: payload},
+		Inputs:        inputs,
+		Outputs:       outputs,
+		EnvironmentId: string(b.stage.env),
+	}
+	return nil
+}
+
+// transform adds a transform with everything that it refers to. Side inputs get collections of their own, with wire coders: SDKs
+// encode the key of a side input with the collection's coder, and some take every consumer of a collection for a main one.
+func (b *builder) transform(n *node, id, name, transformURN string, main []input, outputs []output) error {
+	payload, err := b.payload(n)
+	if err != nil {
+		return err
+	}
+	t := &pipepb.PTransform{
+		UniqueName:    name,
+		Spec:          &pipepb.FunctionSpec{Urn: transformURN, Payload: payload},
+		Inputs:        map[string]string{},
+		Outputs:       map[string]string{},
+		EnvironmentId: string(b.stage.env),
+		Annotations:   n.proto.GetAnnotations(),
+	}
+	for _, in := range main {
+		t.Inputs[in.tag] = in.pc.id
+	}
+	for _, side := range n.sides {
+		w, err := b.coders.wire(side.pc.coder)
+		if err != nil {
+			return err
+		}
+		t.Inputs[side.tag] = unused(side.pc.id+".side", func(id string) bool {
+			return b.pcolls[id] != nil || b.components.GetPcollections()[id] != nil
+		})
+		if err := b.collection(t.Inputs[side.tag], w.id, side.pc); err != nil {
+			return err
+		}
+	}
+	for _, out := range outputs {
+		t.Outputs[out.tag] = out.pc.id
+		if err := b.collection(out.pc.id, out.pc.coder, out.pc); err != nil {
+			return err
+		}
+	}
+	for _, coder := range n.coders {
+		if err := b.coder(coder); err != nil {
+			return err
+		}
+	}
+	b.pbd.Transforms[id] = t
+	return nil
+}
+
+// truncate adds the step that truncates restrictions, before the step that processes them, and returns its output. Residuals are
+// encoded with the coder of the processing step's input, so that must be the wire coder of the stage's.
+func (b *builder) truncate(n *node) (*pcollection, error) {
+	w, err := b.coders.wire(n.main[0].pc.coder)
+	if err != nil {
+		return nil, err
+	}
+	like := *n.main[0].pc
+	like.coder = w.id
+	like.id = unused(n.id+"/TruncateSized.out", func(id string) bool {
+		return b.pcolls[id] != nil || b.components.GetPcollections()[id] != nil
+	})
+	id := unused(n.id+"/TruncateSized", func(id string) bool { return b.ids[id] })
+	return &like, b.transform(n, id, n.name+"/TruncateSized", urn.TruncateSized, n.main, []output{{"out", &like}})
+}
+
+// collection adds a collection under an id and with a coder that need not be its own, and its windowing strategy.
+func (b *builder) collection(id, coder string, pc *pcollection) error {
+	strategyID := pc.proto.GetWindowingStrategyId()
+	if b.pbd.WindowingStrategies[strategyID] == nil {
+		strategy := b.components.GetWindowingStrategies()[strategyID]
+		if err := b.coder(strategy.GetWindowCoderId()); err != nil {
+			return err
+		}
+		b.pbd.WindowingStrategies[strategyID] = strategy
+	}
+	if known := b.pbd.Pcollections[id]; known != nil {
+		return nil // the stage's input, or a side input of two transforms
+	}
+	p := &pipepb.PCollection{
+		UniqueName: pc.label(), CoderId: coder, IsBounded: pc.proto.GetIsBounded(), WindowingStrategyId: strategyID,
+	}
+	b.pbd.Pcollections[id] = p
+	return b.coder(coder)
+}
+
+// coder adds a coder with its components. Errors: dangling-coder.
+func (b *builder) coder(id string) error {
+	if b.pbd.Coders[id] != nil {
+		return nil
+	}
+	if _, err := b.coders.structure(id, 0); err != nil {
+		return err
+	}
+	c, err := b.coders.get(id)
+	if err != nil {
+		return err
+	}
+	b.pbd.Coders[id] = c
+	for _, component := range c.GetComponentCoderIds() {
+		if err := b.coder(component); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// payload returns the transform's payload; timers are given a coder made of the wire coders of the main input's keys and windows.
+func (b *builder) payload(n *node) ([]byte, error) {
+	if n.urn == urn.Flatten {
+		return nil, nil
+	}
+	if len(n.pardo.GetTimerFamilySpecs()) == 0 {
+		return n.proto.GetSpec().GetPayload(), nil
+	}
+	timer, err := b.timerCoder(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.coder(timer.id); err != nil {
+		return nil, err
+	}
+	payload := proto.CloneOf(n.pardo)
+	for _, spec := range payload.GetTimerFamilySpecs() {
+		spec.TimerFamilyCoderId = timer.id
+	}
+	return marshal(payload)
+}
+
+// timerCoder returns the coder of a node's timers: the key as it is in the elements, so that a timer finds the state of its key.
+func (g *graph) timerCoder(n *node) (wire, error) {
+	pc := n.main[0].pc
+	key, _, err := g.coders.kv(pc.coder)
+	if err != nil {
+		return wire{}, err
+	}
+	wireKey, err := g.coders.wire(key)
+	if err != nil {
+		return wire{}, err
+	}
+	window, _, err := g.coders.window(g.components.GetWindowingStrategies()[pc.proto.GetWindowingStrategyId()].GetWindowCoderId())
+	if err != nil {
+		return wire{}, err
+	}
+	id, err := g.coders.intern(pc.coder+".timer", urn.CoderTimer, nil, wireKey.id, window)
+	if err != nil {
+		return wire{}, err
+	}
+	return g.coders.wire(id)
+}
+
+// userState lists the state cells and timer families of a node. Errors: unsupported-state, unsupported-time-domain.
+func (g *graph) userState(s *stage, n *node) error {
+	for _, cell := range slices.Sorted(maps.Keys(n.pardo.GetStateSpecs())) {
+		state, err := g.stateCell(n.pardo.GetStateSpecs()[cell])
+		if err != nil {
+			return err
+		}
+		state.Transform, state.Name, state.Cell = n.id, n.name, cell
+		s.plan.States = append(s.plan.States, state)
+	}
+	for _, family := range slices.Sorted(maps.Keys(n.pardo.GetTimerFamilySpecs())) {
+		coder, err := g.timerCoder(n)
+		if err != nil {
+			return err
+		}
+		t := plan.TimerFamily{
+			Transform: n.id, Name: n.name, Family: family, Element: coder.program, Window: n.main[0].pc.windows.Coding,
+			OnWindowExpiration: n.pardo.GetOnWindowExpirationTimerFamilySpec() == family,
+		}
+		switch domain := n.pardo.GetTimerFamilySpecs()[family].GetTimeDomain(); domain {
+		case pipepb.TimeDomain_EVENT_TIME:
+			t.Domain = plan.EventTime
+		case pipepb.TimeDomain_PROCESSING_TIME:
+			t.Domain = plan.ProcessingTime
+		default:
+			return refuse(codeTimeDomain, "timer family %q is in time domain %v", family, domain).
+				WithHint("use event time or processing time timers")
+		}
+		s.plan.Timers = append(s.plan.Timers, t)
+	}
+	return nil
+}
+
+// stateCell translates a state cell. Not every SDK takes the coder of a cell from the descriptor (Python and Java have it in the
+// pickled DoFn), so there is no wrapping it: a coder that cannot be framed as it is leaves the framing program empty.
+func (g *graph) stateCell(spec *pipepb.StateSpec) (plan.State, error) {
+	element, key := stateCoders(spec)
+	state := plan.State{}
+	if _, ordered := spec.GetSpec().(*pipepb.StateSpec_OrderedListSpec); ordered {
+		// Spec: beam_fn_api.proto StateAppendRequest: sort key, then the length-prefixed element, whatever the element's coder.
+		state.Kind, state.Element = plan.OrderedList, "kv(varint,lp)"
+		return state, nil
+	}
+	switch spec.GetSpec().(type) {
+	case *pipepb.StateSpec_MapSpec, *pipepb.StateSpec_MultimapSpec:
+		state.Kind = plan.MultimapST
+	case nil:
+		return state, refuse(codeState, "a state cell of a kind that the runner does not know").
+			WithHint("use value, bag, set, combining, map, multimap or ordered list state")
+	default:
+		state.Kind = plan.Bag
+	}
+	if spec.GetProtocol().GetUrn() == urn.StateMultimap {
+		state.Kind = plan.MultimapST // Java keeps sets as the keys of a multimap
+		if key == "" {
+			element, key = "", element
+		}
+	}
+	var err error
+	if state.Element, err = g.cellProgram(element); err != nil {
+		return state, err
+	}
+	state.MapKey, err = g.cellProgram(key)
+	return state, err
+}
+
+// cellProgram returns the framing program of a coder, or "" if there is no coder or it cannot be framed as it is.
+func (g *graph) cellProgram(coder string) (string, error) {
+	if coder == "" {
+		return "", nil
+	}
+	w, err := g.coders.wire(coder)
+	if err != nil || w.wrapped {
+		return "", err
+	}
+	return w.program, nil
+}
+
+// environments lists the environments that stages use.
+func (g *graph) environments() ([]*plan.Environment, error) {
+	used := map[plan.EnvID]bool{}
+	for _, s := range g.stages {
+		if s.kind == plan.Harness {
+			used[s.env] = true
+		}
+	}
+	var all []*plan.Environment
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		body, err := marshal(g.envs.chosen[id])
+		if err != nil {
+			return nil, fault.New(fault.Internal, "environment-encoding", "environment %q: %w", id, err)
+		}
+		all = append(all, &plan.Environment{ID: id, URN: g.envs.chosen[id].GetUrn(), Proto: body})
+	}
+	return all, nil
+}

@@ -1,0 +1,210 @@
+package translate
+
+import (
+	"math/big"
+
+	"padstone/engine/plan"
+	"padstone/translate/urn"
+)
+
+// stage is a stage in the making.
+type stage struct {
+	index int // in order of creation
+	kind  plan.StageKind
+	env   plan.EnvID
+	nodes []*node
+	input *pcollection // nil for impulses and sources
+	above big.Int      // bitset of the indices of all stages that this one depends on
+
+	id     plan.StageID
+	plan   *plan.Stage
+	writes []*write
+	edges  []*plan.Edge // that it reads
+}
+
+// rooted reports whether the stage has a root that wants its input for itself.
+func (s *stage) rooted() bool { return s.nodes[0].root() }
+
+// fuser puts nodes into stages, one by one in topological order. A node joins the stage that produces its main input, else a stage
+// that reads the same collection from an edge, else it starts a stage of its own: what can fuse does, the rest is materialised.
+//
+// Joining must not make a stage depend on itself. As everything above a node is placed before it, only its side inputs can do
+// that: a side input must not come from the stage, nor from one below it.
+type fuser struct {
+	*graph
+	stageOf  map[*node]*stage
+	byInput  map[*pcollection][]*stage
+	inWindow map[*pcollection]bool // in the same windows as the input of the stage that computes it
+}
+
+func (g *graph) fuse() error {
+	f := &fuser{
+		graph:    g,
+		stageOf:  map[*node]*stage{},
+		byInput:  map[*pcollection][]*stage{},
+		inWindow: map[*pcollection]bool{},
+	}
+	for _, n := range g.nodes {
+		if err := f.place(n); err != nil {
+			return in(err, n.user)
+		}
+	}
+	g.stages = f.sorted()
+	return nil
+}
+
+func (f *fuser) place(n *node) error {
+	switch n.kind {
+	case flattenNode:
+		return f.placeFlatten(n)
+	case reshuffleNode:
+		return f.makeJunction(n)
+	case sdkNode:
+		f.placeInHarness(n)
+	case impulseNode:
+		f.start(n, plan.Impulse)
+	case sourceNode:
+		f.start(n, plan.Source)
+	case groupNode:
+		f.start(n, plan.Group)
+	case sinkNode:
+		f.start(n, plan.Sink)
+	}
+	return nil
+}
+
+func (f *fuser) placeInHarness(n *node) {
+	if !n.root() {
+		if s := f.producerFor(n); s != nil {
+			f.join(s, n)
+			return
+		}
+		if s := f.siblingFor(n); s != nil {
+			f.join(s, n)
+			return
+		}
+	}
+	f.start(n, plan.Harness)
+}
+
+// producerFor returns the stage that computes the node's main input, if the node may join it.
+func (f *fuser) producerFor(n *node) *stage {
+	main := n.main[0].pc
+	if main.junction {
+		return nil
+	}
+	s := f.stageOf[main.producer]
+	if s.kind != plan.Harness || s.env != n.env || f.conflict(s, n) {
+		return nil
+	}
+	// The engine waits for side inputs by the windows of a stage's input, so those must be the windows of the node's own input.
+	if len(n.sides) > 0 && !f.inWindow[main] {
+		return nil
+	}
+	return s
+}
+
+// siblingFor returns a stage that reads the node's main input from an edge, if the node may join it.
+func (f *fuser) siblingFor(n *node) *stage {
+	for _, s := range f.byInput[n.main[0].pc] {
+		if s.kind == plan.Harness && s.env == n.env && !s.rooted() && !f.conflict(s, n) {
+			return s
+		}
+	}
+	return nil
+}
+
+// conflict reports whether a side input of the node comes from the stage or from below it.
+func (f *fuser) conflict(s *stage, n *node) bool {
+	for _, side := range n.sides {
+		for _, pc := range side.pc.from() {
+			if q := f.stageOf[pc.producer]; q == s || q.above.Bit(s.index) == 1 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// start puts the node at the head of a new stage.
+func (f *fuser) start(n *node, kind plan.StageKind) {
+	s := &stage{index: len(f.stages), kind: kind}
+	if kind == plan.Harness {
+		s.env = n.env
+	}
+	f.stages = append(f.stages, s)
+	if len(n.main) > 0 {
+		s.input = n.main[0].pc
+		f.byInput[s.input] = append(f.byInput[s.input], s)
+		f.depend(s, s.input)
+	}
+	f.join(s, n)
+}
+
+// join puts the node at the end of a stage.
+func (f *fuser) join(s *stage, n *node) {
+	s.nodes = append(s.nodes, n)
+	f.stageOf[n] = s
+	for _, side := range n.sides {
+		f.depend(s, side.pc)
+	}
+	inWindow := true
+	for _, in := range n.main {
+		inWindow = inWindow && (in.pc == s.input || f.inWindow[in.pc])
+	}
+	for _, out := range n.outputs {
+		f.inWindow[out.pc] = inWindow && n.urn != urn.AssignWindows && f.keepsWindows(n, out.pc)
+	}
+}
+
+// keepsWindows reports whether an output is declared to be in the same windows as the main input.
+func (f *fuser) keepsWindows(n *node, out *pcollection) bool {
+	for _, in := range n.main {
+		w := in.pc.windows
+		if w.Kind != out.windows.Kind || w.SizeMs != out.windows.SizeMs || w.PeriodMs != out.windows.PeriodMs ||
+			w.OffsetMs != out.windows.OffsetMs {
+			return false
+		}
+	}
+	return true
+}
+
+// depend records that a stage reads a collection, for itself and for every stage below it.
+func (f *fuser) depend(s *stage, pc *pcollection) {
+	for _, from := range pc.from() {
+		q := f.stageOf[from.producer]
+		if s.above.Bit(q.index) == 1 {
+			continue
+		}
+		for _, d := range f.stages {
+			if d == s || d.above.Bit(s.index) == 1 {
+				d.above.SetBit(&d.above, q.index, 1)
+				d.above.Or(&d.above, &q.above)
+			}
+		}
+	}
+}
+
+// sorted returns the stages in topological order; among independent ones the order of creation stands. The order is by the number
+// of the highest stage above: a stage that is above another one has all of its own above it, too, so depth-first works.
+func (f *fuser) sorted() []*stage {
+	sorted := make([]*stage, 0, len(f.stages))
+	placed := make([]bool, len(f.stages))
+	var place func(s *stage)
+	place = func(s *stage) {
+		if placed[s.index] {
+			return
+		}
+		placed[s.index] = true
+		for _, q := range f.stages {
+			if s.above.Bit(q.index) == 1 {
+				place(q)
+			}
+		}
+		sorted = append(sorted, s)
+	}
+	for _, s := range f.stages {
+		place(s)
+	}
+	return sorted
+}

@@ -1,0 +1,178 @@
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/engine/plan"
+	"padstone/translate/urn"
+)
+
+// parDo reads a ParDo, or a step of a splittable one that arrives expanded. A splittable ParDo becomes three steps.
+func (w *walker) parDo(id string, t *pipepb.PTransform) error {
+	n, err := w.leaf(sdkNode, id, t)
+	if err != nil {
+		return err
+	}
+	n.pardo = &pipepb.ParDoPayload{}
+	if err := proto.Unmarshal(t.GetSpec().GetPayload(), n.pardo); err != nil {
+		return refuse(codePayload, "the ParDo payload does not parse: %w", err).WithHint(hintSDK)
+	}
+	if err := w.sideInputs(n); err != nil {
+		return err
+	}
+	if err := w.mains(n, n.pardo.GetSideInputs()); err != nil {
+		return err
+	}
+	if err := n.shape(1, -1); err != nil {
+		return err
+	}
+	if err := n.demands(); err != nil {
+		return err
+	}
+	if n.pardo.GetRestrictionCoderId() == "" {
+		return w.add(n)
+	}
+	if n.urn == urn.ParDo {
+		return w.splittable(n)
+	}
+	if n.process = n.urn == urn.ProcessSizedElements; !n.process {
+		n.stable, n.finalizes = false, false
+	}
+	return w.add(n)
+}
+
+// demands reads what the ParDo demands of the runner. Errors: unsupported-time-sorted-input, unsupported-stateful-splittable.
+func (n *node) demands() error {
+	p := n.pardo
+	if p.GetRequiresTimeSortedInput() {
+		return timeSorted()
+	}
+	n.keyed = len(p.GetStateSpecs())+len(p.GetTimerFamilySpecs()) > 0
+	n.stable = p.GetRequiresStableInput()
+	n.finalizes = p.GetRequestsFinalization()
+	n.coders = payloadCoders(p)
+	if n.keyed && p.GetRestrictionCoderId() != "" {
+		return refuse(codeStatefulSDF, "a splittable DoFn with state or timers").WithHint("move the state to a DoFn of its own")
+	}
+	if family := p.GetOnWindowExpirationTimerFamilySpec(); family != "" && p.GetTimerFamilySpecs()[family] == nil {
+		return refuse(codePayload, "the window expiration timer family %q is not among the timer families", family).WithHint(hintSDK)
+	}
+	return nil
+}
+
+func timeSorted() error {
+	return refuse(codeTimeSorted, "the DoFn requires time-sorted input").
+		WithHint("buffer and sort in the DoFn's state, released by an event time timer")
+}
+
+// payloadCoders lists the coders that a ParDo payload refers to, but for those of timers, which the descriptor replaces.
+func payloadCoders(p *pipepb.ParDoPayload) []string {
+	var ids []string
+	if id := p.GetRestrictionCoderId(); id != "" {
+		ids = append(ids, id)
+	}
+	for _, cell := range slices.Sorted(maps.Keys(p.GetStateSpecs())) {
+		element, key := stateCoders(p.GetStateSpecs()[cell])
+		ids = append(ids, element)
+		if key != "" {
+			ids = append(ids, key)
+		}
+	}
+	return ids
+}
+
+// stateCoders returns the coder ids of a state cell: of an element, and of a map's key.
+func stateCoders(s *pipepb.StateSpec) (element, key string) {
+	switch k := s.GetSpec().(type) {
+	case *pipepb.StateSpec_ReadModifyWriteSpec:
+		return k.ReadModifyWriteSpec.GetCoderId(), ""
+	case *pipepb.StateSpec_BagSpec:
+		return k.BagSpec.GetElementCoderId(), ""
+	case *pipepb.StateSpec_CombiningSpec:
+		return k.CombiningSpec.GetAccumulatorCoderId(), ""
+	case *pipepb.StateSpec_SetSpec:
+		return k.SetSpec.GetElementCoderId(), ""
+	case *pipepb.StateSpec_OrderedListSpec:
+		return k.OrderedListSpec.GetElementCoderId(), ""
+	case *pipepb.StateSpec_MapSpec:
+		return k.MapSpec.GetValueCoderId(), k.MapSpec.GetKeyCoderId()
+	case *pipepb.StateSpec_MultimapSpec:
+		return k.MultimapSpec.GetValueCoderId(), k.MultimapSpec.GetKeyCoderId()
+	}
+	return "", ""
+}
+
+// sideInputs fills in the side inputs. Errors: unsupported-side-input, invalid-transform-shape, dangling-pcollection.
+func (g *graph) sideInputs(n *node) error {
+	for _, tag := range slices.Sorted(maps.Keys(n.pardo.GetSideInputs())) {
+		id, ok := n.proto.GetInputs()[tag]
+		if !ok {
+			return refuse(codeShape, "side input %q is not among the inputs", tag).WithHint(hintSDK)
+		}
+		pc, err := g.pcoll(id)
+		if err != nil {
+			return err
+		}
+		side := sideInput{tag: tag, pc: pc}
+		switch access := n.pardo.GetSideInputs()[tag].GetAccessPattern().GetUrn(); access {
+		case urn.SideIterable:
+			side.access = plan.Iterable
+		case urn.SideMultimap:
+			side.access = plan.Multimap
+		default:
+			return refuse(codeSideInput, "side input %q is read by the unknown pattern %q", tag, access).
+				WithHint("use AsSingleton, AsIter, AsList, AsDict or AsMultiMap")
+		}
+		n.sides = append(n.sides, side)
+	}
+	return nil
+}
+
+// splittable expands a splittable ParDo. With an element E and a restriction R the collections between the steps are
+//
+//	PairWithRestriction: E -> KV<E, R>;  SplitAndSize: -> KV<KV<E, R>, double>;  the ParDo itself processes those
+//
+// Every step carries the whole payload and all side inputs, as SDKs expect. The last one keeps id and name of the user's ParDo.
+// Spec: beam_runner_api.proto StandardPTransforms.SplittableParDoComponents.
+func (w *walker) splittable(n *node) error {
+	restriction := n.pardo.GetRestrictionCoderId()
+	main := n.main[0]
+	pair, err := w.coders.intern(n.id+"/pair", urn.CoderKV, nil, main.pc.coder, restriction)
+	if err != nil {
+		return err
+	}
+	size, err := w.coders.intern(n.id+"/size", urn.CoderDouble, nil)
+	if err != nil {
+		return err
+	}
+	sized, err := w.coders.intern(n.id+"/sized", urn.CoderKV, nil, pair, size)
+	if err != nil {
+		return err
+	}
+	paired := w.made(n.id+"/PairWithRestriction.out", pair, main.pc)
+	if err := w.add(n.step("PairWithRestriction", urn.PairWithRestriction, main.pc, paired)); err != nil {
+		return err
+	}
+	split := w.made(n.id+"/SplitAndSize.out", sized, main.pc)
+	if err := w.add(n.step("SplitAndSize", urn.SplitAndSize, paired, split)); err != nil {
+		return err
+	}
+	process := *n
+	process.urn, process.process = urn.ProcessSizedElements, true
+	process.main = []input{{main.tag, split}}
+	return w.add(&process)
+}
+
+// step returns a step of the expansion of a splittable ParDo, named after it.
+func (n *node) step(name, stepURN string, in, out *pcollection) *node {
+	s := *n
+	s.id, s.name, s.urn = n.id+"/"+name, n.name+"/"+name, stepURN
+	s.stable, s.finalizes = false, false
+	s.main = []input{{n.main[0].tag, in}}
+	s.outputs = []output{{"out", out}}
+	return &s
+}
