@@ -1,0 +1,73 @@
+package httpapi
+
+import (
+	"bytes"
+	"html/template"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// messagesShown is how many of a job's latest messages its page shows; the API has them all.
+const messagesShown = 200
+
+// jobPageData is the data of templates/job.html.
+type jobPageData struct {
+	jobDetail
+	Messages []messageView
+	Hidden   int // older messages that are not shown
+	Version  string
+}
+
+// jobsPageData is the data of templates/jobs.html.
+type jobsPageData struct {
+	jobList
+	Version string
+}
+
+func (h *handler) jobsPage(w http.ResponseWriter, _ *http.Request) {
+	h.render(w, "jobs.html", jobsPageData{jobList: h.jobs(), Version: h.cfg.Version})
+}
+
+func (h *handler) jobPage(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	detail, err := h.detail(r.Context(), id)
+	if err != nil {
+		h.fail(w, err)
+		return
+	}
+	list, err := h.messages(id, 0)
+	if err != nil {
+		h.fail(w, err)
+		return
+	}
+	hidden := max(0, len(list.Messages)-messagesShown)
+	h.render(w, "job.html", jobPageData{
+		jobDetail: detail, Messages: list.Messages[hidden:], Hidden: hidden, Version: h.cfg.Version,
+	})
+}
+
+// render builds the page before it sends any of it: half a page would look like a whole one.
+func (h *handler) render(w http.ResponseWriter, page string, data any) {
+	var body bytes.Buffer
+	if err := h.pages.ExecuteTemplate(&body, page, data); err != nil {
+		h.cfg.Log.Error("a page does not render", zap.String("page", page), zap.Error(err))
+		http.Error(w, "the page does not render", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	h.write(w, body.Bytes())
+}
+
+func pageFuncs() template.FuncMap {
+	return template.FuncMap{
+		"time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"took": func(from time.Time, to *time.Time) string {
+			if to == nil {
+				return time.Since(from).Round(time.Second).String()
+			}
+			return to.Sub(from).Round(time.Millisecond).String()
+		},
+	}
+}
