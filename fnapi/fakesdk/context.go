@@ -1,0 +1,134 @@
+package fakesdk
+
+import (
+	"context"
+	"fmt"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+)
+
+// Context is what a DoFn sees of its bundle.
+type Context struct {
+	bundle *bundle
+	node   *node
+	fn     DoFn
+	done   <-chan struct{}
+	ctx    func() context.Context
+}
+
+// Name returns the transform's unique name.
+func (c *Context) Name() string { return c.node.name }
+
+// Done is closed when the harness is to end.
+func (c *Context) Done() <-chan struct{} { return c.done }
+
+// Emit emits an element to an output; "" is the only one.
+func (c *Context) Emit(tag string, e Element) error {
+	if tag == "" {
+		tag = only(c.node.outputs)
+	}
+	pcollection, ok := c.node.outputs[tag]
+	if !ok {
+		return fmt.Errorf("%q has no output %q", c.node.name, tag)
+	}
+	return c.bundle.push(pcollection, e)
+}
+
+// Key returns the key of an element of KV type, nested encoding.
+func (c *Context) Key(e Element) ([]byte, error) {
+	if c.node.inputKey == nil {
+		return nil, fmt.Errorf("the input of %q is no KV", c.node.name)
+	}
+	rest, err := c.node.inputKey(e.Value)
+	if err != nil {
+		return nil, err
+	}
+	return e.Value[:len(e.Value)-len(rest)], nil
+}
+
+// Count adds to a user counter.
+func (c *Context) Count(name string, n int64) {
+	c.bundle.mu.Lock()
+	defer c.bundle.mu.Unlock()
+	c.bundle.counters[counterKey{c.node.id, name}] += n
+}
+
+// OnFinalize registers a callback for when the bundle is durable.
+func (c *Context) OnFinalize(f func() error) {
+	c.bundle.mu.Lock()
+	defer c.bundle.mu.Unlock()
+	c.bundle.finalizes = append(c.bundle.finalizes, f)
+}
+
+// SetTimer sets or clears a timer.
+func (c *Context) SetTimer(family string, t Timer) error {
+	if _, ok := c.node.families[family]; !ok {
+		return fmt.Errorf("%q has no timer family %q", c.node.name, family)
+	}
+	p := timerPort{c.node.id, family}
+	c.bundle.timers[p] = t.Append(c.bundle.timers[p])
+	return nil
+}
+
+// Bag returns the bag state cell of a key and window.
+func (c *Context) Bag(cell string, key, window []byte) Bag {
+	return Bag{context: c, key: &fnpb.StateKey{Type: &fnpb.StateKey_BagUserState_{BagUserState: &fnpb.StateKey_BagUserState{
+		TransformId: c.node.id, UserStateId: cell, Window: window, Key: key,
+	}}}}
+}
+
+// SideInput returns all encoded elements of an iterable side input for one of its windows.
+func (c *Context) SideInput(tag string, window []byte) ([]byte, error) {
+	return c.get(&fnpb.StateKey{Type: &fnpb.StateKey_IterableSideInput_{IterableSideInput: &fnpb.StateKey_IterableSideInput{
+		TransformId: c.node.id, SideInputId: tag, Window: window,
+	}}})
+}
+
+// get reads all pages of a state cell.
+func (c *Context) get(key *fnpb.StateKey) ([]byte, error) {
+	var all, token []byte
+	for {
+		resp, err := c.state(&fnpb.StateRequest{
+			StateKey: key, Request: &fnpb.StateRequest_Get{Get: &fnpb.StateGetRequest{ContinuationToken: token}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, resp.GetGet().GetData()...)
+		if token = resp.GetGet().GetContinuationToken(); len(token) == 0 {
+			return all, nil
+		}
+	}
+}
+
+func (c *Context) state(req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
+	s, err := c.bundle.harness.stateClient(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	req.InstructionId = c.bundle.id
+	return s.call(req)
+}
+
+// Bag is a bag state cell.
+type Bag struct {
+	context *Context
+	key     *fnpb.StateKey
+}
+
+// Read returns the bag's encoded elements.
+func (b Bag) Read() ([]byte, error) { return b.context.get(b.key) }
+
+// Append adds encoded elements.
+func (b Bag) Append(data []byte) error {
+	_, err := b.context.state(&fnpb.StateRequest{
+		StateKey: b.key, Request: &fnpb.StateRequest_Append{Append: &fnpb.StateAppendRequest{Data: data}},
+	})
+	return err
+}
+
+// Clear empties the bag.
+func (b Bag) Clear() error {
+	_, err := b.context.state(&fnpb.StateRequest{StateKey: b.key, Request: &fnpb.StateRequest_Clear{Clear: &fnpb.StateClearRequest{}}})
+	return err
+}
