@@ -13,6 +13,9 @@ import (
 	"padstone/internal/fault"
 )
 
+// metadataAgeMin is how soon the client may ask again where partitions are, for example when one has moved.
+const metadataAgeMin = 250 * time.Millisecond
+
 // settings is what a set of Kafka properties comes to.
 type settings struct {
 	servers []string
@@ -114,7 +117,7 @@ func parse(given map[string]string, known map[string]property) (*settings, error
 	if err := s.security.resolve(s); err != nil {
 		return nil, err
 	}
-	s.opts = append(s.opts, kgo.SeedBrokers(s.servers...), kgo.DisableClientMetrics())
+	s.opts = append(s.opts, kgo.SeedBrokers(s.servers...), kgo.DisableClientMetrics(), kgo.MetadataMinAge(metadataAgeMin))
 	return s, nil
 }
 
@@ -158,7 +161,7 @@ func commonProperties() map[string]property {
 			s.opts = append(s.opts, kgo.ConnIdleTimeout(d))
 		}),
 		"metadata.max.age.ms": millis(time.Second, time.Hour, func(s *settings, d time.Duration) {
-			s.opts = append(s.opts, kgo.MetadataMaxAge(d), kgo.MetadataMinAge(min(d, time.Second)))
+			s.opts = append(s.opts, kgo.MetadataMaxAge(d))
 		}),
 		"retry.backoff.ms":     millis(time.Millisecond, time.Hour, func(s *settings, d time.Duration) { s.backoff = d }),
 		"retry.backoff.max.ms": millis(time.Millisecond, time.Hour, func(s *settings, d time.Duration) { s.maxWait = d }),

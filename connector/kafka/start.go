@@ -2,11 +2,13 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -115,6 +117,9 @@ func (r *reader) begin(ctx context.Context, fresh []*split, resumed bool) error 
 // beginCommitted starts splits at the group's offsets and returns those that have none.
 func (r *reader) beginCommitted(ctx context.Context, fresh []*split) ([]*split, error) {
 	committed, err := r.kafka.admin.FetchOffsetsForTopics(ctx, r.set.consumer.group, topicsOf(fresh)...)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return fresh, nil
+	}
 	if err != nil {
 		return nil, r.kafka.openError(err)
 	}

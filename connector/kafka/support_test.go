@@ -1,0 +1,229 @@
+package kafka
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"padstone/connector"
+	"padstone/connector/kafka/broker"
+	"padstone/connector/kafka/config"
+	"padstone/engine/element"
+)
+
+const testTimeout = 15 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fixture is a broker with a client of its own to write with and to look with.
+type fixture struct {
+	t      *testing.T
+	ctx    context.Context
+	broker *broker.Broker
+	client *kgo.Client
+	admin  *kadm.Client
+}
+
+func newFixture(t *testing.T, topics map[string]int32, opts ...broker.Option) *fixture {
+	t.Helper()
+	b, err := broker.Start("localhost:0", topics, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+		kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		b.Close()
+		cancel()
+	})
+	return &fixture{t, ctx, b, client, kadm.NewClient(client)}
+}
+
+// put writes a record; ms is its event time, 0 for now.
+func (f *fixture) put(topic string, partition int32, ms int64, key, value string, headers ...kgo.RecordHeader) {
+	f.t.Helper()
+	r := &kgo.Record{Topic: topic, Partition: partition, Key: []byte(key), Value: []byte(value), Headers: headers}
+	if ms != 0 {
+		r.Timestamp = time.UnixMilli(ms)
+	}
+	f.putRecord(r)
+}
+
+func (f *fixture) putRecord(r *kgo.Record) {
+	f.t.Helper()
+	for {
+		err := f.client.ProduceSync(f.ctx, r).FirstErr()
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), badPartitionText) { // the client may not know yet that the topic has grown
+			f.t.Fatal(err)
+		}
+		f.client.ForceMetadataRefresh()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// read returns a configuration that reads topics from the beginning, for a test to change.
+func (f *fixture) read(topics ...string) *config.Read {
+	return &config.Read{
+		Topics: topics, Key: config.Bytes, Value: config.Bytes, Policy: config.CreateTime,
+		Consumer: map[string]string{
+			"bootstrap.servers": f.broker.Addr(), "auto.offset.reset": "earliest", "fetch.max.wait.ms": "50", "padstone.idle.after.ms": "100",
+		},
+	}
+}
+
+func encodeConfig(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (f *fixture) open(cfg *config.Read, state []connector.Position) *tested {
+	f.t.Helper()
+	src, ok := Registry(zaptest.NewLogger(f.t, zaptest.Level(zap.WarnLevel))).Source(config.ReadURN)
+	if !ok {
+		f.t.Fatal("no source")
+	}
+	r, err := src.Open(f.ctx, encodeConfig(f.t, cfg), state)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	out := &tested{f: f, reader: r, state: map[string]connector.Position{}, watermark: element.MinTime}
+	for _, p := range state {
+		out.state[p.Split] = p
+	}
+	f.t.Cleanup(out.close)
+	return out
+}
+
+// tested drives a reader and checks on each poll what holds for every source.
+type tested struct {
+	f         *fixture
+	reader    connector.Reader
+	closed    bool
+	state     map[string]connector.Position
+	watermark element.Time
+	done      bool
+	elements  []string // "key=value@ms"
+}
+
+func (r *tested) close() {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	if err := r.reader.Close(); err != nil {
+		r.f.t.Error(err)
+	}
+}
+
+func (r *tested) positions() []connector.Position {
+	var out []connector.Position
+	for _, p := range r.state {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (r *tested) poll(maxElements, maxBytes int, wait time.Duration) connector.Batch {
+	r.f.t.Helper()
+	b, err := r.reader.Poll(r.f.ctx, maxElements, maxBytes, wait)
+	if err != nil {
+		r.f.t.Fatal(err)
+	}
+	if b.Count > maxElements {
+		r.f.t.Fatalf("%d elements of at most %d", b.Count, maxElements)
+	}
+	if b.Watermark < r.watermark {
+		r.f.t.Fatalf("watermark went from %v to %v", r.watermark, b.Watermark)
+	}
+	r.watermark, r.done = b.Watermark, b.Done
+	elements := decodeElements(r.f.t, b)
+	r.elements = append(r.elements, elements...)
+	for _, p := range b.Positions {
+		r.state[p.Split] = p
+	}
+	return b
+}
+
+// until polls until ok.
+func (r *tested) until(what string, ok func() bool) {
+	r.f.t.Helper()
+	for !ok() {
+		if r.f.ctx.Err() != nil {
+			r.f.t.Fatalf("never saw %s; have %d elements %v, watermark %v, %+v", what, len(r.elements), r.elements, r.watermark, r.reader.Describe())
+		}
+		r.poll(1000, 1<<20, 20*time.Millisecond)
+	}
+}
+
+func (r *tested) untilCount(n int) {
+	r.f.t.Helper()
+	r.until(fmt.Sprintf("%d elements", n), func() bool { return len(r.elements) >= n })
+}
+
+// decodeElements checks the framing of a batch in the coder kv(nullable(bytes), nullable(bytes)).
+func decodeElements(t *testing.T, b connector.Batch) []string {
+	t.Helper()
+	var out []string
+	low, high := element.MaxTime, element.MinTime
+	data := b.Data
+	for len(data) > 0 {
+		ts := element.Time(binary.BigEndian.Uint64(data) ^ (1 << 63))
+		low, high = min(low, ts), max(high, ts)
+		if binary.BigEndian.Uint32(data[8:]) != 1 || data[12] != 0x0f {
+			t.Fatalf("header % x", data[:13])
+		}
+		data = data[13:]
+		var text [2]string
+		for i := range text {
+			if data[0] == 0 {
+				text[i], data = "null", data[1:]
+				continue
+			}
+			v, rest, err := takeBytes(data[1:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			text[i], data = string(v), rest
+		}
+		out = append(out, fmt.Sprintf("%s=%s@%d", text[0], text[1], ts))
+	}
+	if len(out) != b.Count || low != b.MinTS || high != b.MaxTS {
+		t.Fatalf("batch says %d elements from %v to %v, has %d from %v to %v", b.Count, b.MinTS, b.MaxTS, len(out), low, high)
+	}
+	return out
+}
+
+func keep(dir string) []broker.Option { return broker.Keep(dir) }
+
+// restart brings the broker back on its old address with what it kept in dir.
+func (f *fixture) restart(addr, dir string) {
+	f.t.Helper()
+	b, err := broker.Start(addr, nil, broker.Keep(dir)...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.broker = b
+	f.t.Cleanup(func() { b.Close() })
+}
