@@ -112,13 +112,19 @@ func (e *replyError) Error() string {
 	return fmt.Sprintf("%d %s: %s", e.status, http.StatusText(e.status), e.text)
 }
 
-// errorText finds the words in an error answer: {"error": "…"}, or the text as it is.
+// errorText finds the words in an error answer: {"error": {code, message, transform, hint}}, or the text as it is.
 func errorText(body []byte) string {
 	var reply struct {
-		Error string `json:"error"`
+		Error struct {
+			Code      fault.Code `json:"code"`
+			Message   string     `json:"message"`
+			Transform string     `json:"transform"`
+			Hint      string     `json:"hint"`
+		} `json:"error"`
 	}
-	if err := json.Unmarshal(body, &reply); err == nil && reply.Error != "" {
-		return reply.Error
+	if err := json.Unmarshal(body, &reply); err == nil && reply.Error.Code != "" {
+		e := reply.Error
+		return (&fault.Error{Code: e.Code, Transform: e.Transform, Msg: e.Message, Hint: e.Hint}).Error()
 	}
 	return strings.TrimSpace(string(body))
 }

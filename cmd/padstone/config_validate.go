@@ -109,6 +109,12 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// isLoopbackAddress tells the same of a host:port.
+func isLoopbackAddress(address string) bool {
+	host, err := checkAddress(address)
+	return err == nil && isLoopback(host)
+}
+
 // sortedKeys returns the keys of m in order.
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))

@@ -7,37 +7,46 @@ import (
 	"net/http"
 	"time"
 
-	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-
 	"padstone/jobserver"
 )
 
 // jobRecord is a job as the HTTP API describes it; see docs/http-api.md.
 type jobRecord struct {
-	ID          string                 `json:"id"`
-	Name        string                 `json:"name"`
-	State       string                 `json:"state"`
-	CreatedAt   time.Time              `json:"created_at"`
-	StateSince  time.Time              `json:"state_since"`
-	Error       string                 `json:"error,omitempty"`
-	Description *jobserver.Description `json:"description,omitempty"`
+	ID               string                 `json:"id"`
+	Name             string                 `json:"name"`
+	State            string                 `json:"state"`
+	Terminal         bool                   `json:"terminal"`
+	CreatedAt        time.Time              `json:"created_at"`
+	History          []stateChange          `json:"history"` // oldest first, ends with State
+	LastError        string                 `json:"last_error"`
+	Description      *jobserver.Description `json:"description"`
+	DescriptionError string                 `json:"description_error"`
 
 	raw json.RawMessage // as the server sent it
 }
 
-// terminal tells whether the job has ended.
-func (j *jobRecord) terminal() bool {
-	return jobserver.IsTerminal(jobpb.JobState_Enum(jobpb.JobState_Enum_value[j.State]))
+// stateChange is one entry of a job's history.
+type stateChange struct {
+	State string    `json:"state"`
+	At    time.Time `json:"at"`
+}
+
+// since returns when the job took its present state.
+func (j *jobRecord) since() time.Time {
+	if n := len(j.History); n > 0 {
+		return j.History[n-1].At
+	}
+	return j.CreatedAt
 }
 
 // jobMessage is one message of a job.
 type jobMessage struct {
-	Time       time.Time `json:"time"`
-	Importance string    `json:"importance"`
-	Text       string    `json:"text"`
+	Time       string `json:"time"`
+	Importance string `json:"importance"` // error, warning, info or debug
+	Text       string `json:"text"`
 }
 
-// jobs lists the jobs, without descriptions.
+// jobs lists the jobs, newest first, without descriptions.
 func (c *client) jobs(ctx context.Context) ([]jobRecord, error) {
 	var reply struct {
 		Jobs []jobRecord `json:"jobs"`

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"padstone/jobserver"
 )
 
 func newJobsList(term *terminal, o *jobsOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the jobs, newest last",
+		Short: "List the jobs, newest first",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := o.connect(cmd.Context(), term)
@@ -80,15 +82,12 @@ func newJobsMessages(term *terminal, o *jobsOptions) *cobra.Command {
 				return err
 			}
 			for _, m := range messages {
-				fmt.Fprintf(term.out, "%s %-8s %s\n", m.Time.Local().Format(time.DateTime), importance(m.Importance), m.Text)
+				fmt.Fprintf(term.out, "%s %-7s %s\n", m.Time, m.Importance, m.Text)
 			}
 			return nil
 		},
 	}
 }
-
-// importance shortens JOB_MESSAGE_WARNING to "warning".
-func importance(s string) string { return strings.ToLower(strings.TrimPrefix(s, "JOB_MESSAGE_")) }
 
 // printReply prints what the server answers for path.
 func printReply(cmd *cobra.Command, term *terminal, api *client, path string) error {
@@ -113,51 +112,32 @@ func printJSON(w io.Writer, raw json.RawMessage) error {
 func printJobs(w io.Writer, jobs []jobRecord, now time.Time) error {
 	t := newTable(w, "JOB", "NAME", "STATE", "SINCE", "CREATED")
 	for _, j := range jobs {
-		t.row(j.ID, j.Name, j.State, ago(j.StateSince, now), j.CreatedAt.Local().Format(time.DateTime))
+		t.row(j.ID, j.Name, j.State, ago(j.since(), now), j.CreatedAt.Local().Format(time.DateTime))
 	}
 	return t.flush()
 }
 
 // printJob prints one job with its stages under the user's names.
 func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
-	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, j.Name, j.State, ago(j.StateSince, now))
-	if j.Error != "" {
-		fmt.Fprintf(w, "error    %s\n", strings.ReplaceAll(strings.TrimSpace(j.Error), "\n", "\n         "))
+	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, j.Name, j.State, ago(j.since(), now))
+	if j.LastError != "" {
+		fmt.Fprintf(w, "error    %s\n", strings.ReplaceAll(strings.TrimSpace(j.LastError), "\n", "\n         "))
 	}
 	d := j.Description
 	if d == nil {
+		if j.DescriptionError != "" {
+			fmt.Fprintf(w, "\nno description: %s\n", j.DescriptionError)
+		}
 		return nil
 	}
-	fmt.Fprintln(w)
-	t := newTable(w, "STAGE", "KIND", "IN", "OUT", "BACKLOG", "WATERMARK", "LAG", "BUNDLES", "LATE")
-	for _, s := range d.Stages {
-		t.row(s.Name, s.Kind, thousands(s.ElementsIn), thousands(s.ElementsOut), thousands(s.BacklogElements),
-			watermarkName(s.OutputWatermarkMillis), lag(s.OutputWatermarkMillis, now),
-			fmt.Sprintf("%d+%d", s.BundlesCommitted, s.BundlesInFlight), thousands(s.DroppedLate))
-	}
-	if err := t.flush(); err != nil {
+	if err := printStages(w, d.Stages, now); err != nil {
 		return err
 	}
-	for _, s := range d.Stages {
-		if len(s.Transforms) > 1 || len(s.Transforms) == 1 && s.Transforms[0] != s.Name {
-			fmt.Fprintf(w, "  %s = %s\n", s.Name, strings.Join(s.Transforms, ", "))
-		}
-		if s.Waiting != "" {
-			fmt.Fprintf(w, "  %s waits: %s\n", s.Name, s.Waiting)
-		}
-	}
-	if err := printSources(w, j); err != nil {
+	if err := printSources(w, d.Sources); err != nil {
 		return err
 	}
-	if len(d.Workers) > 0 {
-		fmt.Fprintln(w)
-		t := newTable(w, "WORKER", "ENVIRONMENT", "BUNDLES", "STARTED")
-		for _, worker := range d.Workers {
-			t.row(worker.ID, worker.Environment, fmt.Sprint(worker.Bundles), plural(worker.Generation, "time"))
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
+	if err := printWorkers(w, d.Workers); err != nil {
+		return err
 	}
 	if plan && d.Plan != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(d.Plan, "\n"))
@@ -165,14 +145,53 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 	return nil
 }
 
+// printStages prints the stages under the user's names, and below them what each is made of and waits for.
+func printStages(w io.Writer, stages []jobserver.StageDescription, now time.Time) error {
+	if len(stages) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "STAGE", "KIND", "IN", "OUT", "BACKLOG", "WATERMARK", "LAG", "BUNDLES", "LATE")
+	for _, s := range stages {
+		t.row(s.Name, s.Kind, thousands(s.ElementsIn), thousands(s.ElementsOut), thousands(s.BacklogElements),
+			watermarkName(s.OutputWatermarkMillis), lag(s.OutputWatermarkMillis, now),
+			fmt.Sprintf("%d+%d", s.BundlesCommitted, s.BundlesInFlight), thousands(s.DroppedLate))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, s := range stages {
+		if len(s.Transforms) > 1 || len(s.Transforms) == 1 && s.Transforms[0] != s.Name {
+			fmt.Fprintf(w, "  %s = %s\n", s.Name, strings.Join(s.Transforms, ", "))
+		}
+		if s.Waiting != "" {
+			fmt.Fprintf(w, "  %s waits: %s\n", s.Name, s.Waiting)
+		}
+	}
+	return nil
+}
+
+// printWorkers prints the harness processes.
+func printWorkers(w io.Writer, workers []jobserver.WorkerDescription) error {
+	if len(workers) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "WORKER", "ENVIRONMENT", "BUNDLES", "GENERATION")
+	for _, worker := range workers {
+		t.row(worker.ID, worker.Environment, fmt.Sprint(worker.Bundles), fmt.Sprint(worker.Generation))
+	}
+	return t.flush()
+}
+
 // printSources prints the splits of the native sources.
-func printSources(w io.Writer, j *jobRecord) error {
-	if len(j.Description.Sources) == 0 {
+func printSources(w io.Writer, sources []jobserver.SourceDescription) error {
+	if len(sources) == 0 {
 		return nil
 	}
 	fmt.Fprintln(w)
 	t := newTable(w, "SOURCE", "SPLIT", "POSITION", "COMMITTED", "END", "WATERMARK", "IDLE")
-	for _, source := range j.Description.Sources {
+	for _, source := range sources {
 		for _, s := range source.Splits {
 			t.row(source.Name, s.Split, fmt.Sprint(s.Position), known(s.Committed), known(s.End), s.Watermark, fmt.Sprint(s.Idle))
 		}

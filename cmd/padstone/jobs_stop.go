@@ -77,7 +77,7 @@ func awaitEnd(ctx context.Context, api *client, id string, timeout time.Duration
 	for {
 		job, err := api.job(ctx, id)
 		if err == nil {
-			if job.terminal() {
+			if job.Terminal {
 				return job, nil
 			}
 			state = job.State

@@ -144,7 +144,8 @@ func (b *jobBoard) followOnce(ctx context.Context, job *boardJob, seen *int) err
 	}
 }
 
-// state notes and prints a transition; nothing follows a terminal state.
+// state notes and prints a transition; nothing follows a terminal state. STOPPED, the state before the start, is not printed: to the
+// reader of a terminal the word says that something has ended.
 func (b *jobBoard) state(job *boardJob, state jobpb.JobState_Enum) {
 	changed := false
 	b.update(func() {
@@ -152,7 +153,7 @@ func (b *jobBoard) state(job *boardJob, state jobpb.JobState_Enum) {
 			job.state = state
 		}
 	})
-	if changed {
+	if changed && state != jobpb.JobState_STOPPED {
 		b.console.printf("padstone: job %s: %s", job.id, state)
 	}
 }

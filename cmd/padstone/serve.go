@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 
 	"padstone/connector/kafka/broker"
 	"padstone/jobserver"
+	"padstone/jobserver/httpapi"
 )
 
 func newServe(term *terminal) *cobra.Command {
@@ -81,9 +83,6 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, configFault("data-dir: %w", err)
 	}
-	if err := s.addBroker(cfg); err != nil {
-		return nil, err
-	}
 	executor, err := newExecutor(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
@@ -119,6 +118,11 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 		s.addGRPC("artifact service", artifactServer, artifactListener)
 	}
 	s.addCloser("job server", func(context.Context) error { return jobs.Close() })
+	// From here on the data directory is locked: it is ours.
+	if err := s.addBroker(cfg); err != nil {
+		return nil, err
+	}
+	s.addTask("recovery", jobs.Recover)
 	return s, s.addHTTPAPI(ctx, cfg, jobs)
 }
 
@@ -133,7 +137,8 @@ func (s *stack) addBroker(cfg Config) error {
 		return err
 	}
 	s.endpoints.EmbeddedKafka = b.Addr()
-	s.addCloser("embedded Kafka", func(context.Context) error { return b.Close() })
+	// First in, last out: the engine's sources and sinks end before what they talk to.
+	s.parts = slices.Insert(s.parts, 0, part{name: "embedded Kafka", stop: func(context.Context) error { return b.Close() }})
 	return nil
 }
 
@@ -144,8 +149,17 @@ func (s *stack) addHTTPAPI(ctx context.Context, cfg Config, jobs *jobserver.Serv
 		return err
 	}
 	s.endpoints.HTTP = l.Addr().String()
+	api, err := httpapi.New(httpapi.Config{
+		Server: jobs, Log: s.log, Version: readVersion().Version,
+		// Only who listens beyond this machine is known under names that cannot be foreseen.
+		AnyHost: cfg.AllowRemoteHTTP && !isLoopbackAddress(cfg.HTTP),
+	})
+	if err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/server", s.describe)
+	mux.Handle("/", api)
 	s.addHTTP("http", mux, l)
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // stopFor bounds the graceful end of each part of a server; after it the part is cut off.
-const stopFor = 10 * time.Second
+const stopFor = 20 * time.Second
 
 // stack is a server: parts that listen and parts that are only to be closed, in the order in which they were added.
 type stack struct {
@@ -26,10 +26,11 @@ type stack struct {
 	parts     []part
 }
 
-// part is one part of a server. serve may be nil; it blocks until stop. stop must end within its context or a little later.
+// part is one part of a server. serve, if there is one, runs until stop or until its context is done; an error ends the server. stop,
+// if there is one, must end within its context or a little later.
 type part struct {
 	name  string
-	serve func() error
+	serve func(ctx context.Context) error
 	stop  func(ctx context.Context) error
 }
 
@@ -55,7 +56,7 @@ func (s *stack) listen(ctx context.Context, flag, address string) (net.Listener,
 func (s *stack) addGRPC(name string, server *grpc.Server, listeners ...net.Listener) {
 	s.addCloser(name, func(ctx context.Context) error { return stopGRPC(ctx, server) })
 	for _, l := range listeners {
-		s.parts = append(s.parts, part{name: name, serve: func() error { return server.Serve(l) }})
+		s.parts = append(s.parts, part{name: name, serve: func(context.Context) error { return server.Serve(l) }})
 	}
 }
 
@@ -81,7 +82,7 @@ func (s *stack) addHTTP(name string, handler http.Handler, l net.Listener) {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(s.log.Named(name))}
 	s.parts = append(s.parts, part{
 		name: name,
-		serve: func() error {
+		serve: func(context.Context) error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
@@ -94,6 +95,16 @@ func (s *stack) addHTTP(name string, handler http.Handler, l net.Listener) {
 			return nil
 		},
 	})
+}
+
+// addTask adds work that begins with the server and must have ended before it does.
+func (s *stack) addTask(name string, work func(ctx context.Context) error) {
+	s.parts = append(s.parts, part{name: name, serve: func(ctx context.Context) error {
+		if err := work(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	}})
 }
 
 // addCloser adds a part that only has to be closed; it is closed after every part added later has stopped.
@@ -112,7 +123,7 @@ func (s *stack) run(ctx context.Context, pid int, ready func(Endpoints)) error {
 			continue
 		}
 		serving.Go(func() {
-			if err := p.serve(); err != nil {
+			if err := p.serve(ctx); err != nil {
 				fail(fmt.Errorf("%s: %w", p.name, err))
 			}
 		})

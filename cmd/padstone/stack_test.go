@@ -119,7 +119,7 @@ func TestStackStopsInReverseAndReportsFailure(t *testing.T) {
 		})
 	}
 	broken := errors.New("broken")
-	s.parts = append(s.parts, part{name: "listener", serve: func() error { return broken }})
+	s.parts = append(s.parts, part{name: "listener", serve: func(context.Context) error { return broken }})
 	if err := s.run(context.Background(), 1, nil); !errors.Is(err, broken) || !strings.Contains(err.Error(), "listener") {
 		t.Errorf("error %v", err)
 	}
