@@ -35,8 +35,8 @@ func accumulator(p *pipepb.CombinePayload) []string {
 // combinePerKey expands a CombinePerKey: lifted where the trigger does not count elements, else as the SDK expands it itself, and
 // where it does not, a GroupByKey and a step that combines the grouped values.
 func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
-	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 {
-		return w.children(t) // side inputs: only the SDK's own expansion knows what they are for
+	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 || w.isLifted(t) {
+		return w.children(t) // only the SDK's own expansion knows what side inputs are for
 	}
 	payload, err := combinePayload(t)
 	if err != nil {
@@ -58,6 +58,17 @@ func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	default:
 		return c.unlifted()
 	}
+}
+
+// isLifted reports whether the SDK lifted the combine itself, as Python does in batch, and packed it perhaps.
+func (w *walker) isLifted(t *pipepb.PTransform) bool {
+	for _, id := range t.GetSubtransforms() {
+		switch w.components.GetTransforms()[id].GetSpec().GetUrn() {
+		case urn.CombinePrecombine, urn.CombineMerge, urn.CombineExtract:
+			return true
+		}
+	}
+	return false
 }
 
 // combine is a CombinePerKey in expansion.
@@ -118,9 +129,9 @@ func (c *combine) lifted(accumulator string) error {
 	if err != nil {
 		return err
 	}
-	precombined := c.w.made(c.n.id+"/Precombine.out", keyed, c.in.pc)
-	groups := c.w.made(c.n.id+"/Group.out", grouped, c.out.pc)
-	merged := c.w.made(c.n.id+"/Merge.out", keyed, c.out.pc)
+	precombined := c.made("Precombine", keyed, c.in.pc)
+	groups := c.made("Group", grouped, c.out.pc)
+	merged := c.made("Merge", keyed, c.out.pc)
 	return c.add(
 		c.step("Precombine", urn.CombinePrecombine, c.in.pc, precombined),
 		c.group(precombined, groups),
@@ -135,8 +146,13 @@ func (c *combine) unlifted() error {
 	if err != nil {
 		return err
 	}
-	groups := c.w.made(c.n.id+"/Group.out", grouped, c.out.pc)
+	groups := c.made("Group", grouped, c.out.pc)
 	return c.add(c.group(c.in.pc, groups), c.step("CombineValues", urn.CombineGroupedValues, groups, c.out.pc))
+}
+
+// made makes the output of a step.
+func (c *combine) made(step, coder string, like *pcollection) *pcollection {
+	return c.w.made(c.n.id+"/"+step+".out", c.n.name+"/"+step+".out", coder, like)
 }
 
 // groupCoders returns the coders of KV<K, X> and KV<K, iterable<X>>.

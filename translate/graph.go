@@ -126,11 +126,12 @@ func (g *graph) pcoll(id string) (*pcollection, error) {
 	return pc, nil
 }
 
-// made makes a collection between two steps of an expansion; it is bounded and windowed like another one.
-func (g *graph) made(id, coder string, like *pcollection) *pcollection {
+// made makes the output of a step of an expansion; it is bounded and windowed like another collection. Its unique name must hang
+// on names alone, as stage ids hang on it.
+func (g *graph) made(id, name, coder string, like *pcollection) *pcollection {
 	id = unused(id, func(id string) bool { return g.pcolls[id] != nil || g.components.GetPcollections()[id] != nil })
 	pc := &pcollection{id: id, coder: coder, proto: &pipepb.PCollection{
-		UniqueName:          id,
+		UniqueName:          name,
 		CoderId:             coder,
 		IsBounded:           like.proto.GetIsBounded(),
 		WindowingStrategyId: like.proto.GetWindowingStrategyId(),

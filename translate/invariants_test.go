@@ -1,10 +1,12 @@
 package translate_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"math/rand"
 	"slices"
+	"strings"
 	"testing"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
@@ -140,7 +142,7 @@ func checkEdges(t testing.TB, compiled *plan.Plan, place map[plan.StageID]int) {
 			}
 		}
 	}
-	if !slices.IsSortedFunc(compiled.Edges, func(a, b *plan.Edge) int { return cmpIDs(a.ID, b.ID) }) {
+	if !slices.IsSortedFunc(compiled.Edges, func(a, b *plan.Edge) int { return cmp.Compare(a.ID, b.ID) }) {
 		t.Error("edges are not sorted")
 	}
 	for _, e := range compiled.Edges {
@@ -169,16 +171,6 @@ func checkEdges(t testing.TB, compiled *plan.Plan, place map[plan.StageID]int) {
 	}
 }
 
-func cmpIDs(a, b plan.EdgeID) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // checkLeaves checks that every leaf that an SDK or the runner executes is in a stage. Flattens and reshuffles may dissolve.
 func checkLeaves(t testing.TB, p *pipepb.Pipeline, seen map[string]bool) {
 	t.Helper()
@@ -197,7 +189,7 @@ func checkLeaves(t testing.TB, p *pipepb.Pipeline, seen map[string]bool) {
 			}
 			return
 		case urn.ParDo, urn.GroupByKey, urn.Impulse, urn.AssignWindows, urn.CombinePrecombine, urn.CombineMerge, urn.CombineExtract,
-			kafkaRead, kafkaWrite:
+			urn.CombineGroupedValues, kafkaRead, kafkaWrite:
 			if !seen[id] {
 				t.Errorf("transform %q is in no stage", transform.GetUniqueName())
 			}
@@ -363,7 +355,7 @@ func collectCoders(m protoreflect.Message, ids *[]string) {
 		case f.IsList():
 		case f.Kind() == protoreflect.MessageKind:
 			collectCoders(v.Message(), ids)
-		case f.Kind() == protoreflect.StringKind && len(f.Name()) > 8 && f.Name()[len(f.Name())-8:] == "coder_id":
+		case f.Kind() == protoreflect.StringKind && strings.HasSuffix(string(f.Name()), "coder_id"):
 			if v.String() != "" {
 				*ids = append(*ids, v.String())
 			}

@@ -113,7 +113,7 @@ func (f *fuser) transcode(n *node, suffix string, from *pcollection) (*pcollecti
 	step := *n
 	step.kind, step.env, step.urn = sdkNode, env, urn.Flatten
 	step.id, step.name = n.id+"/Transcode/"+suffix, n.name+"/Transcode/"+suffix
-	to := f.made(step.id+".out", n.outputs[0].pc.coder, n.outputs[0].pc)
+	to := f.made(step.id+".out", step.name+".out", n.outputs[0].pc.coder, n.outputs[0].pc)
 	to.windows = n.outputs[0].pc.windows
 	step.main = []input{{"in", from}}
 	step.outputs = []output{{"out", to}}

@@ -153,11 +153,11 @@ func (w *walker) splittable(n *node) error {
 	if err != nil {
 		return err
 	}
-	paired := w.made(n.id+"/PairWithRestriction.out", pair, main.pc)
+	paired := w.made(n.id+"/PairWithRestriction.out", n.name+"/PairWithRestriction.out", pair, main.pc)
 	if err := w.add(n.step("PairWithRestriction", urn.PairWithRestriction, main.pc, paired)); err != nil {
 		return err
 	}
-	split := w.made(n.id+"/SplitAndSize.out", sized, main.pc)
+	split := w.made(n.id+"/SplitAndSize.out", n.name+"/SplitAndSize.out", sized, main.pc)
 	if err := w.add(n.step("SplitAndSize", urn.SplitAndSize, paired, split)); err != nil {
 		return err
 	}

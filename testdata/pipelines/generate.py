@@ -14,7 +14,7 @@ from apache_beam import pvalue
 from apache_beam.coders import StrUtf8Coder, VarIntCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability import common_urns
+from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as pb
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.transforms import trigger, userstate, window
@@ -59,10 +59,10 @@ class Count(beam.DoFn):
       position += 1
 
 
-@beam.DoFn.unbounded_per_element()
-class CountForEver(Count):
+class CountForEver(beam.DoFn):
+  @beam.DoFn.unbounded_per_element()
   def process(self, element, tracker=beam.DoFn.RestrictionParam(Ranges())):
-    yield from super().process(element, tracker)
+    yield element
 
 
 class Session(beam.DoFn):
@@ -148,6 +148,15 @@ class Inner(beam.PTransform):
     return pcoll | 'A' >> beam.Map(abs) | 'B' >> beam.Map(abs)
 
 
+class Both(beam.PTransform):
+  """Two combines of one collection, which the SDK is asked to pack into one."""
+  def annotations(self):
+    return {python_urns.APPLY_COMBINER_PACKING: b''}
+
+  def expand(self, pcoll):
+    return pcoll | 'Sum' >> beam.CombinePerKey(sum), pcoll | 'Max' >> beam.CombinePerKey(max)
+
+
 class Stamp(beam.DoFn):
   """Stands for the parsing of a message; the runner sees KV<bytes, bytes>."""
   def process(self, element):
@@ -172,9 +181,8 @@ def word_count_streaming(p):
 
 
 def packed(p):
-  numbers = pair(p)
-  # Siblings on one collection, which the SDK packs into one combine in batch.
-  _ = (numbers | 'Sum' >> beam.CombinePerKey(sum), numbers | 'Max' >> beam.CombinePerKey(max))
+  sums, maxima = pair(p) | 'Both' >> Both()
+  _ = sums | 'Sums' >> beam.Map(str), maxima | 'Maxima' >> beam.Map(str)
 
 
 def co_group_by_key(p):
@@ -211,7 +219,7 @@ def side_inputs(p):
   top = main | 'Top' >> beam.Map(abs)
   rest = main | 'Rest' >> beam.ParDo(Pairs()).with_output_types(tuple[str, int])
   # A diamond: both branches come from one stage, one is the other's side input.
-  joined = top | 'Join' >> beam.Map(first, pvalue.AsDict(rest))
+  joined = top | 'Join' >> beam.Map(first, pvalue.AsMultiMap(rest))
   _ = joined | 'Again' >> beam.Map(first, pvalue.AsList(top))
   _ = main | 'Self' >> beam.Map(first, pvalue.AsIter(main))
 
