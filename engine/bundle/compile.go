@@ -56,9 +56,9 @@ type cellID struct{ transform, cell string }
 // cell is a user state cell.
 type cell struct {
 	def     *plan.State
-	number  int // place in the stage's list: the cell's number in row keys
-	element *coder.Program
-	mapKey  *coder.Program
+	number  int            // place in the stage's list: the cell's number in row keys
+	element *coder.Program // nil when the elements cannot be framed; then they are not paged
+	mapKey  *coder.Program // likewise
 }
 
 // timerFamily is a user timer family.
@@ -119,13 +119,11 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 	for i := range def.States {
 		c := &cell{def: &def.States[i], number: i}
 		var err error
-		if c.element, err = coder.Compile(c.def.Element); err != nil {
+		if c.element, err = compileOptional(c.def.Element); err != nil {
 			return nil, err
 		}
-		if c.def.MapKey != "" {
-			if c.mapKey, err = coder.Compile(c.def.MapKey); err != nil {
-				return nil, err
-			}
+		if c.mapKey, err = compileOptional(c.def.MapKey); err != nil {
+			return nil, err
 		}
 		s.states[cellID{c.def.Transform, c.def.Cell}] = c
 	}
@@ -141,6 +139,14 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 		s.timers = append(s.timers, t)
 	}
 	return s, nil
+}
+
+// compileOptional compiles a framing program; the empty one, of what cannot be framed, gives nil.
+func compileOptional(src string) (*coder.Program, error) {
+	if src == "" {
+		return nil, nil
+	}
+	return coder.Compile(src)
 }
 
 // Stateful says whether the stage keeps user state or timers.

@@ -88,13 +88,12 @@ func (g *grouping) streaming() error {
 			return err
 		}
 	}
-	for _, b := range g.start.Blocks {
-		data, err := g.runner.Load(g.start.Stage, b)
+	for _, blocks := range byGroup(g.start.Blocks) {
+		data, err := g.concat(blocks)
 		if err != nil {
 			return err
 		}
-		g.result.ElementsIn += int64(b.Count)
-		if err := g.machine.Process(txs.byID[b.Group], data, g.env, &g.out); err != nil {
+		if err := g.machine.Process(txs.byID[blocks[0].Group], data, g.env, &g.out); err != nil {
 			return err
 		}
 	}
@@ -129,20 +128,43 @@ func (g *grouping) fire(txs *transactions) error {
 	return nil
 }
 
-// final groups all elements of each key group. Key groups come one after another in the bundle's blocks.
+// final groups all elements of each key group.
 func (g *grouping) final() error {
-	blocks := g.start.Blocks
+	for _, blocks := range byGroup(g.start.Blocks) {
+		if err := g.machine.GroupAll(g.load(blocks), &g.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byGroup cuts blocks into runs of one key group. Key groups come one after another in a bundle.
+func byGroup(blocks []scheduler.Block) [][]scheduler.Block {
+	var runs [][]scheduler.Block
 	for len(blocks) > 0 {
 		n := 1
 		for n < len(blocks) && blocks[n].Group == blocks[0].Group {
 			n++
 		}
-		if err := g.machine.GroupAll(g.load(blocks[:n]), &g.out); err != nil {
-			return err
-		}
+		runs = append(runs, blocks[:n])
 		blocks = blocks[n:]
 	}
-	return nil
+	return runs
+}
+
+// concat returns the elements of the blocks as one: the machine then evaluates each trigger once.
+func (g *grouping) concat(blocks []scheduler.Block) ([]byte, error) {
+	var all []byte
+	for data, err := range g.load(blocks) {
+		if err != nil {
+			return nil, err
+		}
+		if len(blocks) == 1 {
+			return data, nil
+		}
+		all = append(all, data...)
+	}
+	return all, nil
 }
 
 func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {

@@ -121,7 +121,8 @@ func access(req *fnpb.StateRequest, resp *fnpb.StateResponse, tx rows.Tx, key []
 	return nil
 }
 
-// page answers with the run of elements in v from the token's offset on, cut at an element boundary once it is over a page.
+// page answers with the run of elements in v from the token's offset on, cut at an element boundary once it is over a page. Elements
+// that cannot be framed (elem is nil) are not cut.
 func page(resp *fnpb.StateResponse, v, token []byte, elem *coder.Program) error {
 	offset := 0
 	if len(token) == 8 {
@@ -129,7 +130,7 @@ func page(resp *fnpb.StateResponse, v, token []byte, elem *coder.Program) error 
 	}
 	v = v[offset:]
 	get := &fnpb.StateGetResponse{}
-	if len(v) > pageBytes {
+	if len(v) > pageBytes && elem != nil {
 		end := 0
 		for end < pageBytes {
 			n, err := elem.Len(v[end:])
@@ -186,6 +187,9 @@ func (h *stateHandler) multimapEntries(req *fnpb.StateRequest, resp *fnpb.StateR
 	}
 	if _, get := req.GetRequest().(*fnpb.StateRequest_Get); !get {
 		return h.multimapKeys(req, resp, k)
+	}
+	if c.element == nil {
+		return fmt.Errorf("entries of state cell %q: its values cannot be framed", k.cell)
 	}
 	var entries []byte
 	var failed error
@@ -287,6 +291,9 @@ func (h *stateHandler) orderedList(req *fnpb.StateRequest, resp *fnpb.StateRespo
 func (h *stateHandler) orderedAppend(
 	resp *fnpb.StateResponse, tx rows.Tx, at func(int64) []byte, data []byte, elem *coder.Program,
 ) error {
+	if elem == nil {
+		return fmt.Errorf("the elements of an ordered list cannot be framed")
+	}
 	for len(data) > 0 {
 		n, err := elem.Len(data)
 		if err != nil || n == 0 {
