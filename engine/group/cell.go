@@ -87,8 +87,11 @@ func (m *Machine) parseCell(b []byte) (*cell, error) {
 	c, flags := newCell(), b[0]
 	b = b[1:]
 	c.closed, c.ended, c.timed = flags&flagClosed != 0, flags&flagEnded != 0, flags&flagTimed != 0
-	if c.closed {
+	if c.closed && len(b) == 0 {
 		return c, nil
+	}
+	if c.closed {
+		return nil, errCell
 	}
 	var numbers [6]uint64
 	for i := range numbers {
