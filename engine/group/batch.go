@@ -23,6 +23,7 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], out *Output) error {
 			return err
 		}
 	}
+	var win []byte
 	for i := range g.buckets {
 		b := &g.buckets[i]
 		if !m.merging {
@@ -34,7 +35,8 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], out *Output) error {
 		found, _ := g.sessions(b, nil)
 		for j := range found {
 			s := &found[j]
-			if err := g.emitOnly(out, b.key, s.span.Append(nil), s.span.Max(), &s.run); err != nil {
+			win = s.span.Append(win[:0])
+			if err := g.emitOnly(out, b.key, win, s.span.Max(), &s.run); err != nil {
 				return err
 			}
 		}

@@ -46,6 +46,7 @@ const (
 	flagTimed
 	flagHold
 	flagWake
+	flagsEnd
 )
 
 var errCell = errors.New("cell does not read back")
@@ -81,17 +82,17 @@ func flag(set bool, bit byte) byte {
 
 // parseCell decodes all of b, of which the cell keeps nothing.
 func (m *Machine) parseCell(b []byte) (*cell, error) {
-	if len(b) == 0 {
+	if len(b) == 0 || b[0] >= flagsEnd {
 		return nil, errCell
 	}
 	c, flags := newCell(), b[0]
 	b = b[1:]
 	c.closed, c.ended, c.timed = flags&flagClosed != 0, flags&flagEnded != 0, flags&flagTimed != 0
-	if c.closed && len(b) == 0 {
-		return c, nil
-	}
 	if c.closed {
-		return nil, errCell
+		if len(b) > 0 {
+			return nil, errCell
+		}
+		return c, nil
 	}
 	var numbers [6]uint64
 	for i := range numbers {

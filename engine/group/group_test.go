@@ -178,7 +178,7 @@ func TestErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, k := range keys {
-			r.tx.Set(rows.Trigger, k, []byte{0x7f})
+			r.tx.Set(rows.Trigger, k, []byte{0x7e})
 		}
 		if err := r.m.Timers(&r.tx, due, r.env, &out); fault.KindOf(err) != fault.Corruption {
 			t.Errorf("row that does not read back: %v", err)

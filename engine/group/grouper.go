@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
@@ -27,6 +28,9 @@ type grouper struct {
 	windowMax  []element.Time
 	windowIDs  map[string]int32
 	lastWindow int32
+
+	spans []window.Span // scratch of sessions
+	found []session
 }
 
 // entry is one value.
@@ -102,14 +106,14 @@ func (g *grouper) place(e *coder.Elem, hash uint64, win []byte, v entry) error {
 		if err != nil {
 			return err
 		}
-		g.merges = append(g.merges, mergeInfo{span, e.TS})
+		g.merges = append(room(g.merges), mergeInfo{span, e.TS})
 	} else {
 		var err error
 		if id, err = g.intern(win); err != nil {
 			return err
 		}
 	}
-	g.entries = append(g.entries, v)
+	g.entries = append(room(g.entries), v)
 	b := g.bucket(e.Key, hash, id)
 	g.push(&b.run, int32(len(g.entries)-1), e.TS)
 	return nil
@@ -176,7 +180,7 @@ func (g *grouper) bucket(key []byte, hash uint64, win int32) *bucket {
 	for slot := hash & mask; ; slot = (slot + 1) & mask {
 		i := g.table[slot] - 1
 		if i < 0 {
-			g.buckets = append(g.buckets, bucket{hash: hash, key: key, win: win})
+			g.buckets = append(room(g.buckets), bucket{hash: hash, key: key, win: win})
 			g.table[slot] = int32(len(g.buckets))
 			if len(g.buckets) > len(g.table)/2 {
 				g.grow()
@@ -187,6 +191,14 @@ func (g *grouper) bucket(key []byte, hash uint64, win int32) *bucket {
 			return b
 		}
 	}
+}
+
+// room doubles a full slice: append's growth by a quarter copies a long one four times.
+func room[T any](s []T) []T {
+	if len(s) < cap(s) {
+		return s
+	}
+	return slices.Grow(s, max(64, cap(s)))
 }
 
 func (g *grouper) grow() {
@@ -217,17 +229,19 @@ type session struct {
 }
 
 // sessions splits the values of a bucket by merged span. known are spans that take part without values: they come first in into,
-// which maps each of them to its session. The bucket's run is used up.
+// which maps each of them to its session. The bucket's run is used up; found is valid until the next call.
 func (g *grouper) sessions(b *bucket, known []window.Span) (found []session, into []int) {
-	spans := append(make([]window.Span, 0, len(known)+int(b.count)), known...)
+	spans := append(g.spans[:0], known...)
 	for i := b.head; b.count > 0 && i >= 0; i = g.entries[i].next {
 		spans = append(spans, g.merges[i].span)
 	}
+	g.spans = spans
 	merged, into := window.Merge(spans)
-	found = make([]session, len(merged))
-	for i := range merged {
-		found[i].span = merged[i]
+	found = g.found[:0]
+	for _, span := range merged {
+		found = append(found, session{span: span})
 	}
+	g.found = found
 	next := b.head
 	for _, s := range into[len(known):] {
 		i := next

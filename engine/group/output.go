@@ -55,6 +55,6 @@ func (o *Output) end(values int64) error {
 		return nil
 	}
 	full := o.Block
-	o.Block = element.Block{}
+	o.Block = element.Block{Data: make([]byte, 0, len(full.Data)+len(full.Data)/8)} // the next one will be as long
 	return o.Flush(full)
 }
