@@ -1,0 +1,340 @@
+package scheduler
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// TestStories walks the stories in testdata. Commands:
+//
+//	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C] [splittable] [drainable] [bounded]
+//	restore NAME [wm=T] [done] [hold=T] [block=…]
+//	harness [processes=N] [each=N]
+//	commit BUNDLE [wm=T] [done]   input: effects: add STAGE group=G seq=N count=N bytes=N hold=T [after=T] | hold T ±N | timer group=G event=T pt=T | side STAGE
+//	fail BUNDLE [retry=T]
+//	tick, drain
+//	status                        watermarks and backlog of every stage
+//
+// Every command takes now=T. Times are milliseconds; inf is the end of time.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		st := &story{}
+		datadriven.RunTest(t, path, st.run)
+	})
+}
+
+type story struct {
+	sched *Scheduler
+	plan  *plan.Plan
+	now   element.Time
+}
+
+func (st *story) run(t *testing.T, d *datadriven.TestData) string {
+	if d.HasArg("now") {
+		st.now = timeArg(t, d, "now")
+	}
+	switch d.Cmd {
+	case "job":
+		return st.job(t, d)
+	case "restore":
+		return st.step(t, st.restored(t, d))
+	case "harness":
+		c := Capacity{Env: "env", Processes: 1, PerProcess: 2}
+		d.MaybeScanArgs(t, "processes", &c.Processes)
+		d.MaybeScanArgs(t, "each", &c.PerProcess)
+		return st.step(t, c)
+	case "commit":
+		return st.step(t, st.committed(t, d))
+	case "fail":
+		f := Failed{Bundle: bundleArg(t, d), RetryAt: element.MinTime}
+		if d.HasArg("retry") {
+			f.RetryAt = timeArg(t, d, "retry")
+		}
+		return st.step(t, f)
+	case "tick":
+		return st.step(t, Tick{})
+	case "drain":
+		return st.step(t, Drain{})
+	case "status":
+		return st.status()
+	}
+	t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
+	return ""
+}
+
+func (st *story) job(t *testing.T, d *datadriven.TestData) string {
+	st.plan = &plan.Plan{KeyGroups: 4}
+	st.now = 0
+	d.MaybeScanArgs(t, "key-groups", &st.plan.KeyGroups)
+	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+		st.stage(strings.Fields(line))
+	}
+	st.sched = New(st.plan, Config{
+		BundleElementsMax: 100, BacklogBytesMax: 1000,
+		BatchGroup:  func(*plan.Stage) bool { return d.HasArg("batch") },
+		SideReadyAt: func(_ plan.SideInput, main element.Time) element.Time { return main + 1 },
+	})
+	return st.step(t, Tick{})
+}
+
+// stage adds a stage and the edges into it.
+func (st *story) stage(f []string) {
+	s := &plan.Stage{ID: plan.StageID(f[0]), Name: f[0], Kind: plan.StageKind(f[1]), Env: "env"}
+	edge := &plan.Edge{ID: plan.EdgeID("->" + f[0]), Kind: plan.FIFO, Consumer: s.ID, Name: f[0]}
+	connect := func(e *plan.Edge, from string) {
+		for _, name := range strings.Split(from, ",") {
+			e.Producers = append(e.Producers, plan.StageID(name))
+			p := st.plan.Stage(plan.StageID(name))
+			p.Outputs = append(p.Outputs, plan.Output{Edges: []plan.EdgeID{e.ID}})
+		}
+		st.plan.Edges = append(st.plan.Edges, e)
+	}
+	st.plan.Stages = append(st.plan.Stages, s)
+	for _, opt := range f[2:] {
+		key, value, _ := strings.Cut(opt, "=")
+		switch key {
+		case "keyed":
+			edge.Kind = plan.Keyed
+		case "bounded":
+			edge.Bounded = true
+		case "splittable":
+			s.Splittable = &plan.Splittable{}
+		case "drainable":
+			s.Splittable = &plan.Splittable{DrainDescriptor: []byte{1}}
+		case "in":
+			s.Input = edge.ID
+			connect(edge, value)
+		case "side":
+			e := &plan.Edge{ID: plan.EdgeID("side->" + f[0]), Kind: plan.Side, Consumer: s.ID}
+			s.SideInputs = append(s.SideInputs, plan.SideInput{Local: "s", Transform: f[0], Edge: e.ID})
+			connect(e, value)
+		}
+	}
+}
+
+func (st *story) index(name string) int {
+	for i, s := range st.plan.Stages {
+		if s.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (st *story) edge(id plan.EdgeID) int {
+	for i, e := range st.plan.Edges {
+		if e.ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (st *story) restored(t *testing.T, d *datadriven.TestData) Restored {
+	var r Restored
+	stage := st.index(d.CmdArgs[0].Key)
+	if d.HasArg("wm") {
+		r.Watermarks = append(r.Watermarks, StageWatermark{Stage: stage, Watermark: timeArg(t, d, "wm")})
+	}
+	if d.HasArg("done") {
+		r.Done = append(r.Done, stage)
+	}
+	if d.HasArg("hold") {
+		r.Holds = append(r.Holds, StageHold{Stage: stage, At: timeArg(t, d, "hold"), Count: 1})
+	}
+	for _, line := range strings.Fields(d.Input) {
+		seq, _ := strconv.Atoi(line)
+		r.Blocks = append(r.Blocks, StageBlock{Stage: stage, Block: Block{
+			Seq: uint64(seq), Count: 1, Bytes: 1, Hold: 0, Edge: st.edge(st.plan.Stages[stage].Input), AvailableAt: element.MinTime,
+		}})
+	}
+	return r
+}
+
+func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
+	c := Committed{Bundle: bundleArg(t, d), Watermark: element.MinTime, Done: d.HasArg("done")}
+	if d.HasArg("wm") {
+		c.Watermark = timeArg(t, d, "wm")
+	}
+	self := -1
+	if b := st.sched.bundles[c.Bundle]; b != nil { // else the scheduler must refuse the event
+		self = b.Stage
+	}
+	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		args := map[string]string{}
+		for _, a := range f[1:] {
+			k, v, _ := strings.Cut(a, "=")
+			args[k] = v
+		}
+		switch f[0] {
+		case "add":
+			stage := st.index(f[1])
+			b := Block{
+				Group: uint16(number(args["group"])), Seq: uint64(number(args["seq"])), Count: number(args["count"]), Bytes: number(args["bytes"]),
+				Hold: parseTime(args["hold"]), MaxWindow: parseTime(args["hold"]), AvailableAt: element.MinTime,
+				Edge: st.edge(st.plan.Stages[stage].Input),
+			}
+			if v, ok := args["after"]; ok {
+				b.AvailableAt = parseTime(v)
+			}
+			c.Added = append(c.Added, StageBlock{Stage: stage, Block: b})
+		case "hold":
+			c.Holds = append(c.Holds, HoldDelta{At: parseTime(f[1]), Delta: number(f[2])})
+		case "timer":
+			tm := StageTimers{Stage: self, Group: uint16(number(args["group"])), Event: NoTimer, Processing: NoTimer}
+			if v, ok := args["event"]; ok {
+				tm.Event = parseTime(v)
+			}
+			if v, ok := args["pt"]; ok {
+				tm.Processing = parseTime(v)
+			}
+			c.Timers = append(c.Timers, tm)
+		case "side":
+			c.SideAdded = append(c.SideAdded, st.edge(plan.EdgeID("side->"+f[1])))
+		default:
+			t.Fatalf("%s: unknown effect %q", d.Pos, line)
+		}
+	}
+	return c
+}
+
+func (st *story) step(t *testing.T, ev Event) string {
+	actions, err := st.sched.Step(st.now, ev)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, a := range actions {
+		switch a := a.(type) {
+		case Start:
+			fmt.Fprintf(&b, "start %d %s", a.Bundle, st.plan.Stages[a.Stage].Name)
+			if st.plan.Stages[a.Stage].Kind == plan.Harness {
+				fmt.Fprintf(&b, " process=%d", a.Process)
+			}
+			if len(a.Groups) > 0 {
+				fmt.Fprintf(&b, " groups=%v", a.Groups)
+			}
+			for _, blk := range a.Blocks {
+				fmt.Fprintf(&b, " block=%d", blk.Seq)
+			}
+			for _, flag := range []struct {
+				name string
+				on   bool
+			}{{"timers", a.Timers && !a.AllTimers}, {"all-timers", a.AllTimers}, {"truncate", a.Truncate}, {"final", a.Final}} {
+				if flag.on {
+					b.WriteString(" " + flag.name)
+				}
+			}
+			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
+		case Drop:
+			fmt.Fprintf(&b, "drop %s", st.plan.Stages[a.Stage].Name)
+			for _, blk := range a.Blocks {
+				fmt.Fprintf(&b, " block=%d", blk.Seq)
+			}
+			b.WriteString("\n")
+		}
+	}
+	if w := st.sched.NextWake(); w != NoTimer {
+		fmt.Fprintf(&b, "wake at %s\n", formatTime(w))
+	}
+	if st.sched.Done() {
+		b.WriteString("done\n")
+	}
+	if b.Len() == 0 {
+		return "nothing\n"
+	}
+	return b.String()
+}
+
+func (st *story) status() string {
+	var b strings.Builder
+	for i, s := range st.plan.Stages {
+		x := st.sched.Status(i)
+		fmt.Fprintf(&b, "%s in=%s out=%s", s.Name, formatTime(x.Input), formatTime(x.Output))
+		if x.PendingCount > 0 {
+			fmt.Fprintf(&b, " pending=%d", x.PendingCount)
+		}
+		if x.InFlight > 0 {
+			fmt.Fprintf(&b, " running=%d", x.InFlight)
+		}
+		if x.Waiting != "" {
+			fmt.Fprintf(&b, " (%s)", x.Waiting)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func bundleArg(t *testing.T, d *datadriven.TestData) BundleID {
+	n, err := strconv.Atoi(d.CmdArgs[0].Key)
+	if err != nil {
+		t.Fatalf("%s: %v", d.Pos, err)
+	}
+	return BundleID(n)
+}
+
+func timeArg(t *testing.T, d *datadriven.TestData, name string) element.Time {
+	var s string
+	d.ScanArgs(t, name, &s)
+	return parseTime(s)
+}
+
+func parseTime(s string) element.Time {
+	if s == "inf" {
+		return element.MaxTime
+	}
+	return element.Time(number(s))
+}
+
+func formatTime(t element.Time) string {
+	switch {
+	case t <= element.MinTime:
+		return "-inf"
+	case t >= element.MaxTime:
+		return "inf"
+	}
+	return strconv.FormatInt(int64(t), 10)
+}
+
+func number(s string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(s, "+"))
+	return n
+}
+
+// TestPermutedMapsGiveTheSameActions runs one history many times: nothing in it may depend on map order.
+func TestPermutedMapsGiveTheSameActions(t *testing.T) {
+	var first string
+	for i := 0; i < 50; i++ {
+		p := &plan.Plan{KeyGroups: 8}
+		st := &story{plan: p}
+		st.stage([]string{"a", "impulse"})
+		st.stage([]string{"b", "harness", "in=a", "keyed"})
+		st.sched = New(p, Config{})
+		var out []string
+		out = append(out, st.step(t, Tick{}), st.step(t, Capacity{Env: "env", Processes: 2, PerProcess: 2}))
+		ev := Committed{Bundle: 1, Done: true}
+		for g := 0; g < 8; g++ {
+			ev.Added = append(ev.Added, StageBlock{Stage: 1, Block: Block{Group: uint16(g), Seq: uint64(g), Count: 1, Bytes: 1, AvailableAt: element.MinTime}})
+		}
+		out = append(out, st.step(t, ev), st.step(t, Failed{Bundle: 2, RetryAt: element.MinTime}), st.status())
+		if all := strings.Join(out, ""); first == "" {
+			first = all
+		} else if all != first {
+			t.Fatalf("run %d differs:\n%s\nfirst:\n%s", i, all, first)
+		}
+	}
+	if !strings.Contains(first, "start 2 b") {
+		t.Fatalf("the history does not do what it is meant to:\n%s", first)
+	}
+}
