@@ -11,8 +11,11 @@ import (
 // Spec: row_coder.py _nonnull_coder_from_type.
 const millisInstant = "beam:logical_type:millis_instant:v1"
 
-// decimal has a coder of its own, too, that nothing here reads.
-const decimal = "beam:logical_type:decimal:v1"
+// decimal and pythonAny have coders of their own, too, that nothing here reads.
+const (
+	decimal   = "beam:logical_type:decimal:v1"
+	pythonAny = "beam:logical:pythonsdk_any:v1"
+)
 
 func compileType(t *pipepb.FieldType, depth int) (decoder, error) {
 	switch info := t.GetTypeInfo().(type) {
@@ -43,7 +46,7 @@ func logical(t *pipepb.LogicalType, depth int) (decoder, error) {
 	switch t.GetUrn() {
 	case millisInstant:
 		return fixed(8, func(b []byte) any { return int64(binary.BigEndian.Uint64(b) ^ (1 << 63)) }), nil
-	case decimal:
+	case decimal, pythonAny:
 		return nil, fmt.Errorf("logical type %q is not supported", t.GetUrn())
 	}
 	if t.GetRepresentation() == nil || depth > depthMax {
