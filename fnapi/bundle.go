@@ -185,8 +185,7 @@ func (b *Bundle) dataStream(ctx context.Context) (*dataStream, error) {
 	return b.send.stream, nil
 }
 
-// usesStream says whether the end of the stream costs the bundle something. Before it has sent anything, a bundle may go on with
-// the stream's successor.
+// usesStream says whether the bundle sends on the stream.
 func (b *Bundle) usesStream(ds *dataStream) bool {
 	b.send.Lock()
 	defer b.send.Unlock()

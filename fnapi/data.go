@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"go.uber.org/zap"
@@ -22,7 +23,8 @@ type dataStream struct {
 	budget   budget        // bytes that may wait in out
 	done     chan struct{} // closed by shut
 	once     sync.Once
-	replaced bool // guarded by the session's lock: the harness has opened another stream under the same id
+	used     atomic.Bool // something was sent on it
+	replaced bool        // guarded by the session's lock: the harness has opened another stream under the same id
 }
 
 // shut ends the stream. Idempotent.
@@ -99,6 +101,7 @@ func (ds *dataStream) write(halt <-chan struct{}, stream fnpb.BeamFnData_DataSer
 
 // send queues a message. It blocks while the stream's budget is spent; the ends of ctx, the stream and the bundle (abort) release it.
 func (ds *dataStream) send(ctx context.Context, abort <-chan struct{}, els elements) error {
+	ds.used.Store(true)
 	m := outgoing{els: els}
 	for i := range els {
 		m.size += len(els[i].payload)
@@ -202,24 +205,28 @@ func (s *session) attach(ds *dataStream) error {
 	return nil
 }
 
-// detach fails the bundles of an ended stream: what was on its way in either direction is lost. A stream that broke, unlike one that
-// the harness closed or replaced, costs the generation too: the Python SDK never reopens one. Spec: python data_plane.py
-// GrpcClientDataChannelFactory.create_data_channel_from_url.
+// detach fails the bundles of an ended stream: what was on its way in either direction is lost, and a bundle that has yet to send
+// would wait for a successor that may never come. A stream that broke, unlike one that the harness closed or replaced, costs the
+// generation too: the Python SDK never reopens one. Spec: python data_plane.py GrpcClientDataChannelFactory.
+//
+// A stream that no bundle of this generation has ever asked for is left alone: a predecessor that dies slowly may have opened it just
+// after its successor had connected.
 func (s *session) detach(ds *dataStream, err error) {
 	cause := lost(s.worker.spec.ID, "its data stream "+strconv.Quote(ds.id)+" ended: "+streamEnd(err))
 	s.mu.Lock()
 	if slot := s.mu.data[ds.id]; slot != nil && slot.stream == ds {
 		delete(s.mu.data, ds.id)
 	}
-	broken := !ds.replaced && err != nil && !errors.Is(err, io.EOF)
 	var bundles []*Bundle
-	if s.mu.err == nil && !broken {
+	if s.mu.err == nil {
 		for _, b := range s.mu.bundles {
-			if b.usesStream(ds) {
+			if b.usesStream(ds) || !ds.replaced && b.spec.DataStreamID == ds.id {
 				bundles = append(bundles, b)
 			}
 		}
 	}
+	wanted := ds.used.Load() || len(bundles) > 0
+	broken := wanted && !ds.replaced && err != nil && !errors.Is(err, io.EOF)
 	s.mu.Unlock()
 	if broken {
 		s.end(cause)

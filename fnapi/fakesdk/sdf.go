@@ -52,8 +52,8 @@ func parseRestriction(nested []byte) (from, to int64, err error) {
 	return int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:])), nil
 }
 
-// sized returns the encoding of KV(KV(x, restriction), size).
-func sized(x []byte, from, to int64) []byte {
+// Sized returns the encoding of KV(KV(x, restriction), size): an input of the process step. x is nested encoding.
+func Sized(x []byte, from, to int64) []byte {
 	out := append(bytes.Clone(x), restriction(from, to)...)
 	return binary.BigEndian.AppendUint64(out, math.Float64bits(float64(to-from)))
 }
@@ -101,7 +101,7 @@ func (r *Ranges) split(c *Context, in Element, x []byte, from, to int64) error {
 	pieces := max(r.Pieces, 1)
 	for i := range pieces {
 		a, b := from+(to-from)*i/pieces, from+(to-from)*(i+1)/pieces
-		in.Value = sized(x, a, b)
+		in.Value = Sized(x, a, b)
 		if err := c.Emit("", in); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (r *Ranges) process(c *Context, in Element, x []byte, from, to int64) error
 // application is the rest or the beginning of the element as an input of the transform.
 func (t *tracker) application(from, to int64) *fnpb.BundleApplication {
 	e := t.element
-	e.Value = sized(t.x, from, to)
+	e.Value = Sized(t.x, from, to)
 	bounded := pipepb.IsBounded_BOUNDED
 	if t.ranges.Unbounded {
 		bounded = pipepb.IsBounded_UNBOUNDED
