@@ -16,8 +16,10 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"padstone/connector/kafka"
 	"padstone/connector/kafka/broker"
 	"padstone/jobserver"
+	"padstone/jobserver/expansion"
 	"padstone/jobserver/httpapi"
 )
 
@@ -122,6 +124,9 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 	if err := s.addBroker(cfg); err != nil {
 		return nil, err
 	}
+	if err := s.addExpansion(ctx, cfg, log); err != nil {
+		return nil, err
+	}
 	s.addTask("recovery", jobs.Recover)
 	return s, s.addHTTPAPI(ctx, cfg, jobs)
 }
@@ -139,6 +144,19 @@ func (s *stack) addBroker(cfg Config) error {
 	s.endpoints.EmbeddedKafka = b.Addr()
 	// First in, last out: the engine's sources and sinks end before what they talk to.
 	s.parts = slices.Insert(s.parts, 0, part{name: "embedded Kafka", stop: func(context.Context) error { return b.Close() }})
+	return nil
+}
+
+// addExpansion answers for the transforms that run natively.
+func (s *stack) addExpansion(ctx context.Context, cfg Config, log *zap.Logger) error {
+	l, err := s.listen(ctx, "expansion-endpoint", cfg.ExpansionEndpoint)
+	if err != nil {
+		return err
+	}
+	s.endpoints.Expansion = l.Addr().String()
+	server := grpc.NewServer(jobserver.ServerOptions()...)
+	expansion.New(kafka.Registry(log), log).Register(server)
+	s.addGRPC("expansion service", server, l)
 	return nil
 }
 

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fakeAPI is the HTTP API with two jobs, in the shape of docs/http-api.md.
+type fakeAPI struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []string
+	// states are what the payments job reports from one question to the next; the last one stays.
+	states []string
+}
+
+const paymentsJob = `{
+  "id": "payments-1f", "name": "payments", "state": "STATE", "terminal": TERMINAL, "created_at": "2026-01-02T03:04:05Z",
+  "history": [{"state": "STARTING", "at": "2026-01-02T03:04:05Z"}, {"state": "STATE", "at": "2026-01-02T03:04:06Z"}],
+  "last_error": "LASTERROR",
+  "description": {
+    "plan": "the plan",
+    "stages": [
+      {"id": "s1", "name": "ReadFromKafka", "kind": "source", "transforms": ["ReadFromKafka"], "elements_out": 1234567,
+       "output_watermark_millis": 1767323046000, "backlog_elements": 12, "bundles_committed": 7, "bundles_in_flight": 1},
+      {"id": "s2", "name": "CombinePerKey(sum)", "kind": "group", "transforms": ["CombinePerKey(sum)/Group", "CombinePerKey(sum)/Merge"],
+       "elements_in": 1234000, "output_watermark_millis": -9223372036854775, "dropped_late": 3, "waiting": "for ReadFromKafka"}
+    ],
+    "sources": [{"stage": "s1", "name": "ReadFromKafka", "splits": [
+      {"split": "payments-0", "position": 17, "end": -1, "committed": 15, "watermark": "2026-01-02T03:04:06.000Z", "idle": true}]}],
+    "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1}]
+  }
+}`
+
+func startAPI(t *testing.T, states ...string) *fakeAPI {
+	t.Helper()
+	f := &fakeAPI{states: states}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/server", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"pid": 1}`)) })
+	mux.HandleFunc("GET /api/v1/jobs", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"jobs": [` + f.payments() + `, {"id": "counts-2e", "name": "counts", "state": "DONE", "terminal": true}]}`))
+	})
+	mux.HandleFunc("GET /api/v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("id") != "payments-1f" {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"error": {"code": "job-not-found", "message": "no such job", "hint": "look"}}`))
+			return
+		}
+		_, _ = w.Write([]byte(f.payments()))
+	})
+	mux.HandleFunc("GET /api/v1/jobs/payments-1f/messages", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"messages": [{"seq": 1, "time": "2026-01-02T03:04:05Z", "importance": "warning", "text": "slow"}], "next": 1}`))
+	})
+	mux.HandleFunc("POST /api/v1/jobs/payments-1f/{verb}", func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		f.requests = append(f.requests, r.PathValue("verb")+" "+r.Header.Get("X-Padstone"))
+		f.mu.Unlock()
+		if r.PathValue("verb") == "drain" && len(f.states) == 0 {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = w.Write([]byte(`{"error": {"code": "job-cancelling", "message": "the job is being cancelled"}}`))
+		}
+	})
+	f.Server = httptest.NewServer(mux)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// payments is the job as it is now; each call goes one state further.
+func (f *fakeAPI) payments() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state, lastError := "RUNNING", ""
+	if len(f.states) > 0 {
+		state = f.states[0]
+		if len(f.states) > 1 {
+			f.states = f.states[1:]
+		}
+	}
+	terminal := "false"
+	if slices.Contains([]string{"DONE", "DRAINED", "CANCELLED", "FAILED"}, state) {
+		terminal = "true"
+	}
+	if state == "FAILED" {
+		lastError = `boom\nTraceback`
+	}
+	return strings.NewReplacer("STATE", state, "TERMINAL", terminal, "LASTERROR", lastError).Replace(paymentsJob)
+}
+
+// jobsCommand runs `padstone jobs …` against f.
+func jobsCommand(t *testing.T, f *fakeAPI, args ...string) (code int, out, stderr string) {
+	t.Helper()
+	term, o, e := testTerminal(map[string]string{"PADSTONE_SERVER": f.URL, "PADSTONE_DATA_DIR": t.TempDir()})
+	code = execute(context.Background(), term, append([]string{"jobs"}, args...))
+	return code, o.String(), e.String()
+}
+
+func TestJobs(t *testing.T) {
+	cases := []struct {
+		name   string
+		states []string
+		args   []string
+		code   int
+		says   []string
+	}{
+		{"list", nil, []string{"list"}, 0, []string{"payments-1f  payments  RUNNING", "counts-2e"}},
+		{"list as JSON", nil, []string{"list", "--json"}, 0, []string{`"id": "payments-1f"`}},
+		{"describe", nil, []string{"describe", "payments-1f"}, 0, []string{
+			"state    RUNNING", "ReadFromKafka       source  0          1,234,567  12       2026-01-02T03:04:06.000Z",
+			"7+1", "CombinePerKey(sum) waits: for ReadFromKafka", "CombinePerKey(sum)/Merge", "payments-0  17        15         ?", "w-1",
+		}},
+		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
+		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom\n         Traceback"}},
+		{"describe as JSON", nil, []string{"describe", "payments-1f", "--json"}, 0, []string{`"elements_out": 1234567`}},
+		{"by prefix", nil, []string{"describe", "pay"}, 0, []string{"payments-1f"}},
+		{"by name", nil, []string{"messages", "payments"}, 0, []string{"2026-01-02T03:04:05Z warning slow"}},
+		{"messages as JSON", nil, []string{"messages", "payments-1f", "--json"}, 0, []string{`"seq": 1`}},
+		{"unknown", nil, []string{"describe", "nothing"}, exitFailed, []string{`no job "nothing"`, "padstone jobs list"}},
+		{"cancel", []string{"RUNNING", "CANCELLING"}, []string{"cancel", "payments-1f"}, 0, []string{"payments-1f CANCELLING"}},
+		{"cancel and wait", []string{"RUNNING", "CANCELLING", "CANCELLED"}, []string{"cancel", "payments-1f", "--wait"}, 0,
+			[]string{"payments-1f CANCELLED"}},
+		{"cancel a failing job", []string{"RUNNING", "FAILED"}, []string{"cancel", "payments-1f", "--wait"}, exitFailed, []string{"FAILED"}},
+		{"drain and wait", []string{"RUNNING", "DRAINING", "DRAINED"}, []string{"drain", "payments-1f", "--wait", "--json"}, 0,
+			[]string{`"state": "DRAINED"`}},
+		{"drain, somebody cancels", []string{"DRAINING", "CANCELLED"}, []string{"drain", "payments-1f", "--wait"}, exitCancelled, nil},
+		{"drain takes too long", []string{"DRAINING"}, []string{"drain", "payments-1f", "--wait", "--timeout", "300ms"}, exitFailed,
+			[]string{"wait-timeout", "DRAINING after 300ms"}},
+		{"drain refused", nil, []string{"drain", "payments-1f"}, exitFailed,
+			[]string{"server-refused", "409 Conflict", "job-cancelling: the job is being cancelled"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := startAPI(t, c.states...)
+			code, out, stderr := jobsCommand(t, f, c.args...)
+			if code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			for _, part := range c.says {
+				if !strings.Contains(out+stderr, part) {
+					t.Errorf("does not say %q", part)
+				}
+			}
+			if slices.Contains(c.args, "--json") && !json.Valid([]byte(out)) {
+				t.Error("not JSON")
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if verb := c.args[0]; (verb == "cancel" || verb == "drain") && !slices.Equal(f.requests, []string{verb + " 1"}) {
+				t.Errorf("requests %q", f.requests)
+			}
+			if t.Failed() {
+				t.Log(out + stderr)
+			}
+		})
+	}
+}
+
+func TestJobsAmbiguousAndAbsent(t *testing.T) {
+	f := startAPI(t)
+	if code, _, stderr := jobsCommand(t, f, "describe", ""); code != exitUsage {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	term, _, stderr := testTerminal(map[string]string{"PADSTONE_SERVER": "localhost:1"})
+	if code := execute(context.Background(), term, []string{"jobs", "list"}); code != exitUnavailable {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	term, _, stderr = testTerminal(map[string]string{"PADSTONE_SERVER": "ftp://x"})
+	if code := execute(context.Background(), term, []string{"jobs", "list"}); code != exitUsage {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	f := startAPI(t)
+	api, err := newClient(f.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := api.job(context.Background(), "payments-1f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.UnixMilli(1767323046000).Add(90 * time.Second)
+	got := progressLine(job.ID, job.Description, now)
+	want := "payments-1f: ReadFromKafka 1,234,567 → CombinePerKey(sum) 1,234,000, watermark start, " +
+		"CombinePerKey(sum) waits: for ReadFromKafka"
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	job.Description.Stages = job.Description.Stages[:1]
+	if got := progressLine(job.ID, job.Description, now); !strings.Contains(got, "watermark 2026-01-02T03:04:06.000Z (lag 1m30s)") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for _, c := range []struct {
+		span time.Duration
+		want string
+	}{
+		{1234 * time.Millisecond, "1.2s"}, {61 * time.Second, "1m1s"}, {3*time.Hour + 5*time.Minute + time.Second, "3h5m"},
+		{72 * time.Hour, "3d"},
+	} {
+		if got := roundSpan(c.span); got != c.want {
+			t.Errorf("%v: %q, want %q", c.span, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		n    int64
+		want string
+	}{{0, "0"}, {999, "999"}, {1000, "1,000"}, {-1234567, "-1,234,567"}} {
+		if got := thousands(c.n); got != c.want {
+			t.Errorf("%d: %q, want %q", c.n, got, c.want)
+		}
+	}
+}
