@@ -34,7 +34,7 @@ def test_the_error_stays_with_the_job(server, tmp_path):
     assert script.wait(90) == 1, log.read_text()
     (job,) = [job for job in server.api.jobs() if job["name"] == "fails-for-good"]
     assert server.api.job(job["id"])["state"] == "FAILED"
-    errors = [m for m in server.api.messages(job["id"]) if "ERROR" in str(m.get("importance"))]
+    errors = [m for m in server.api.messages(job["id"]) if m["importance"] == "error"]
     assert len(errors) == 1
     assert "Check the amounts" in errors[0]["text"]
     assert "amount 3 is out of bounds" in errors[0]["text"]
