@@ -51,10 +51,23 @@ func (g *graph) describeHarness(s *stage) error {
 		return nil
 	}
 	s.plan.Splittable = &plan.Splittable{Transform: root.id, Bounded: root.boundedDoFn()}
-	if g.envs.capable(s.env, urn.TruncateSized) {
-		s.plan.Splittable.DrainDescriptor, err = g.descriptor(s, true)
+	if !g.envs.capable(s.env, urn.TruncateSized) {
+		return nil
 	}
+	s.plan.Splittable.Truncate = g.truncateID(root)
+	for _, side := range slices.Clone(s.plan.SideInputs) {
+		if side.Transform == root.id {
+			side.Transform = s.plan.Splittable.Truncate
+			s.plan.SideInputs = append(s.plan.SideInputs, side)
+		}
+	}
+	s.plan.Splittable.DrainDescriptor, err = g.descriptor(s, true)
 	return err
+}
+
+// truncateID returns the id of the step that truncates the restrictions of a splittable ParDo.
+func (g *graph) truncateID(n *node) string {
+	return unused(n.id+"/TruncateSized", func(id string) bool { return g.ids[id] || g.components.GetTransforms()[id] != nil })
 }
 
 // boundedDoFn reports whether a splittable DoFn does a bounded amount of work for an element, as far as its outputs tell.
@@ -206,8 +219,7 @@ func (b *builder) truncate(n *node) (*pcollection, error) {
 	like.id = unused(n.id+"/TruncateSized.out", func(id string) bool {
 		return b.pcolls[id] != nil || b.components.GetPcollections()[id] != nil
 	})
-	id := unused(n.id+"/TruncateSized", func(id string) bool { return b.ids[id] })
-	return &like, b.transform(n, id, n.name+"/TruncateSized", urn.TruncateSized, n.main, []output{{"out", &like}})
+	return &like, b.transform(n, b.truncateID(n), n.name+"/TruncateSized", urn.TruncateSized, n.main, []output{{"out", &like}})
 }
 
 // collection adds a collection under an id and with a coder that need not be its own, and its windowing strategy.

@@ -19,12 +19,12 @@ import (
 	"padstone/translate/urn"
 )
 
-// TestGolden compiles the pipelines of testdata/pipelines. Commands:
+// TestGolden compiles what the Python SDK submits, see testdata/pipelines/generate.py. Commands:
 //
 //	plan NAME          prints the plan
 //	descriptors NAME   prints the descriptors of the harness stages: steps, collections, coders
 func TestGolden(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, filepath.Join("testdata", "plans"), func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			pipeline := load(t, d.CmdArgs[0].Key)
 			compiled, err := translate.Compile(pipeline, options(d.CmdArgs[0].Key))

@@ -93,6 +93,13 @@ func shuffled[V any](r *rand.Rand, m map[string]V) map[string]V {
 // checkPlan checks what holds of every plan.
 func checkPlan(t testing.TB, p *pipepb.Pipeline, compiled *plan.Plan) {
 	t.Helper()
+	seen := checkStages(t, compiled)
+	checkLeaves(t, p, seen)
+}
+
+// checkStages checks what does not need the pipeline; it returns the ids of all transforms in stages.
+func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
+	t.Helper()
 	place := map[plan.StageID]int{}
 	seen := map[string]bool{}
 	for i, s := range compiled.Stages {
@@ -114,7 +121,6 @@ func checkPlan(t testing.TB, p *pipepb.Pipeline, compiled *plan.Plan) {
 		}
 	}
 	checkEdges(t, compiled, place)
-	checkLeaves(t, p, seen)
 	for _, s := range compiled.Stages {
 		if s.Kind == plan.Harness {
 			checkDescriptor(t, s, s.Descriptor)
@@ -124,6 +130,7 @@ func checkPlan(t testing.TB, p *pipepb.Pipeline, compiled *plan.Plan) {
 		}
 		checkStage(t, compiled, s)
 	}
+	return seen
 }
 
 // checkEdges checks that edges go forward in the order of stages, that both ends know of them and that they can be framed.
@@ -252,7 +259,11 @@ func checkDescriptor(t testing.TB, s *plan.Stage, body []byte) {
 	}
 	sides := map[string]bool{}
 	for _, side := range s.SideInputs {
-		sides[d.GetTransforms()[side.Transform].GetInputs()[side.Local]] = true
+		reader := d.GetTransforms()[side.Transform]
+		if reader == nil && (s.Splittable == nil || side.Transform != s.Splittable.Truncate) {
+			t.Errorf("stage %q: transform %s with a side input is not in the descriptor", s.Name, side.Transform)
+		}
+		sides[reader.GetInputs()[side.Local]] = true
 	}
 	for _, transform := range d.GetTransforms() {
 		for _, pc := range transform.GetInputs() {

@@ -52,10 +52,6 @@ func (f *fuser) makeJunction(n *node) error {
 	out := n.outputs[0].pc
 	seen := map[*pcollection]bool{}
 	for i, in := range n.main {
-		if in.pc.windows.Coding != out.windows.Coding {
-			return refuse(codeFlattenWindows, "input %q is in %s windows, the output in %s windows", in.tag, in.pc.windows.Kind, out.windows.Kind).
-				WithHint("apply the same WindowInto to all inputs")
-		}
 		for _, pc := range in.pc.from() {
 			ok, err := f.canWrite(pc, out, n.env)
 			if err != nil {

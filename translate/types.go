@@ -73,6 +73,8 @@ func (g *graph) typeInputs(n *node) error {
 		return globalOutput(n)
 	case n.native != nil:
 		return g.typeNative(n)
+	case n.kind == flattenNode, n.kind == reshuffleNode:
+		return n.sameWindows()
 	}
 	for _, side := range n.sides {
 		if side.access != plan.Multimap {
@@ -80,6 +82,18 @@ func (g *graph) typeInputs(n *node) error {
 		}
 		if _, _, err := g.coders.kv(side.pc.coder); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// sameWindows checks that the inputs of a Flatten or Reshuffle have windows that are encoded like the output's.
+func (n *node) sameWindows() error {
+	out := n.outputs[0].pc
+	for _, in := range n.main {
+		if in.pc.windows.Coding != out.windows.Coding {
+			return refuse(codeFlattenWindows, "input %q is in %s windows, the output in %s windows", in.tag, in.pc.windows.Kind, out.windows.Kind).
+				WithHint("apply the same WindowInto to all inputs")
 		}
 	}
 	return nil

@@ -115,7 +115,9 @@ type WindowCoding string
 const (
 	GlobalWindow   WindowCoding = "global"   // no bytes
 	IntervalWindow WindowCoding = "interval" // end: 8 bytes big endian, then span: varint
-	CustomWindow   WindowCoding = "custom"   // max timestamp: 8 bytes big endian, then a length-prefixed payload
+	// CustomWindow is the maximum timestamp, 8 bytes big endian, then a length-prefixed payload. In state keys SDKs encode a window
+	// with the window function's own coder: there the payload stands alone, without maximum timestamp and length.
+	CustomWindow WindowCoding = "custom"
 )
 
 // SideInput is one side input of one transform of a Harness stage.
@@ -185,6 +187,7 @@ type Splittable struct {
 	// DrainDescriptor is the descriptor in which residuals are truncated before they are processed; nil when the SDK cannot
 	// truncate, then a drain drops unbounded residuals. Same InputRead and Outputs.
 	DrainDescriptor []byte
+	Truncate        string // id of the truncating transform, in DrainDescriptor only; its side inputs are among the stage's
 }
 
 // Native configures a runner-side source or sink.
