@@ -2,10 +2,13 @@ package bundle
 
 import (
 	"iter"
+	"slices"
 
+	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/group"
 	"padstone/engine/plan"
+	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/engine/timer"
@@ -93,13 +96,28 @@ func (g *grouping) streaming() error {
 		if err != nil {
 			return err
 		}
-		if err := g.machine.Process(txs.byID[blocks[0].Group], data, g.env, &g.out); err != nil {
+		if err := g.process(txs.byID[blocks[0].Group], data); err != nil {
 			return err
 		}
 	}
 	var err error
 	g.result.Timers, err = nextTimers(txs, g.start)
 	return err
+}
+
+// process hands elements of one key group to the machine: all at once, or one after another where the trigger counts, so that a
+// pane after n elements has n and not as many as happened to come together.
+func (g *grouping) process(tx rows.Tx, data []byte) error {
+	if !countsElements(g.stage.Def.Windowing.Trigger) {
+		return g.machine.Process(tx, data, g.env, &g.out)
+	}
+	return g.stage.input.scanner.Scan(data, func(el *coder.Elem) error { return g.machine.Process(tx, el.Raw, g.env, &g.out) })
+}
+
+// countsElements says whether the trigger fires at a number of elements above one. At one the model asks for no more than that
+// something came.
+func countsElements(t *plan.Trigger) bool {
+	return t != nil && (t.Kind == plan.TriggerAfterCount && t.Count > 1 || slices.ContainsFunc(t.Children, countsElements))
 }
 
 // fire hands the due timers of the key groups to the machine, which removes them.
