@@ -21,7 +21,8 @@ type job struct {
 	now    func() time.Time
 	log    *zap.Logger
 
-	supervised bool // a supervisor was started; guarded by Server.mu
+	// Guarded by Server.mu: a supervisor was started; the job is over and its executor has let go of its directory.
+	supervised, released bool
 	// accepted is closed when the executor has answered Start (or Recover), with mu.running set if it took the job.
 	accepted chan struct{}
 	// asked is closed when a terminal state has been reported; the supervisor then persists the final pictures and publishes it.
@@ -80,7 +81,8 @@ func (j *job) stateLocked() jobpb.JobState_Enum {
 	return j.mu.states[len(j.mu.states)-1].GetState()
 }
 
-// State implements Reporter. Repetitions and states that cannot follow are ignored. A terminal state is taken as the verdict and published once the final metrics are on disk.
+// State implements Reporter. Repetitions and states that cannot follow are ignored. A terminal state is taken as the verdict and
+// published once the final metrics are on disk.
 func (j *job) State(state jobpb.JobState_Enum) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

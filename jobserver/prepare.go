@@ -24,6 +24,7 @@ type preparation struct {
 	options  *structpb.Struct
 	at       time.Time
 	running  sync.Mutex // held by the one Run at a time
+	claims   int        // Runs under way, which keep it from being forgotten; guarded by Server.mu
 }
 
 // prepare checks a submission now, so that a bad pipeline is refused before anything is staged.
@@ -72,7 +73,7 @@ func (s *Server) expireLocked() (forgotten []*preparation) {
 	for {
 		var oldest *preparation
 		for _, p := range s.mu.prepared {
-			if oldest == nil || p.at.Before(oldest.at) {
+			if p.claims == 0 && (oldest == nil || p.at.Before(oldest.at)) {
 				oldest = p
 			}
 		}

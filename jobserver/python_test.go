@@ -20,10 +20,8 @@ import (
 const script = `
 import sys, apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-args = sys.argv[1:]
-wait = '--nowait' not in args
 try:
-    p = beam.Pipeline(options=PipelineOptions([a for a in args if a != '--nowait']))
+    p = beam.Pipeline(options=PipelineOptions(sys.argv[1:]))
     p | beam.Create([1, 2]) | 'Double it' >> beam.Map(lambda x: 2 * x)
     result = p.run()
     print('state', result.wait_until_finish())
@@ -82,7 +80,8 @@ func TestPythonClient(t *testing.T) {
 			if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.CommandContext(t.Context(), python, append([]string{file, "--job_endpoint=" + endpoint}, c.args...)...).CombinedOutput()
+			args := append([]string{file, "--job_endpoint=" + endpoint}, c.args...)
+			out, err := exec.CommandContext(t.Context(), python, args...).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}

@@ -37,6 +37,10 @@ func (s *Server) runPrepared(ctx context.Context, preparationID string) (string,
 func (s *Server) admit(preparationID string) (*job, error) {
 	s.mu.Lock()
 	p, ran := s.mu.prepared[preparationID], s.mu.byPreparation[preparationID]
+	if p != nil {
+		p.claims++
+		defer s.unclaim(p)
+	}
 	s.mu.Unlock()
 	switch {
 	case ran != nil:
@@ -55,6 +59,12 @@ func (s *Server) admit(preparationID string) (*job, error) {
 		return ran, nil
 	}
 	return s.create(p)
+}
+
+func (s *Server) unclaim(p *preparation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.claims--
 }
 
 // create puts the job on disk, lists it and starts its supervisor. After an error nothing has happened, and Run may be tried again.
@@ -161,7 +171,7 @@ func (s *Server) supervise(j *job, spec Spec, accept acceptFunc) {
 		if s.ctx.Err() == nil {
 			j.fail(err)
 			s.finish(j, nil)
-			s.prune()
+			s.release(j)
 		}
 		close(j.accepted)
 		return
@@ -191,8 +201,17 @@ func (s *Server) supervise(j *job, spec Spec, accept acceptFunc) {
 		case err := <-waited:
 			j.logLeftovers(err)
 		case <-s.ctx.Done():
+			return
 		}
 	}
+	s.release(j)
+}
+
+// release lets a job that is over be pruned, now that nobody uses its directory.
+func (s *Server) release(j *job) {
+	s.mu.Lock()
+	j.released = true
+	s.mu.Unlock()
 	s.prune()
 }
 

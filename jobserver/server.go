@@ -200,6 +200,7 @@ func (s *Server) loadJob(rec record) (*job, error) {
 			return nil, err
 		}
 		j := s.newJob(rec, nil, events)
+		j.released = true
 		close(j.accepted)
 		return j, nil
 	}
@@ -285,7 +286,7 @@ func (s *Server) prune() {
 	s.mu.Lock()
 	var over []*job
 	for _, j := range s.mu.jobs {
-		if IsTerminal(j.state().GetState()) {
+		if j.released {
 			over = append(over, j)
 		}
 	}

@@ -88,7 +88,8 @@ func (c *client) stage(e *env, token Token) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&jobpb.ArtifactResponseWrapper{StagingToken: string(token)}); err != nil {
+	// Send fails with EOF when the server has ended the stream already; the reason is Recv's.
+	if err := stream.Send(&jobpb.ArtifactResponseWrapper{StagingToken: string(token)}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	for {
@@ -311,12 +312,14 @@ func TestRefusals(t *testing.T) {
 		code   fault.Code
 		grpc   codes.Code
 	}{
-		"http":        {deps: one(dep(typeURL(), &pipepb.ArtifactUrlPayload{Url: "https://example.com/a"}, "a")), code: "unsupported-artifact-url"},
+		"http":        {deps: one(dep(typeURL(), &pipepb.ArtifactUrlPayload{Url: "https://h/a"}, "a")), code: "unsupported-artifact-url"},
 		"remote file": {deps: one(dep(typeURL(), &pipepb.ArtifactUrlPayload{Url: "file://host/a"}, "a")), code: "unsupported-artifact-url"},
 		"pypi":        {deps: one(dep(typePyPI(), &pipepb.PyPIPayload{ArtifactId: "x"}, "a")), code: "unsupported-artifact-type"},
 		"traversal":   {deps: one(file("/a", "", "../../etc/passwd")), code: "artifact-name-invalid"},
 		"absolute":    {deps: one(file("/a", "", "/etc/passwd")), code: "artifact-name-invalid"},
-		"garbage":     {deps: one(&pipepb.ArtifactInformation{TypeUrn: string(typeFile()), TypePayload: []byte{0xff}}), code: "artifact-invalid"},
+		"garbage": {
+			deps: one(&pipepb.ArtifactInformation{TypeUrn: string(typeFile()), TypePayload: []byte{0xff}}), code: "artifact-invalid",
+		},
 		"bad digest":  {deps: one(file("/a", "../../../x", "a")), code: "artifact-invalid"},
 		"other bytes": {deps: one(file("/a", sha("other"), "a")), code: "artifact-digest-mismatch"},
 		"too large": {

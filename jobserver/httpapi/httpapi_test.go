@@ -244,7 +244,9 @@ func TestCrossOrigin(t *testing.T) {
 func TestCancelAndDrain(t *testing.T) {
 	for verb, want := range map[string]string{"cancel": "CANCEL", "drain": "DRAIN"} {
 		s := newSite(t, nil)
-		w := s.do("POST", "/api/v1/jobs/"+s.id+"/"+verb, func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") })
+		w := s.do("POST", "/api/v1/jobs/"+s.id+"/"+verb, func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		})
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", verb, w.Code, w.Body)
 		}
@@ -282,8 +284,10 @@ func TestMetrics(t *testing.T) {
 func TestPages(t *testing.T) {
 	s := newSite(t, nil)
 	for path, wants := range map[string][]string{
-		"/":             {"&lt;b&gt;", s.id, "RUNNING"},
-		"/jobs/" + s.id: {"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", `data-post="/api/v1/jobs/` + s.id + `/cancel"`},
+		"/": {"&lt;b&gt;", s.id, "RUNNING"},
+		"/jobs/" + s.id: {
+			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
+		},
 	} {
 		w := s.do("GET", path, nil)
 		text := w.Body.String()
