@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -193,16 +194,14 @@ func (s *slot) restart(ctx context.Context) launched {
 }
 
 func (s *slot) giveUp() {
-	cfg := &s.pool.manager.cfg
-	e := fault.New(fault.Environment, codeUnstable, "%s was lost and started again %d times within %s, without progress",
-		s.pool.describe(), len(s.restarts), cfg.RestartWindow).
-		WithHint("user code that crashes its process, or too little memory, looks like this; see the log lines")
-	if s.failed != nil {
-		e.Err = s.failed // it quotes the log lines
-	} else {
-		e = withLogs(e, s.pool.LastLogs())
+	const hint = "user code that crashes its process, or too little memory, looks like this; see the log lines"
+	what := fmt.Sprintf("%s was lost and started again %d times within %s, without progress",
+		s.pool.describe(), len(s.restarts), s.pool.manager.cfg.RestartWindow)
+	if s.failed != nil { // it quotes the log lines
+		s.pool.fail(fault.New(fault.Environment, codeUnstable, "%s; the last attempt: %w", what, s.failed).WithHint(hint))
+		return
 	}
-	s.pool.fail(e)
+	s.pool.fail(withLogs(fault.New(fault.Environment, codeUnstable, "%s", what), s.pool.LastLogs()).WithHint(hint))
 }
 
 func (s *slot) setReady(ready bool) {

@@ -1,0 +1,185 @@
+package harness
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"padstone/fnapi"
+	"padstone/fnapi/fakesdk"
+	"padstone/internal/fault"
+)
+
+// workerPool is an external worker pool in this process.
+type workerPool struct {
+	fnpb.UnimplementedBeamFnExternalWorkerPoolServer
+	refuse    string
+	provision bool // its workers ask for their provisioning, as boot does
+
+	mu      sync.Mutex
+	workers map[string]*fakesdk.Harness
+	stopped []string
+	params  map[string]string
+}
+
+func (p *workerPool) StartWorker(_ context.Context, req *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
+	if p.refuse != "" {
+		return &fnpb.StartWorkerResponse{Error: p.refuse}, nil
+	}
+	if p.provision {
+		if err := provision(req); err != nil {
+			return &fnpb.StartWorkerResponse{Error: err.Error()}, nil
+		}
+	}
+	h, err := fakesdk.Start(context.Background(), fakesdk.Config{
+		Endpoint: req.GetControlEndpoint().GetUrl(), WorkerID: fnapi.WorkerID(req.GetWorkerId()),
+	})
+	if err != nil {
+		return &fnpb.StartWorkerResponse{Error: err.Error()}, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers[req.GetWorkerId()] = h
+	p.params = req.GetParams()
+	return &fnpb.StartWorkerResponse{}, nil
+}
+
+func provision(req *fnpb.StartWorkerRequest) error {
+	conn, err := grpc.NewClient(req.GetProvisionEndpoint().GetUrl(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "worker_id", req.GetWorkerId())
+	_, err = fnpb.NewProvisionServiceClient(conn).GetProvisionInfo(ctx, &fnpb.GetProvisionInfoRequest{})
+	return err
+}
+
+func (p *workerPool) StopWorker(_ context.Context, req *fnpb.StopWorkerRequest) (*fnpb.StopWorkerResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = append(p.stopped, req.GetWorkerId())
+	if h := p.workers[req.GetWorkerId()]; h != nil {
+		delete(p.workers, req.GetWorkerId())
+		return &fnpb.StopWorkerResponse{}, h.Close()
+	}
+	return &fnpb.StopWorkerResponse{}, nil
+}
+
+// serve starts the pool and returns its environment.
+func (p *workerPool) serve(t *testing.T) (*pipepb.Environment, *grpc.Server) {
+	t.Helper()
+	p.workers = make(map[string]*fakesdk.Harness)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	fnpb.RegisterBeamFnExternalWorkerPoolServer(s, p)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(lis) }()
+	t.Cleanup(func() {
+		s.Stop()
+		<-served
+		for _, h := range p.workers {
+			h.Close()
+		}
+	})
+	return externalEnv(t, lis.Addr().String()), s
+}
+
+func externalEnv(t *testing.T, address string) *pipepb.Environment {
+	t.Helper()
+	payload := &pipepb.ExternalPayload{
+		Endpoint: &pipepb.ApiServiceDescriptor{Url: address}, Params: map[string]string{"k": "v"},
+	}
+	return &pipepb.Environment{Urn: urnExternal, Payload: marshal(t, payload)}
+}
+
+func TestWorkerPool(t *testing.T) {
+	tests := []struct {
+		name        string
+		pool        workerPool
+		processPool bool
+		workers     int
+	}{
+		{"loopback gets one worker", workerPool{}, false, 1},
+		{"a pool that runs boot gets all", workerPool{provision: true}, false, 3},
+		{"a known process pool gets all", workerPool{}, true, 3},
+	}
+	for i := range tests {
+		tt := &tests[i]
+		t.Run(tt.name, func(t *testing.T) {
+			m := newManager(t, nil)
+			env, _ := tt.pool.serve(t)
+			p := start(t, m, Spec{Environment: env, Processes: 3, ProcessPool: tt.processPool})
+			if n := len(p.Workers()); n != tt.workers {
+				t.Fatalf("%d workers, want %d", n, tt.workers)
+			}
+			echo(t, m, p.Workers()[0], "d")
+			p.Close(context.Background())
+			if len(tt.pool.stopped) != tt.workers || tt.pool.params["k"] != "v" {
+				t.Fatalf("stopped %v, params %v", tt.pool.stopped, tt.pool.params)
+			}
+		})
+	}
+}
+
+func TestWorkerPoolRefuses(t *testing.T) {
+	m := newManager(t, nil)
+	env, _ := (&workerPool{refuse: "Traceback: no memory"}).serve(t)
+	_, err := m.Start(testContext(t), Spec{EnvID: "e", Environment: env})
+	wantCode(t, err, fault.Environment, "harness-worker-pool")
+	if !strings.Contains(err.Error(), "no memory") || !strings.Contains(err.Error(), `environment "e"`) {
+		t.Fatal(err)
+	}
+}
+
+func TestWorkerPoolUnreachable(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := lis.Addr().String()
+	lis.Close()
+	m := newManager(t, nil)
+	_, err = m.Start(testContext(t), Spec{Environment: externalEnv(t, address)})
+	wantCode(t, err, fault.Environment, "harness-worker-pool")
+	if !strings.Contains(err.Error(), address) {
+		t.Fatal(err)
+	}
+}
+
+// TestWorkerPoolGoesAway: the submitting program of a LOOPBACK job ends.
+func TestWorkerPoolGoesAway(t *testing.T) {
+	changed := make(chan struct{}, 100)
+	m := newManager(t, func(c *Config) { c.RestartsMax = 2 })
+	pool := &workerPool{}
+	env, s := pool.serve(t)
+	p := start(t, m, Spec{Environment: env, OnChange: func() { changed <- struct{}{} }})
+	s.Stop()
+	pool.mu.Lock()
+	for _, h := range pool.workers {
+		h.Close()
+	}
+	pool.mu.Unlock()
+	for p.Err() == nil {
+		select {
+		case <-changed:
+		case <-testContext(t).Done():
+			t.Fatal("the pool does not give up")
+		}
+	}
+	wantCode(t, p.Err(), fault.Environment, "harness-unstable")
+	if !strings.Contains(p.Err().Error(), "cannot be reached") {
+		t.Fatal(p.Err())
+	}
+}

@@ -1,0 +1,189 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"padstone/fnapi"
+	"padstone/fnapi/fakesdk"
+	"padstone/internal/fault"
+)
+
+// bootMode makes the test binary behave as a harness program; set in the environment's payload.
+const bootMode = "PADSTONE_TEST_BOOT"
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(bootMode); mode != "" {
+		os.Exit(boot(mode))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// boot is a harness program: Beam's container contract, or what a Python worker is told in its environment.
+func boot(mode string) int {
+	id, endpoint := os.Getenv("WORKER_ID"), strings.Trim(strings.TrimPrefix(os.Getenv("CONTROL_API_SERVICE_DESCRIPTOR"), "url: "), `"`)
+	for _, arg := range os.Args[1:] {
+		if v, ok := strings.CutPrefix(arg, "--id="); ok {
+			id = v
+		}
+		if v, ok := strings.CutPrefix(arg, "--control_endpoint="); ok {
+			endpoint = v
+		}
+	}
+	fmt.Println("boot says hello")
+	switch mode {
+	case "exit":
+		fmt.Fprintln(os.Stderr, "boot cannot go on")
+		return 3
+	case "mute":
+		select {}
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+	case "python":
+		options, err := os.ReadFile(os.Getenv("PIPELINE_OPTIONS_FILE"))
+		fmt.Println("options", string(options), err)
+		staged, err := os.ReadFile(filepath.Join(os.Getenv("SEMI_PERSISTENT_DIRECTORY"), "staged", "pickled_main_session"))
+		fmt.Println("staged", string(staged), err)
+		fmt.Println("args", os.Args[1:])
+	}
+	h, err := fakesdk.Start(context.Background(), fakesdk.Config{Endpoint: endpoint, WorkerID: fnapi.WorkerID(id)})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	switch mode {
+	case "crash":
+		time.Sleep(20 * time.Millisecond) // long enough to have connected
+		return 4
+	case "stubborn":
+		select {}
+	}
+	<-h.Done()
+	fmt.Println("boot says goodbye")
+	return 0
+}
+
+// newManager returns a manager with short times on a running Fn API server.
+func newManager(t *testing.T, adjust func(*Config)) *Manager {
+	t.Helper()
+	server, err := fnapi.New(fnapi.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := make(chan error, 1)
+	go func() { ran <- server.Run(context.Background()) }()
+	t.Cleanup(func() {
+		server.Close()
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	cfg := Config{
+		Server: server, TempDir: t.TempDir(), StartTimeout: 20 * time.Second, StopTimeout: 2 * time.Second,
+		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
+	}
+	if adjust != nil {
+		adjust(&cfg)
+	}
+	m, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// processEnv is an environment that runs a command.
+func processEnv(t *testing.T, command, mode string) *pipepb.Environment {
+	t.Helper()
+	payload := &pipepb.ProcessPayload{Command: command, Env: map[string]string{bootMode: mode}}
+	return &pipepb.Environment{Urn: urnProcess, Payload: marshal(t, payload)}
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// self is the path of the test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func start(t *testing.T, m *Manager, spec Spec) *Pool {
+	t.Helper()
+	spec.JobID, spec.JobName, spec.EnvID = "job-1", "job", "env-1"
+	p, err := m.Start(testContext(t), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close(context.Background()) })
+	return p
+}
+
+func wantCode(t *testing.T, err error, kind fault.Kind, code fault.Code) {
+	t.Helper()
+	if f := fault.Of(err); f == nil || f.Kind != kind || f.Code != code {
+		t.Fatalf("got %v, want a fault of kind %s with code %s", err, kind, code)
+	}
+}
+
+// echo runs a bundle on a worker: what goes in must come out.
+func echo(t *testing.T, m *Manager, w *fnapi.Worker, id string) {
+	t.Helper()
+	d, err := fakesdk.Chain(id, m.cfg.Server.Endpoint(), "bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cfg.Server.AddDescriptor(d); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	b, err := w.StartBundle(testContext(t), fnapi.StartBundle{
+		InstructionID: fnapi.InstructionID("i-" + id), DescriptorID: fnapi.DescriptorID(id),
+		Inputs: []string{fakesdk.SourceID}, Outputs: []string{fakesdk.SinkID},
+		OnData: func(_ string, data []byte) { got = append(got, data...) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := fakesdk.InGlobalWindow(5, fakesdk.Nested([]byte("x"))).Append(nil)
+	if err := b.SendData(testContext(t), fakesdk.SourceID, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Finish(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Wait(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(in) {
+		t.Fatalf("got % x, sent % x", got, in)
+	}
+}
