@@ -48,21 +48,23 @@ func (s *Scanner) Next(data []byte, e *Elem) (rest []byte, err error) {
 	if len(data) < headMin {
 		return nil, fmt.Errorf("%w: element header is cut off after %d bytes", ErrMalformed, len(data))
 	}
-	pane := endWindows(s.win, data, timeLen)
+	pane := s.endWindows(data)
 	if pane < 0 {
 		return nil, fmt.Errorf("%w: windows of an element in coding %s", ErrMalformed, s.win)
 	}
-	value := endPane(data, pane)
-	if value < 0 {
-		return nil, fmt.Errorf("%w: pane of an element", ErrMalformed)
+	value := pane + 1
+	if pane >= len(data) || data[pane]&^paneFlags != 0 {
+		if value = endPane(data, pane); value < 0 {
+			return nil, fmt.Errorf("%w: pane of an element", ErrMalformed)
+		}
 	}
 	key, end := value, value
 	if s.key != nil {
-		if key = s.key.end(data, value); key < 0 {
+		if key = s.key.endFast(data, value); key < 0 {
 			return nil, s.prog.bad(key, data[value:])
 		}
 	}
-	if end = s.val.end(data, key); end < 0 {
+	if end = s.val.endFast(data, key); end < 0 {
 		return nil, s.prog.bad(end, data[value:])
 	}
 	e.Raw = data[:end:end]
@@ -76,6 +78,20 @@ func (s *Scanner) Next(data []byte, e *Elem) (rest []byte, err error) {
 		e.Key = data[value:key:key]
 	}
 	return data[end:], nil
+}
+
+// endWindows returns where the windows of an element end. Nearly all elements have one window, of at most a two-byte span.
+func (s *Scanner) endWindows(data []byte) int {
+	const first = timeLen + countLen
+	if binary.BigEndian.Uint32(data[timeLen:]) == 1 {
+		switch s.win {
+		case plan.GlobalWindow:
+			return first
+		case plan.IntervalWindow:
+			return endVarint(data, first+timeLen)
+		}
+	}
+	return endWindows(s.win, data, timeLen)
 }
 
 // Scan calls fn for each element of data in order, until it returns an error. The Elem is reused between calls.

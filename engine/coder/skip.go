@@ -18,6 +18,7 @@ const (
 	timeLen    = 8 // event time
 	countLen   = 4 // number of windows, or of an iterable's elements
 	varintMax  = 10
+	paneFlags  = 0x0f // pane byte: first, last, timing
 	metaFlag   = 0x80 // pane byte: a length-prefixed ElementMetadata follows the pane
 	paneEncMax = 2
 )
@@ -68,6 +69,16 @@ func (n *node) end(b []byte, pos int) int {
 	default:
 		return n.endTimer(b, pos)
 	}
+}
+
+// endFast is end without a call for the commonest leaf.
+func (n *node) endFast(b []byte, pos int) int {
+	if n.op == opLP && pos < len(b) && b[pos] < 0x80 {
+		if end := pos + 1 + int(b[pos]); end <= len(b) {
+			return end
+		}
+	}
+	return n.end(b, pos)
 }
 
 func endFixed(b []byte, pos, size int) int {

@@ -97,7 +97,7 @@ func (x *call) store(c *cell, p *place, r *run) {
 		c.chunkBytes = 0
 	}
 	x.row = x.g.appendValues(x.row[:0], r)
-	key := binary.BigEndian.AppendUint64(p.stores[0][:len(p.stores[0]):len(p.stores[0])], c.chunk)
+	key := chunkRow(p.stores[0], c.chunk)
 	if c.chunkBytes == 0 {
 		x.tx.Set(rows.Group, key, x.row)
 	} else {
@@ -107,13 +107,25 @@ func (x *call) store(c *cell, p *place, r *run) {
 	c.chunkBytes += int64(r.bytes)
 }
 
-// discard deletes the cell's values.
+// chunkRow returns the suffix of a row of values. The result may share memory with the store's prefix and the next result.
+func chunkRow(store []byte, chunk uint64) []byte {
+	return binary.BigEndian.AppendUint64(store, chunk)
+}
+
+// discard deletes the cell's values: row by row while they are few, as a store pays dearly for many small deleted ranges.
 func (x *call) discard(c *cell, p *place) {
-	if c.stored == 0 {
+	const rowsMax = 16
+	switch {
+	case c.stored == 0:
 		return
-	}
-	for _, prefix := range p.stores {
-		x.tx.DeletePrefix(rows.Group, prefix)
+	case len(p.stores) == 1 && c.chunk < rowsMax:
+		for chunk := range c.chunk + 1 {
+			x.tx.Delete(rows.Group, chunkRow(p.stores[0], chunk))
+		}
+	default:
+		for _, prefix := range p.stores {
+			x.tx.DeletePrefix(rows.Group, prefix)
+		}
 	}
 	c.stored, c.chunk, c.chunkBytes = 0, 0, 0
 }
