@@ -75,7 +75,7 @@ func (c *cluster) openError(err error) error {
 			WithHint("check sasl.jaas.config, sasl.mechanism and the user's rights")
 	}
 	return fault.New(fault.Environment, codeUnreachable, "no broker of %s answered: %w", c.servers, err).
-		WithHint("check bootstrap.servers and security.protocol, and that the broker's advertised address can be reached from here")
+		WithHint("check bootstrap.servers, security.protocol and credentials, and that the broker's advertised address can be reached from here")
 }
 
 func isTimeout(err error) bool {

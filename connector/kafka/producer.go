@@ -19,12 +19,14 @@ type producerSettings struct {
 	partitioner string
 	ignoreKeys  bool
 	requestMax  int32
+	// delivery is how long one Publish may take; 0: as long as the job runs. It is not an option of the client, which would count
+	// from a record's timestamp, and that may be the user's.
+	delivery time.Duration
 }
 
 // Defaults that are Kafka's own, where the client has others, and ours.
 const (
 	lingerDefault     = 5 * time.Millisecond // linger.ms, as of Kafka 4
-	deliveryDefault   = 2 * time.Minute      // delivery.timeout.ms
 	requestMaxDefault = 1 << 20              // max.request.size
 	bufferDefault     = 32 << 20             // buffer.memory
 	inflightDefault   = 5                    // max.in.flight.requests.per.connection
@@ -47,10 +49,8 @@ func producerProperties() map[string]property {
 		"linger.ms": millis(0, time.Minute, func(s *settings, d time.Duration) {
 			s.opts = append(s.opts, kgo.ProducerLinger(d))
 		}),
-		"delivery.timeout.ms": millis(time.Second, spanMax, func(s *settings, d time.Duration) {
-			s.opts = append(s.opts, kgo.RecordDeliveryTimeout(d))
-		}),
-		"retries": number(0, math.MaxInt32, func(s *settings, n int64) { s.opts = append(s.opts, kgo.RecordRetries(int(n))) }),
+		"delivery.timeout.ms": millis(time.Millisecond, spanMax, func(s *settings, d time.Duration) { s.producer.delivery = d }),
+		"retries":             number(0, math.MaxInt32, func(s *settings, n int64) { s.opts = append(s.opts, kgo.RecordRetries(int(n))) }),
 		"max.in.flight.requests.per.connection": number(1, math.MaxInt32, func(s *settings, n int64) {
 			s.producer.inflight = int(n)
 		}),
@@ -103,7 +103,7 @@ func parseProducer(data []byte) (*config.Write, *settings, error) {
 	}
 	// The order matters: a later option wins, and those of the user come after the defaults.
 	s.opts = append([]kgo.Opt{
-		kgo.ClientID(clientID), kgo.ProducerLinger(lingerDefault), kgo.RecordDeliveryTimeout(deliveryDefault),
+		kgo.ClientID(clientID), kgo.ProducerLinger(lingerDefault),
 		kgo.MaxBufferedBytes(bufferDefault), kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}, s.opts...)
 	s.opts = append(s.opts, acks...)

@@ -22,7 +22,7 @@ type settings struct {
 	opts    []kgo.Opt
 
 	security security
-	backoff  time.Duration // retry.backoff.ms; 0: the client's own
+	backoff  time.Duration // retry.backoff.ms; 0: Kafka's default
 	maxWait  time.Duration // retry.backoff.max.ms
 
 	consumer consumerSettings
@@ -111,9 +111,7 @@ func parse(given map[string]string, known map[string]property) (*settings, error
 		return nil, fault.New(fault.Pipeline, codeProperty, "property \"bootstrap.servers\" is missing").
 			WithHint("name at least one broker as host:port")
 	}
-	if s.backoff > 0 || s.maxWait > 0 {
-		s.opts = append(s.opts, kgo.RetryBackoffFn(backoff(s.backoff, s.maxWait)))
-	}
+	s.opts = append(s.opts, kgo.RetryBackoffFn(backoff(s.backoff, s.maxWait)))
 	if err := s.security.resolve(s); err != nil {
 		return nil, err
 	}

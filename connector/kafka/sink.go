@@ -86,8 +86,9 @@ func (w *writer) connect(ctx context.Context) error {
 // stuckAfter is how long a Publish waits for brokers before the log says so, and between two such lines.
 const stuckAfter = 10 * time.Second
 
-// Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When ctx ends first, the
-// client is closed, because what it still held could otherwise be written after a later Publish of the same blocks.
+// Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When ctx or
+// delivery.timeout.ms ends first, the client is closed, because what it still held could otherwise be written after a later Publish
+// of the same blocks.
 func (w *writer) Publish(ctx context.Context, blocks []element.Block) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -103,6 +104,12 @@ func (w *writer) Publish(ctx context.Context, blocks []element.Block) error {
 		if records, err = w.decode.block(records, b); err != nil {
 			return err
 		}
+	}
+	if limit := w.set.producer.delivery; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fault.New(fault.Environment, codeWrite,
+			"brokers %s did not take %d records within delivery.timeout.ms, %v", w.kafka.servers, len(records), limit))
+		defer cancel()
 	}
 	done := make(chan error, 1)
 	var producing sync.WaitGroup

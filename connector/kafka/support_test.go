@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -226,4 +227,10 @@ func (f *fixture) restart(addr, dir string) {
 	}
 	f.broker = b
 	f.t.Cleanup(func() { b.Close() })
+}
+
+// dropAutoCreate answers metadata requests as if they did not ask for topics to be made.
+func dropAutoCreate(req kmsg.Request) (kmsg.Response, error, bool) {
+	req.(*kmsg.MetadataRequest).AllowAutoTopicCreation = false
+	return nil, nil, false
 }
