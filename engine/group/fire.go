@@ -28,6 +28,37 @@ type place struct {
 	stores [][]byte // prefixes of the rows of its values; values are appended to the first
 }
 
+// take adds the values of a run to the cell and fires what they make ready.
+func (x *call) take(c *cell, p *place, r *run) error {
+	if !x.counting {
+		x.arrive(c, r, p.bounds, x.env)
+		return x.evaluate(c, p, r)
+	}
+	var pending run // values that have arrived and are neither fired nor stored
+	for i, left := r.head, r.count; left > 0; left-- {
+		next, ts := x.g.entries[i].next, x.g.arrived[i].ts
+		var one run
+		x.g.push(&one, i, ts)
+		x.arrive(c, &one, p.bounds, x.env)
+		x.g.push(&pending, i, ts)
+		if x.trigger.ShouldFire(&c.trig, p.bounds.clock(x.env)) {
+			if err := x.evaluate(c, p, &pending); err != nil {
+				return err
+			}
+			pending = run{}
+		}
+		if c.closed {
+			x.out.DroppedClosed += left - 1
+			return nil
+		}
+		i = next
+	}
+	if pending.count == 0 {
+		return nil
+	}
+	return x.evaluate(c, p, &pending)
+}
+
 // evaluate fires a pane if the trigger is ready. pending are values that are not stored yet, or nil; it stores what has to stay.
 func (x *call) evaluate(c *cell, p *place, pending *run) error {
 	c.ended = c.ended || p.bounds.ended(x.env)

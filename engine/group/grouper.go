@@ -20,7 +20,7 @@ type grouper struct {
 	blocks [][]byte
 
 	entries []entry
-	merges  []mergeInfo // parallel to entries, when windows merge
+	arrived []arrival // parallel to entries, when windows merge or elements are counted
 	buckets []bucket
 	table   []int32 // index of a bucket + 1; 0 is free; a power of two long
 
@@ -39,9 +39,9 @@ type entry struct {
 	next             int32 // of the same run, or -1
 }
 
-// mergeInfo is what merging windows need to know of a value.
-type mergeInfo struct {
-	span window.Span
+// arrival is what a value needs to be looked at alone.
+type arrival struct {
+	span window.Span // when windows merge
 	ts   element.Time
 }
 
@@ -100,18 +100,19 @@ func (g *grouper) add(block []byte) error {
 
 // place puts a value into the bucket of its key and window.
 func (g *grouper) place(e *coder.Elem, hash uint64, win []byte, v entry) error {
-	id := int32(0)
+	var id int32
+	var span window.Span
+	var err error
 	if g.m.merging {
-		span, err := window.ParseSpan(win)
-		if err != nil {
-			return err
-		}
-		g.merges = append(room(g.merges), mergeInfo{span, e.TS})
+		span, err = window.ParseSpan(win)
 	} else {
-		var err error
-		if id, err = g.intern(win); err != nil {
-			return err
-		}
+		id, err = g.intern(win)
+	}
+	if err != nil {
+		return err
+	}
+	if g.m.merging || g.m.counting {
+		g.arrived = append(room(g.arrived), arrival{span, e.TS})
 	}
 	g.entries = append(room(g.entries), v)
 	b := g.bucket(e.Key, hash, id)
@@ -233,7 +234,7 @@ type session struct {
 func (g *grouper) sessions(b *bucket, known []window.Span) (found []session, into []int) {
 	spans := append(g.spans[:0], known...)
 	for i := b.head; b.count > 0 && i >= 0; i = g.entries[i].next {
-		spans = append(spans, g.merges[i].span)
+		spans = append(spans, g.arrived[i].span)
 	}
 	g.spans = spans
 	merged, into := window.Merge(spans)
@@ -246,7 +247,7 @@ func (g *grouper) sessions(b *bucket, known []window.Span) (found []session, int
 	for _, s := range into[len(known):] {
 		i := next
 		next = g.entries[i].next
-		g.push(&found[s].run, i, g.merges[i].ts)
+		g.push(&found[s].run, i, g.arrived[i].ts)
 	}
 	return found, into[:len(known)]
 }

@@ -17,6 +17,7 @@ type Machine struct {
 	trigger   *trigger.Program
 	scanner   *coder.Scanner
 	merging   bool
+	counting  bool // the trigger is evaluated after each element
 	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
 	// pane for every key at the end of the global window is not the price of a trigger by count.
 	onTime bool
@@ -45,6 +46,7 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 		trigger:   prog,
 		scanner:   coder.NewScanner(elem, w.Coding),
 		merging:   w.Kind == plan.Sessions,
+		counting:  prog.Counts(),
 		onTime:    w.EmptyOnTime && prog.HasOnTime(),
 	}, nil
 }

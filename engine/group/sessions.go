@@ -86,8 +86,7 @@ func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []live
 		ks.nextAddress++
 	}
 	p := x.placeOfSession(key, &l)
-	x.arrive(l.cell, &s.run, b, x.env)
-	if err := x.evaluate(l.cell, p, &s.run); err != nil {
+	if err := x.take(l.cell, p, &s.run); err != nil {
 		return nil, err
 	}
 	x.settleSession(&l, b)

@@ -19,7 +19,7 @@ const (
 )
 
 // Process takes a block of elements of one key group, keeps them and fires what is ready. The trigger of a key and window is
-// evaluated once, after all its elements. block must stay unchanged during the call; the store keeps copies.
+// evaluated once, after all its elements; a trigger that counts elements is evaluated after each of them. block must stay unchanged during the call; the store keeps copies.
 func (m *Machine) Process(tx rows.Tx, block []byte, env Env, out *Output) error {
 	x := &call{Machine: m, tx: tx, env: env, out: out, g: newGrouper(m, env.OutputWatermark)}
 	if err := x.g.add(block); err != nil {
@@ -113,8 +113,7 @@ func (x *call) addToWindow(b *bucket) error {
 		return nil
 	}
 	p := x.placeOf(b.key, win, bounds)
-	x.arrive(c, &b.run, bounds, x.env)
-	if err := x.evaluate(c, p, &b.run); err != nil {
+	if err := x.take(c, p, &b.run); err != nil {
 		return err
 	}
 	return x.settle(c, p, row)

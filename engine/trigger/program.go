@@ -134,6 +134,17 @@ func (p *Program) HasOnTime() bool {
 	return false
 }
 
+// Counts reports whether the trigger waits for a number of elements above one, so that evaluating it after each of them makes a
+// difference that users see: a pane of n elements and not of as many as came together. At one, it is enough that something came.
+func (p *Program) Counts() bool {
+	for _, n := range p.nodes {
+		if n.kind == plan.TriggerAfterCount && n.count > 1 {
+			return true
+		}
+	}
+	return false
+}
+
 // OnlyEndOfWindow reports whether, without late data, the trigger fires exactly once, at the end of the window.
 func (p *Program) OnlyEndOfWindow() bool {
 	i := 0
