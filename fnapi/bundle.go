@@ -97,8 +97,8 @@ func newBundle(sess *session, sb StartBundle) (*Bundle, error) {
 // ID returns the bundle's instruction id.
 func (b *Bundle) ID() InstructionID { return b.spec.InstructionID }
 
-// Done returns a channel that is closed when the bundle is complete or has failed; Wait then returns at once or after a short exchange
-// about metrics.
+// Done returns a channel that is closed when the bundle is complete or has failed; Wait then returns at once or after a short
+// exchange about metrics.
 func (b *Bundle) Done() <-chan struct{} { return b.done }
 
 // SendData sends encoded elements to a data source of the bundle. The element boundaries must lie on the message's (the Python SDK
@@ -151,10 +151,18 @@ func (b *Bundle) endMarkers() elements {
 	b.send.Lock()
 	defer b.send.Unlock()
 	els := make(elements, 0, len(b.send.open))
-	for p := range b.send.open {
-		els = append(els, b.entry(p, nil, true))
+	mark := func(p port) {
+		if b.send.open[p] {
+			els = append(els, b.entry(p, nil, true))
+			delete(b.send.open, p)
+		}
 	}
-	clear(b.send.open)
+	for _, f := range b.spec.TimerFamilies {
+		mark(port{transform: f.Transform, family: f.Family, timers: true})
+	}
+	for _, in := range b.spec.Inputs {
+		mark(port{transform: in})
+	}
 	return els
 }
 
@@ -235,22 +243,15 @@ func (b *Bundle) Wait(ctx context.Context) (*fnpb.ProcessBundleResponse, error) 
 	return resp, nil
 }
 
-// Abandon fails the bundle with cause, which Wait then returns: later output is dropped and state requests are answered with an error.
-// The harness is told that there is no more input if that takes no waiting, so that it can end the bundle. Without effect on a bundle
-// that is complete or has failed.
+// Abandon fails the bundle with cause, which Wait then returns: later output is dropped, state requests are answered with an error.
+// The harness is told that there is no more input, so that it can end the bundle. Without effect on a bundle that is complete or has
+// failed.
 func (b *Bundle) Abandon(cause error) {
 	if cause == nil {
 		cause = fault.New(fault.Internal, codeMisuse, "bundle %s was abandoned", b.spec.InstructionID)
 	}
-	b.send.Lock()
-	ds := b.send.stream
-	b.send.Unlock()
 	b.finish(cause)
-	if ds == nil {
-		return
-	}
-	select {
-	case ds.out <- outgoing{els: b.endMarkers()}:
-	default:
+	if els := b.endMarkers(); len(els) > 0 {
+		b.sess.farewell(b.spec.DataStreamID, els)
 	}
 }

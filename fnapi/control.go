@@ -78,7 +78,8 @@ func (b *Bundle) checkSplit(split Split, sr *fnpb.ProcessBundleSplitResponse) er
 		last, first := cs.GetLastPrimaryElement(), cs.GetFirstResidualElement()
 		switch {
 		case cs.GetTransformId() != split.Transform:
-			return protocol("bundle %s: the harness split %q when asked to split %q", b.spec.InstructionID, cs.GetTransformId(), split.Transform)
+			return protocol("bundle %s: the harness split %q when asked to split %q",
+				b.spec.InstructionID, cs.GetTransformId(), split.Transform)
 		case last < -1 || first <= last:
 			return protocol("bundle %s: the harness split between element %d and %d", b.spec.InstructionID, last, first)
 		}

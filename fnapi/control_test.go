@@ -49,7 +49,8 @@ func TestSplitOfRestriction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(split.GetPrimaryRoots()) != 1 || len(split.GetResidualRoots()) != 1 || split.GetChannelSplits()[0].GetFirstResidualElement() != 1 {
+	if len(split.GetPrimaryRoots()) != 1 || len(split.GetResidualRoots()) != 1 ||
+		split.GetChannelSplits()[0].GetFirstResidualElement() != 1 {
 		t.Fatalf("split %v", split)
 	}
 	close(proceed)
@@ -129,7 +130,9 @@ func as(ctx context.Context, id fnapi.WorkerID) context.Context {
 func TestOnlyExpectedWorkersAreAdmitted(t *testing.T) {
 	r := newRig(t)
 	conn := dial(t, r)
-	for _, ctx := range []context.Context{r.context(), as(r.context(), ""), as(r.context(), "guess"), as(as(r.context(), r.worker.ID()), "x")} {
+	for _, ctx := range []context.Context{
+		r.context(), as(r.context(), ""), as(r.context(), "guess"), as(as(r.context(), r.worker.ID()), "x"),
+	} {
 		_, err := fnpb.NewProvisionServiceClient(conn).GetProvisionInfo(ctx, &fnpb.GetProvisionInfoRequest{})
 		if status.Code(err) != codes.PermissionDenied {
 			t.Fatalf("GetProvisionInfo: %v", err)
@@ -245,7 +248,8 @@ func TestLogging(t *testing.T) {
 		t.Fatal(err)
 	}
 	one, two := <-got, <-got
-	if one.Severity != fnapi.SeverityWarn || !one.Time.Equal(at) || one.InstructionID != "b1" || one.TransformID != "t1" || two.Message != "two" {
+	if one.Severity != fnapi.SeverityWarn || !one.Time.Equal(at) || one.InstructionID != "b1" || one.TransformID != "t1" ||
+		two.Message != "two" {
 		t.Fatalf("%+v, %+v", one, two)
 	}
 	w.Stop() // a harness's last words still arrive
@@ -286,7 +290,7 @@ func TestStatus(t *testing.T) {
 		answered <- stream.CloseSend()
 	}()
 	text := ""
-	for text == "" { // until the server has seen the stream
+	for ; text == ""; time.Sleep(time.Millisecond) { // until the server has seen the stream
 		if text, err = r.worker.Status(r.context()); err != nil {
 			if f := fault.Of(err); f == nil || !strings.Contains(f.Msg, "does not offer") {
 				t.Fatal(err)

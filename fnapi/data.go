@@ -38,8 +38,9 @@ type outgoing struct {
 
 // dataSlot is where senders wait for a stream that the harness has yet to open: it does so when it first runs a bundle on it.
 type dataSlot struct {
-	ready  chan struct{}
-	stream *dataStream // set before ready is closed
+	ready     chan struct{}
+	stream    *dataStream // set before ready is closed
+	farewells elements    // what farewell could not send yet
 }
 
 // Data serves one data stream. Spec: beam_fn_api.proto BeamFnData.
@@ -201,8 +202,32 @@ func (s *session) attach(ds *dataStream) error {
 		s.mu.data[ds.id] = slot
 	}
 	slot.stream = ds
+	if len(slot.farewells) > 0 {
+		ds.out <- outgoing{els: slot.farewells} // has room: nothing was sent on it yet
+		slot.farewells = nil
+	}
 	close(slot.ready)
 	return nil
+}
+
+// farewell sends the end markers of an abandoned bundle without waiting: now, or when the harness opens the stream, which it does
+// even for a bundle that nobody waits for any more. Else the bundle would hold a thread of the harness for as long as it lives. A
+// stream so full that it does not take them has a harness that does not read; it keeps its thread.
+func (s *session) farewell(id string, els elements) {
+	const farewellsMax = 1000 // bundles abandoned before the stream was opened
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := s.slotLocked(id)
+	if slot.stream == nil {
+		if len(slot.farewells) < farewellsMax {
+			slot.farewells = append(slot.farewells, els...)
+		}
+		return
+	}
+	select {
+	case slot.stream.out <- outgoing{els: els}:
+	default:
+	}
 }
 
 // detach fails the bundles of an ended stream: what was on its way in either direction is lost, and a bundle that has yet to send

@@ -52,7 +52,7 @@ func TestElementsAgreeWithProto(t *testing.T) {
 	}
 }
 
-// sorted puts timers first, as the generated code does with two repeated fields... in either order the entries of one kind keep theirs.
+// sorted puts timers first: the generated code keeps data and timers apart, and only the order within a kind means something.
 func sorted(els elements) (out elements) {
 	for _, timers := range []bool{true, false} {
 		for _, e := range els {
@@ -79,7 +79,10 @@ func compare(t *testing.T, want, got elements) {
 }
 
 func FuzzElements(f *testing.F) {
-	seed := elements{{instruction: "b", transform: "t", payload: []byte("x")}, {instruction: "b", transform: "t", timers: true, family: "f", last: true}}
+	seed := elements{
+		{instruction: "b", transform: "t", payload: []byte("x")},
+		{instruction: "b", transform: "t", timers: true, family: "f", last: true},
+	}
 	wire, err := newElementsCodec().Marshal(&seed)
 	if err != nil {
 		f.Fatal(err)

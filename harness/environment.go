@@ -156,7 +156,8 @@ func checkPackages(deps []*pipepb.ArtifactInformation) error {
 		switch {
 		case dep.GetRoleUrn() == rolePipRequirements, name == "requirements.txt", name == "workflow.tar.gz",
 			name == "extra_packages.txt", name == "dataflow_python_sdk.tar":
-			return fault.New(fault.Pipeline, codePackages, "the pipeline stages %q, which a directly started Python worker does not install", name).
+			return fault.New(fault.Pipeline, codePackages,
+				"the pipeline stages %q, which a directly started Python worker does not install", name).
 				WithHint("install the packages into the interpreter and drop the option, or name Beam's boot program as the command")
 		}
 	}

@@ -8,18 +8,17 @@ import (
 
 // Codes of this package. docs/errors/harness.md says what each means and what to do.
 const (
-	codeStart        fault.Code = "harness-start"
-	codeTimeout      fault.Code = "harness-start-timeout"
-	codeUnstable     fault.Code = "harness-unstable"
-	codePool         fault.Code = "harness-worker-pool"
-	codeArtifact     fault.Code = "harness-artifact"
-	codeDocker       fault.Code = "unsupported-environment-docker"
-	codeDefault      fault.Code = "unsupported-environment-default"
-	codeUnsupported  fault.Code = "unsupported-environment"
-	codeInvalid      fault.Code = "invalid-environment"
-	codePackages     fault.Code = "unsupported-python-packages"
-	codeConfig       fault.Code = "harness-config"
-	codeManagerState fault.Code = "harness-misuse"
+	codeStart       fault.Code = "harness-start"
+	codeTimeout     fault.Code = "harness-start-timeout"
+	codeUnstable    fault.Code = "harness-unstable"
+	codePool        fault.Code = "harness-worker-pool"
+	codeArtifact    fault.Code = "harness-artifact"
+	codeDocker      fault.Code = "unsupported-environment-docker"
+	codeDefault     fault.Code = "unsupported-environment-default"
+	codeUnsupported fault.Code = "unsupported-environment"
+	codeInvalid     fault.Code = "invalid-environment"
+	codePackages    fault.Code = "unsupported-python-packages"
+	codeConfig      fault.Code = "harness-config"
 )
 
 // withLogs appends the harness's last log lines to an error.

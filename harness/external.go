@@ -58,7 +58,8 @@ func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launche
 		return nil, poolUnreachable(l.address, err)
 	}
 	if resp.GetError() != "" {
-		return nil, fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", l.address, resp.GetError())
+		return nil, fault.New(fault.Environment, codePool,
+			"the worker pool at %s refuses to start a worker: %s", l.address, resp.GetError())
 	}
 	return &externalWorker{launcher: l, id: w.ID()}, nil
 }

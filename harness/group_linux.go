@@ -6,8 +6,8 @@ import (
 )
 
 // setProcessGroup gives the program a process group of its own, so that what it starts can be signalled with it, and has the kernel
-// kill it when the server dies. The kernel counts the death of the thread that started it; Go ends a thread only when a goroutine that
-// is locked to it ends, which this package never has.
+// kill it when the server dies. What the kernel counts is the death of the thread that started it; Go ends a thread only when a
+// goroutine that is locked to it ends, and this package never has one.
 func setProcessGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// setProcessGroup gives the program a process group of its own, so that what it starts can be signalled with it. Harnesses that outlive
-// a killed server end when they lose its connection.
+// setProcessGroup gives the program a process group of its own, so that what it starts can be signalled with it. Harnesses that
+// outlive a killed server end when they lose its connection.
 func setProcessGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 // terminateGroup and killGroup signal the process group that pid leads. That it is gone already is no error.

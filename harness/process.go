@@ -92,12 +92,13 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 		return nil, fault.New(fault.Environment, codeStart, "start %s: %w", command, err).
 			WithHint("the command must be a program on the server's machine, without arguments")
 	}
-	l.log.Info("harness process started", zap.String("worker", string(w.ID())), zap.String("command", command), zap.Int("pid", cmd.Process.Pid))
+	l.log.Info("harness process started",
+		zap.String("worker", string(w.ID())), zap.String("command", command), zap.Int("pid", cmd.Process.Pid))
 	go p.wait()
 	return p, nil
 }
 
-// bootFlags are the arguments of Beam's container contract. Spec: python/container/boot.go, s.apache.org/beam-fn-api-container-contract.
+// bootFlags are the arguments of Beam's container contract. Spec: s.apache.org/beam-fn-api-container-contract; boot.go of each SDK.
 // Each boot program stages its files in a directory of its own.
 func (l *processLauncher) bootFlags(w *fnapi.Worker) ([]string, error) {
 	dir := filepath.Join(l.dir, string(w.ID()))

@@ -201,7 +201,9 @@ func TestDirectPython(t *testing.T) {
 	}
 	p.Close(context.Background())
 	text := strings.Join(p.LastLogs(), "\n")
-	for _, want := range []string{`"beam:option:runner:v1":`, "staged pickle <nil>", "args [-m apache_beam.runners.worker.sdk_worker_main]"} {
+	for _, want := range []string{
+		`"beam:option:runner:v1":`, "staged pickle <nil>", "args [-m apache_beam.runners.worker.sdk_worker_main]",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in %s", want, text)
 		}
@@ -218,7 +220,8 @@ func TestArtifactsAreChecked(t *testing.T) {
 		"escape": dependency(t, "../../etc/passwd", "tampered"),
 	} {
 		err := fetchArtifacts(testContext(t), endpoint, "w", []*pipepb.ArtifactInformation{dep}, t.TempDir())
-		if wantCode(t, err, fault.Environment, "harness-artifact"); name == "escape" && !strings.Contains(err.Error(), "leaves its directory") {
+		wantCode(t, err, fault.Environment, "harness-artifact")
+		if name == "escape" && !strings.Contains(err.Error(), "leaves its directory") {
 			t.Fatal(err)
 		}
 	}

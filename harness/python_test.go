@@ -111,7 +111,9 @@ func echoOn(t *testing.T, w *fnapi.Worker, descriptor fnapi.DescriptorID, stream
 func TestRealPythonFailsToStart(t *testing.T) {
 	m := patient(t)
 	env := processEnv(t, python(t), "")
-	env.Payload = marshal(t, &pipepb.ProcessPayload{Command: python(t), Env: map[string]string{"CONTROL_API_SERVICE_DESCRIPTOR": "nonsense"}})
+	env.Payload = marshal(t, &pipepb.ProcessPayload{
+		Command: python(t), Env: map[string]string{"CONTROL_API_SERVICE_DESCRIPTOR": "nonsense"},
+	})
 	_, err := m.Start(context.Background(), Spec{JobID: "j", JobName: "n", EnvID: "py", Environment: env})
 	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "ParseError") {
 		t.Fatalf("got %v", err)

@@ -84,6 +84,20 @@ func (c *Context) SideInput(tag string, window []byte) ([]byte, error) {
 	}}})
 }
 
+// MultimapSide returns all encoded values of a key (nested encoding) of a multimap side input for one of its windows.
+func (c *Context) MultimapSide(tag string, window, key []byte) ([]byte, error) {
+	return c.get(&fnpb.StateKey{Type: &fnpb.StateKey_MultimapSideInput_{MultimapSideInput: &fnpb.StateKey_MultimapSideInput{
+		TransformId: c.node.id, SideInputId: tag, Window: window, Key: key,
+	}}})
+}
+
+// MultimapSideKeys returns all encoded keys of a multimap side input for one of its windows.
+func (c *Context) MultimapSideKeys(tag string, window []byte) ([]byte, error) {
+	return c.get(&fnpb.StateKey{Type: &fnpb.StateKey_MultimapKeysSideInput_{MultimapKeysSideInput: &fnpb.StateKey_MultimapKeysSideInput{
+		TransformId: c.node.id, SideInputId: tag, Window: window,
+	}}})
+}
+
 // get reads all pages of a state cell.
 func (c *Context) get(key *fnpb.StateKey) ([]byte, error) {
 	var all, token []byte

@@ -123,7 +123,8 @@ func chainCoders() map[string]*pipepb.Coder {
 	}
 	cs := map[string]*pipepb.Coder{
 		"bytes": coder("bytes"), "double": coder("double"), "global": coder("global_window"), "kv": coder("kv", "bytes", "bytes"),
-		"restricted": coder("kv", "bytes", "bytes"), "sized": coder("kv", "restricted", "double"), "timer": coder("timer", "bytes", "global"),
+		"restricted": coder("kv", "bytes", "bytes"), "sized": coder("kv", "restricted", "double"),
+		"timer": coder("timer", "bytes", "global"),
 	}
 	for _, id := range []string{"bytes", "kv", "restricted", "sized"} {
 		cs["windowed-"+id] = coder("windowed_value", id, "global")

@@ -176,7 +176,9 @@ func (h *Harness) progress(id string, req *fnpb.ProcessBundleProgressRequest) *f
 	if b := h.bundle(req.GetInstructionId()); b != nil {
 		p.MonitoringInfos, p.MonitoringData = b.metrics()
 	}
-	return &fnpb.InstructionResponse{InstructionId: id, Response: &fnpb.InstructionResponse_ProcessBundleProgress{ProcessBundleProgress: p}}
+	return &fnpb.InstructionResponse{
+		InstructionId: id, Response: &fnpb.InstructionResponse_ProcessBundleProgress{ProcessBundleProgress: p},
+	}
 }
 
 func (h *Harness) split(id string, req *fnpb.ProcessBundleSplitRequest) *fnpb.InstructionResponse {

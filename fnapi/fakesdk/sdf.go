@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // URNs of the steps of a splittable DoFn. Spec: beam_runner_api.proto StandardPTransforms.SplittableParDoComponents.
@@ -30,6 +33,11 @@ type Ranges struct {
 	Unbounded bool
 	// Pieces is into how many restrictions the initial one is split; 0 is one.
 	Pieces int64
+	// DelayMs is how long the residual of a checkpoint asks to wait.
+	DelayMs int64
+	// StampMs makes offset n come out at event time n×StampMs, and residuals hold the watermark there; 0 is the input's time, and no
+	// watermark in residuals.
+	StampMs int64
 }
 
 // ranging makes a Ranges of its JSON.
@@ -111,17 +119,20 @@ func (r *Ranges) split(c *Context, in Element, x []byte, from, to int64) error {
 
 // tracker is the restriction that is being processed; guarded by the bundle's lock.
 type tracker struct {
-	transform, input string
-	ranges           *Ranges
-	element          Element
-	x                []byte
-	from, next, to   int64
+	transform, input, output string
+	ranges                   *Ranges
+	element                  Element
+	x                        []byte
+	from, next, to           int64
 }
 
 // process claims offsets until the restriction, which a split may shorten, is done.
 func (r *Ranges) process(c *Context, in Element, x []byte, from, to int64) error {
 	b := c.bundle
-	t := &tracker{transform: c.node.id, input: c.node.mainInput, ranges: r, element: in, x: x, from: from, next: from, to: to}
+	t := &tracker{
+		transform: c.node.id, input: c.node.mainInput, output: only(c.node.outputs),
+		ranges: r, element: in, x: x, from: from, next: from, to: to,
+	}
 	b.mu.Lock()
 	b.tracker = t
 	b.mu.Unlock()
@@ -133,7 +144,11 @@ func (r *Ranges) process(c *Context, in Element, x []byte, from, to int64) error
 	for claimed := int64(0); ; claimed++ {
 		b.mu.Lock()
 		if r.Checkpoint > 0 && claimed >= r.Checkpoint && t.next < t.to {
-			b.residuals = append(b.residuals, t.residual(t.next, t.to))
+			rest := t.residual(t.next, t.to)
+			if r.DelayMs > 0 {
+				rest.RequestedTimeDelay = durationpb.New(time.Duration(r.DelayMs) * time.Millisecond)
+			}
+			b.residuals = append(b.residuals, rest)
 			t.to = t.next
 		}
 		offset, more := t.next, t.next < t.to
@@ -144,6 +159,9 @@ func (r *Ranges) process(c *Context, in Element, x []byte, from, to int64) error
 		}
 		out := in
 		out.Value = Nested(fmt.Appendf(nil, "%s:%d", Bytes(x), offset))
+		if r.StampMs > 0 {
+			out.Timestamp = offset * r.StampMs
+		}
 		if err := c.Emit("", out); err != nil {
 			return err
 		}
@@ -161,7 +179,13 @@ func (t *tracker) application(from, to int64) *fnpb.BundleApplication {
 	if t.ranges.Unbounded {
 		bounded = pipepb.IsBounded_UNBOUNDED
 	}
-	return &fnpb.BundleApplication{TransformId: t.transform, InputId: t.input, Element: e.Append(nil), IsBounded: bounded}
+	app := &fnpb.BundleApplication{TransformId: t.transform, InputId: t.input, Element: e.Append(nil), IsBounded: bounded}
+	if t.ranges.StampMs > 0 {
+		app.OutputWatermarks = map[string]*timestamppb.Timestamp{
+			t.output: timestamppb.New(time.UnixMilli(from * t.ranges.StampMs)),
+		}
+	}
+	return app
 }
 
 func (t *tracker) residual(from, to int64) *fnpb.DelayedBundleApplication {
