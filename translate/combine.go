@@ -32,8 +32,10 @@ func accumulator(p *pipepb.CombinePayload) []string {
 	return nil
 }
 
-// combinePerKey expands a CombinePerKey: lifted where the trigger does not count elements, else as the SDK expands it itself, and
-// where it does not, a GroupByKey and a step that combines the grouped values.
+// combinePerKey expands a CombinePerKey: lifted where the input is bounded and the trigger does not count elements, else as the SDK
+// expands it itself, and where it does not, a GroupByKey and a step that combines the grouped values. An unbounded input is not
+// lifted: elements that come too late would be merged with one another before the grouping drops them, and the number of dropped
+// ones would depend on how bundles were cut.
 func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 || w.isLifted(t) {
 		return w.children(t) // only the SDK's own expansion knows what side inputs are for
@@ -51,7 +53,7 @@ func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 		return err
 	}
 	switch {
-	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger):
+	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && c.in.pc.proto.GetIsBounded() == pipepb.IsBounded_BOUNDED:
 		return c.lifted(payload.GetAccumulatorCoderId())
 	case len(t.GetSubtransforms()) > 0:
 		return w.children(t)
