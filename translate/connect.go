@@ -28,7 +28,8 @@ func (g *graph) identify() error {
 		}
 		s.id = plan.StageID(hash(names...))
 		if other := taken[s.id]; other != nil {
-			return fault.New(fault.Internal, "stage-id-collision", "stages of %q and %q have the same id", other.nodes[0].name, s.nodes[0].name)
+			return fault.New(fault.Internal, "stage-id-collision", "stages of %q and %q have the same id",
+				other.nodes[0].name, s.nodes[0].name)
 		}
 		taken[s.id] = s
 		s.plan = &plan.Stage{ID: s.id, Name: stageName(s.nodes), Kind: s.kind, Env: s.env}

@@ -97,6 +97,9 @@ func (m *mutator) mutate(p *pipepb.Pipeline) {
 	}
 	var sites []func()
 	m.sites(p.ProtoReflect(), m.ids(p), &sites)
+	if len(sites) == 0 {
+		return // all of it has been cleared
+	}
 	sites[m.r.Intn(len(sites))]()
 }
 
@@ -135,8 +138,9 @@ func (m *mutator) payload(p *pipepb.Pipeline) {
 func (m *mutator) ids(p *pipepb.Pipeline) []string {
 	c := p.GetComponents()
 	ids := []string{
-		"", "nowhere", urn.ParDo, urn.Flatten, urn.Reshuffle, urn.GroupByKey, urn.CombinePerKey, urn.CoderKV, urn.CoderTimer,
-		urn.CoderIterable, urn.CoderWindowedValue, urn.CoderCustomWindow, urn.ProcessSizedElements, urn.SessionWindows, kafkaRead, kafkaWrite,
+		"", "nowhere", kafkaRead, kafkaWrite,
+		urn.ParDo, urn.Flatten, urn.Reshuffle, urn.GroupByKey, urn.CombinePerKey, urn.ProcessSizedElements, urn.SessionWindows,
+		urn.CoderKV, urn.CoderTimer, urn.CoderIterable, urn.CoderWindowedValue, urn.CoderCustomWindow,
 	}
 	ids = append(ids, sortedKeys(c.GetTransforms())...)
 	ids = append(ids, sortedKeys(c.GetPcollections())...)

@@ -23,7 +23,7 @@ func (f *fuser) placeFlatten(n *node) error {
 	return nil
 }
 
-// commonProducer returns the harness stage that computes all inputs of a Flatten, if its SDK can write them with the output's coder.
+// commonProducer returns the harness stage that computes all inputs of a Flatten, if its SDK knows the output's coder.
 func (f *fuser) commonProducer(n *node) (*stage, error) {
 	var common *stage
 	for _, in := range n.main {
@@ -103,8 +103,8 @@ func (f *fuser) transcode(n *node, suffix string, from *pcollection) (*pcollecti
 		env = f.consumerEnv(n.outputs[0].pc)
 	}
 	if env == "" {
-		return nil, refuse(codeFlattenCoders, "collection %q and the output have different coders, and no SDK is there to convert", from.label()).
-			WithHint("give all inputs the output's type")
+		return nil, refuse(codeFlattenCoders, "collection %q and the output have different coders, and no SDK is there to convert",
+			from.label()).WithHint("give all inputs the output's type")
 	}
 	step := *n
 	step.kind, step.env, step.urn = sdkNode, env, urn.Flatten

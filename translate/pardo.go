@@ -85,27 +85,6 @@ func payloadCoders(p *pipepb.ParDoPayload) []string {
 	return ids
 }
 
-// stateCoders returns the coder ids of a state cell: of an element, and of a map's key.
-func stateCoders(s *pipepb.StateSpec) (element, key string) {
-	switch k := s.GetSpec().(type) {
-	case *pipepb.StateSpec_ReadModifyWriteSpec:
-		return k.ReadModifyWriteSpec.GetCoderId(), ""
-	case *pipepb.StateSpec_BagSpec:
-		return k.BagSpec.GetElementCoderId(), ""
-	case *pipepb.StateSpec_CombiningSpec:
-		return k.CombiningSpec.GetAccumulatorCoderId(), ""
-	case *pipepb.StateSpec_SetSpec:
-		return k.SetSpec.GetElementCoderId(), ""
-	case *pipepb.StateSpec_OrderedListSpec:
-		return k.OrderedListSpec.GetElementCoderId(), ""
-	case *pipepb.StateSpec_MapSpec:
-		return k.MapSpec.GetValueCoderId(), k.MapSpec.GetKeyCoderId()
-	case *pipepb.StateSpec_MultimapSpec:
-		return k.MultimapSpec.GetValueCoderId(), k.MultimapSpec.GetKeyCoderId()
-	}
-	return "", ""
-}
-
 // sideInputs fills in the side inputs. Errors: unsupported-side-input, invalid-transform-shape, dangling-pcollection.
 func (g *graph) sideInputs(n *node) error {
 	for _, tag := range slices.Sorted(maps.Keys(n.pardo.GetSideInputs())) {

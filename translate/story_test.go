@@ -17,17 +17,17 @@ import (
 	"padstone/translate/urn"
 )
 
-// TestStories compiles pipelines that are written down in the test. The command is compile; its input has a line for each transform,
-// in pipeline order, and for what is not the default:
+// TestStories compiles pipelines that are written down in testdata/stories. The command is compile; its input has a line for each
+// transform, in pipeline order, and for what is not the default:
 //
 //	impulse NAME -> OUT           pardo NAME IN … -> OUT…      gbk | reshuffle | combine | window NAME IN -> OUT
 //	flatten NAME IN… -> OUT       read | write NAME …          URN NAME IN… -> OUT…
 //	coder COLLECTION EXPR         windows COLLECTION STRATEGY  unbounded COLLECTION
 //	environment NAME URN CAPABILITY…                           require URN       root NAME… (instead of all transforms)
 //
-// Words of a transform line besides its inputs: env=E; of a ParDo also side=COLLECTION:PATTERN, state=CELL:KIND, timer=FAMILY:DOMAIN,
-// sdf=CODER, stable, sorted, finalizes, expires=FAMILY. Coders are kv(bytes,bytes), behind impulse bytes; an unknown name is the
-// user's own coder. The default environment is py; strategies are listed in storyWindows.
+// Words of a transform line besides its inputs: env=E, config=TEXT; of a ParDo also side=COLLECTION:PATTERN, state=CELL:KIND,
+// timer=FAMILY:DOMAIN, sdf=CODER, stable, sorted, finalizes, expires=FAMILY. Coders are kv(bytes,bytes), behind impulse bytes; a
+// name that begins with my_ is the user's own coder. The default environment is py; strategies are listed in storyWindows.
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, filepath.Join("testdata", "stories"), func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -109,7 +109,7 @@ func summary(p *plan.Plan) string {
 			fmt.Fprintf(&b, "  timer %s %s %s %v\n", timer.Family, timer.Domain, timer.Element, timer.OnWindowExpiration)
 		}
 		if s.Splittable != nil {
-			fmt.Fprintf(&b, "  splits %s bounded=%v drains=%v\n", s.Splittable.Transform, s.Splittable.Bounded, s.Splittable.DrainDescriptor != nil)
+			fmt.Fprintf(&b, "  splits %s bounded=%v truncates=%q\n", s.Splittable.Transform, s.Splittable.Bounded, s.Splittable.Truncate)
 		}
 		for _, out := range s.Outputs {
 			var consumers []string
@@ -179,7 +179,8 @@ func (s *story) line(words []string) {
 func (s *story) collection(id string) *pipepb.PCollection {
 	if s.c.Pcollections[id] == nil {
 		s.c.Pcollections[id] = &pipepb.PCollection{
-			UniqueName: id, CoderId: s.coder("kv(bytes,bytes)"), WindowingStrategyId: s.windows("global"), IsBounded: pipepb.IsBounded_BOUNDED,
+			UniqueName: id, CoderId: s.coder("kv(bytes,bytes)"), WindowingStrategyId: s.windows("global"),
+			IsBounded: pipepb.IsBounded_BOUNDED,
 		}
 	}
 	return s.c.Pcollections[id]
@@ -226,20 +227,21 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 	fn := func(u string, m proto.Message) *pipepb.FunctionSpec {
 		return &pipepb.FunctionSpec{Urn: u, Payload: bytesOf(m)}
 	}
+	mine := func(name string) *pipepb.FunctionSpec { return &pipepb.FunctionSpec{Urn: "my:" + name} }
 	fixed := fn(urn.FixedWindows, &pipepb.FixedWindowsPayload{Size: minute})
 	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: &pipepb.Trigger{
 		Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: 3}}}}}}
+	gap := fn(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: minute})
 	empty := &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAny_{AfterAny: &pipepb.Trigger_AfterAny{}}}
 	return map[string]*pipepb.WindowingStrategy{
 		"global":     {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window"},
 		"fixed":      {WindowFn: fixed, WindowCoderId: "interval_window"},
 		"counting":   {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: count},
 		"triggerbad": {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: empty},
-		"sessions":   {WindowFn: fn(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: minute}), WindowCoderId: "interval_window"},
-		"merged": {WindowFn: fn(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: minute}), WindowCoderId: "interval_window",
-			MergeStatus: pipepb.MergeStatus_ALREADY_MERGED},
-		"days":       {WindowFn: &pipepb.FunctionSpec{Urn: "my:days"}, WindowCoderId: "my_day"},
-		"visits":     {WindowFn: &pipepb.FunctionSpec{Urn: "my:visits"}, WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
+		"sessions":   {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
+		"merged":     {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_ALREADY_MERGED},
+		"days":       {WindowFn: mine("days"), WindowCoderId: "my_day"},
+		"visits":     {WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"retracting": {WindowFn: fixed, WindowCoderId: "interval_window", AccumulationMode: pipepb.AccumulationMode_RETRACTING},
 		"empty":      {WindowFn: fn(urn.FixedWindows, &pipepb.FixedWindowsPayload{}), WindowCoderId: "interval_window"},
 		"miscoded":   {WindowFn: fixed, WindowCoderId: "global_window"},
@@ -328,7 +330,9 @@ func (s *story) option(t *pipepb.PTransform, p *pipepb.ParDoPayload, key, value 
 		if p.TimerFamilySpecs == nil {
 			p.TimerFamilySpecs = map[string]*pipepb.TimerFamilySpec{}
 		}
-		domain := map[string]pipepb.TimeDomain_Enum{"event": pipepb.TimeDomain_EVENT_TIME, "processing": pipepb.TimeDomain_PROCESSING_TIME}
+		domain := map[string]pipepb.TimeDomain_Enum{
+			"event": pipepb.TimeDomain_EVENT_TIME, "processing": pipepb.TimeDomain_PROCESSING_TIME,
+		}
 		p.TimerFamilySpecs[name] = &pipepb.TimerFamilySpec{TimeDomain: domain[kind]}
 	case "expires":
 		p.OnWindowExpirationTimerFamilySpec = value
@@ -359,7 +363,8 @@ func (s *story) state(kind string) *pipepb.StateSpec {
 			Protocol: &pipepb.FunctionSpec{Urn: urn.StateMultimap},
 		}
 	case "map":
-		return &pipepb.StateSpec{Spec: &pipepb.StateSpec_MapSpec{MapSpec: &pipepb.MapStateSpec{KeyCoderId: coders[0], ValueCoderId: coders[1]}}}
+		m := &pipepb.MapStateSpec{KeyCoderId: coders[0], ValueCoderId: coders[1]}
+		return &pipepb.StateSpec{Spec: &pipepb.StateSpec_MapSpec{MapSpec: m}}
 	}
 	return &pipepb.StateSpec{}
 }

@@ -92,8 +92,8 @@ func (n *node) sameWindows() error {
 	out := n.outputs[0].pc
 	for _, in := range n.main {
 		if in.pc.windows.Coding != out.windows.Coding {
-			return refuse(codeFlattenWindows, "input %q is in %s windows, the output in %s windows", in.tag, in.pc.windows.Kind, out.windows.Kind).
-				WithHint("apply the same WindowInto to all inputs")
+			return refuse(codeFlattenWindows, "input %q is in %s windows, the output in %s windows",
+				in.tag, in.pc.windows.Kind, out.windows.Kind).WithHint("apply the same WindowInto to all inputs")
 		}
 	}
 	return nil

@@ -141,8 +141,8 @@ func offsetMs(fn *pipepb.FunctionSpec, at *timestamppb.Timestamp) (int64, error)
 func millis(fn *pipepb.FunctionSpec, seconds int64, nanos int32) (int64, error) {
 	const secondsMax = 1 << 40 // beyond any timestamp of the Beam model, and far from overflow
 	if seconds > secondsMax || seconds < -secondsMax || nanos%1e6 != 0 {
-		return 0, refuse(codeWindowFn, "%s: %d.%09d s is out of range or not a whole number of milliseconds", fn.GetUrn(), seconds, nanos).
-			WithHint("round it to milliseconds")
+		return 0, refuse(codeWindowFn, "%s: %d.%09d s is out of range or not a whole number of milliseconds",
+			fn.GetUrn(), seconds, nanos).WithHint("round it to milliseconds")
 	}
 	return seconds*1000 + int64(nanos/1e6), nil
 }

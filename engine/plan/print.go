@@ -55,7 +55,8 @@ func (w *printer) stage(s *Stage) {
 		w.line("  state     %s of %q: %s", st.Cell, st.Name, stateShape(st))
 	}
 	for _, t := range s.Timers {
-		w.line("  timer     %s of %q: %s time, %s%s", t.Family, t.Name, t.Domain, t.Element, mark(t.OnWindowExpiration, ", on window expiration"))
+		w.line("  timer     %s of %q: %s time, %s%s", t.Family, t.Name, t.Domain, t.Element,
+			mark(t.OnWindowExpiration, ", on window expiration"))
 	}
 	if sp := s.Splittable; sp != nil {
 		w.line("  splits    %s, %s%s", sp.Transform, boundedness(sp.Bounded), mark(sp.DrainDescriptor != nil, ", truncates on drain"))
