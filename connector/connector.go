@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"padstone/engine/element"
+	"padstone/engine/plan"
 )
 
 // URN names a native transform, for example "padstone:transform:kafka_read:v1".
@@ -73,6 +74,14 @@ type Sink interface {
 	Validate(config []byte) error
 	// Open connects. job and stage are stable names from which producer ids may be derived.
 	Open(ctx context.Context, config []byte, job, stage string) (Writer, error)
+}
+
+// Fitter is implemented by a Source or Sink that has to know how its elements are encoded. An SDK may change the coder of a
+// PCollection after the transform was configured, for example because the user gave it a type: the plan's word is the last.
+type Fitter interface {
+	// Fit returns config for elements of the framing program element (see plan.Edge.Element), in windows of the coding window.
+	// An error is fault.Pipeline: such elements cannot be read or written.
+	Fit(config []byte, element string, window plan.WindowCoding) ([]byte, error)
 }
 
 // Writer writes one Sink.
