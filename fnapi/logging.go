@@ -53,7 +53,11 @@ func (s *Server) Logging(stream fnpb.BeamFnLogging_LoggingServer) error {
 	}, nil)
 }
 
+// Logs says whether the worker's harness has sent a log entry yet.
+func (w *Worker) Logs() bool { return w.logs.Load() }
+
 func (w *Worker) logEntry(e *fnpb.LogEntry) {
+	w.logs.Store(true)
 	entry := LogEntry{
 		Worker: w.spec.ID, Severity: Severity(e.GetSeverity()), Time: e.GetTimestamp().AsTime(),
 		Message: e.GetMessage(), Trace: e.GetTrace(),

@@ -33,6 +33,7 @@ type Worker struct {
 	log    *zap.Logger
 	// provisioned is set once a harness has asked for its provisioning.
 	provisioned atomic.Bool
+	logs        atomic.Bool // set once a harness has sent a log entry
 
 	mu struct {
 		sync.Mutex

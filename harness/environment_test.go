@@ -105,7 +105,7 @@ func TestRing(t *testing.T) {
 
 func TestLineWriter(t *testing.T) {
 	var got []string
-	w := &lineWriter{log: func(e fnapi.LogEntry) { got = append(got, e.Message) }}
+	w := &lineWriter{severity: printed, log: func(e fnapi.LogEntry) { got = append(got, e.Message) }}
 	for _, part := range []string{"one\ntw", "o\n\n", "three\r\nfo", "ur"} {
 		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
 			t.Fatal(n, err)

@@ -21,10 +21,15 @@ const (
 	codeConfig      fault.Code = "harness-config"
 )
 
-// withLogs appends the harness's last log lines to an error.
+// withLogs appends the harness's last log lines to an error, as many as an error message may hold.
 func withLogs(e *fault.Error, lines []string) *fault.Error {
-	if len(lines) > 0 {
-		e.Msg += "; last log lines of the harness:\n  " + strings.Join(lines, "\n  ")
+	const quoteMax = 8 << 10 // bytes
+	first, size := len(lines), 0
+	for ; first > 0 && size+len(lines[first-1]) <= quoteMax; first-- {
+		size += len(lines[first-1])
+	}
+	if first < len(lines) {
+		e.Msg += "; last log lines of the harness:\n  " + strings.Join(lines[first:], "\n  ")
 	}
 	return e
 }

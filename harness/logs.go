@@ -45,7 +45,7 @@ func (r *ring) last() []string {
 // addEntry keeps a log entry, with its stack trace.
 func (r *ring) addEntry(e fnapi.LogEntry) {
 	for _, text := range []string{e.Message, e.Trace} {
-		if text = strings.TrimSpace(text); text != "" {
+		if text = strings.TrimRight(text, " \t\r\n"); text != "" {
 			r.add(text)
 		}
 	}
@@ -54,7 +54,7 @@ func (r *ring) addEntry(e fnapi.LogEntry) {
 // lineWriter turns what a process prints into log entries, one a line.
 type lineWriter struct {
 	worker   fnapi.WorkerID
-	severity fnapi.Severity
+	severity func() fnapi.Severity
 	log      func(fnapi.LogEntry)
 
 	mu      sync.Mutex
@@ -96,5 +96,5 @@ func (w *lineWriter) emit(line []byte) {
 	if text == "" {
 		return
 	}
-	w.log(fnapi.LogEntry{Worker: w.worker, Severity: w.severity, Time: time.Now(), Message: text})
+	w.log(fnapi.LogEntry{Worker: w.worker, Severity: w.severity(), Time: time.Now(), Message: text})
 }

@@ -70,6 +70,12 @@ func boot(mode string) int {
 		select {}
 	}
 	<-h.Done()
+	if mode == "phoenix" { // starts its worker again under the same id, as boot does, but only once
+		if h, err = fakesdk.Start(context.Background(), fakesdk.Config{Endpoint: endpoint, WorkerID: fnapi.WorkerID(id)}); err != nil {
+			return 1
+		}
+		<-h.Done()
+	}
 	fmt.Println("boot says goodbye")
 	return 0
 }

@@ -34,7 +34,8 @@ type Spec struct {
 	Options          *structpb.Struct // as submitted
 	ArtifactEndpoint string
 	RetrievalToken   string
-	// Log takes what the harnesses log and print; it must not block for long. nil: nowhere but to LastLogs.
+	// Log takes what the harnesses log and print; it must not block for long. A last entry may come after Close. Once a harness logs
+	// to the server, what it prints to stderr, mostly a copy of that, is of debug severity. nil: nowhere but to LastLogs.
 	Log func(fnapi.LogEntry)
 	// OnChange is called after a worker has become ready or was lost, and when the pool has failed. It must not block for long and
 	// must not call Close. May be nil.

@@ -83,8 +83,13 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 	}
 	setProcessGroup(cmd)
 	p := &process{cmd: cmd, log: l.log, timeout: l.timeout, done: make(chan struct{})}
-	p.stdout = &lineWriter{worker: w.ID(), severity: fnapi.SeverityInfo, log: l.logTo}
-	p.stderr = &lineWriter{worker: w.ID(), severity: fnapi.SeverityInfo, log: l.logTo}
+	p.stdout = &lineWriter{worker: w.ID(), severity: printed, log: l.logTo}
+	p.stderr = &lineWriter{worker: w.ID(), log: l.logTo, severity: func() fnapi.Severity {
+		if w.Logs() { // the SDK copies its log to stderr
+			return fnapi.SeverityDebug
+		}
+		return fnapi.SeverityInfo
+	}}
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	// A grandchild may hold the output open after the harness has ended; it is killed with the group, but must not be waited for.
 	cmd.WaitDelay = time.Second
@@ -97,6 +102,9 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 	go p.wait()
 	return p, nil
 }
+
+// printed is the severity of what a harness prints to its standard output: DoFns print there.
+func printed() fnapi.Severity { return fnapi.SeverityInfo }
 
 // bootFlags are the arguments of Beam's container contract. Spec: s.apache.org/beam-fn-api-container-contract; boot.go of each SDK.
 // Each boot program stages its files in a directory of its own.

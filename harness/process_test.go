@@ -130,6 +130,27 @@ func TestLostProcessComesBack(t *testing.T) {
 	p.Progressed()
 }
 
+// TestBootThatRespawns: the program lives on and its worker comes back by itself; no second program is started.
+func TestBootThatRespawns(t *testing.T) {
+	changed := make(chan struct{}, 100)
+	m := newManager(t, nil)
+	p := start(t, m, Spec{Environment: processEnv(t, self(t), "phoenix"), OnChange: func() { changed <- struct{}{} }})
+	w := p.Workers()[0]
+	w.Disconnect("test")
+	for w.Generation() < 2 || len(p.Workers()) == 0 {
+		select {
+		case <-changed:
+		case <-testContext(t).Done():
+			t.Fatal("the worker does not come back")
+		}
+	}
+	echo(t, m, w, "d")
+	p.Close(context.Background())
+	if n := strings.Count(strings.Join(p.LastLogs(), "\n"), "hello"); n != 1 {
+		t.Fatalf("%d programs were started", n)
+	}
+}
+
 // symlink makes the test binary available under another name.
 func symlink(t *testing.T, name string) string {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/fault"
 )
 
 // python returns the interpreter to test with: one that has apache-beam.
@@ -42,7 +43,10 @@ func TestRealPython(t *testing.T) {
 	}
 	env := processEnv(t, python(t), "")
 	env.Capabilities = []string{fnapi.CapabilityNamedDataStreams}
-	p, err := m.Start(context.Background(), Spec{JobID: "j", JobName: "echo", EnvID: "py", Environment: env, Options: options})
+	logs := make(chan fnapi.LogEntry, 10000)
+	p, err := m.Start(context.Background(), Spec{
+		JobID: "j", JobName: "echo", EnvID: "py", Environment: env, Options: options, Log: func(e fnapi.LogEntry) { logs <- e },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +63,33 @@ func TestRealPython(t *testing.T) {
 	for i := range 4 {
 		echoOn(t, w, "d1", "s"+strconv.Itoa(i%2), i)
 	}
+	mismatch, err := fakesdk.Chain("d2", m.cfg.Server.Endpoint(), "bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mismatch.Environments[""] = &pipepb.Environment{Capabilities: []string{"beam:version:sdk_base:apache/beam_python3.0_sdk:0.0.1"}}
+	if err := m.cfg.Server.AddDescriptor(mismatch); err != nil {
+		t.Fatal(err)
+	}
+	b, err := w.StartBundle(testContext(t), fnapi.StartBundle{
+		InstructionID: "m", DescriptorID: "d2", Inputs: []string{fakesdk.SourceID}, Outputs: []string{fakesdk.SinkID},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Wait(testContext(t))
+	wantCode(t, err, fault.Pipeline, "harness-sdk-version")
 	status, err := w.Status(testContext(t))
 	if err != nil || !strings.Contains(status, "THREAD DUMP") {
 		t.Fatalf("status %q, %v", status, err)
 	}
-	if logs := strings.Join(p.LastLogs(), "\n"); !strings.Contains(logs, "Python sdk harness starting") {
-		t.Fatalf("logs %q", logs)
+	p.Close(context.Background())
+	for len(logs) > 0 {
+		if e := <-logs; e.Severity == fnapi.SeverityInfo && strings.Contains(e.Message, "Python sdk harness starting") && e.Location != "" {
+			return
+		}
 	}
+	t.Fatal("the harness's log has not come")
 }
 
 // echoOn runs a bundle on a data stream; its response must carry full monitoring infos.
