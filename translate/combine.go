@@ -52,8 +52,9 @@ func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	if err != nil {
 		return err
 	}
+	bounded := c.in.pc.proto.GetIsBounded() == pipepb.IsBounded_BOUNDED
 	switch {
-	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && c.in.pc.proto.GetIsBounded() == pipepb.IsBounded_BOUNDED:
+	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && bounded:
 		return c.lifted(payload.GetAccumulatorCoderId())
 	case len(t.GetSubtransforms()) > 0:
 		return w.children(t)

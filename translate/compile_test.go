@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -90,7 +91,8 @@ func TestStageIDsSurvive(t *testing.T) {
 // TestKeysAreTheSameBytes checks that elements, timers and state keys of a stateful stage carry keys of one coder: SDKs take the
 // one of state keys from the collection behind the data source.
 func TestKeysAreTheSameBytes(t *testing.T) {
-	p := newStory("impulse I -> a\npardo P a -> b\ncoder b kv(my_key,my_value)\npardo S b state=x:bag(varint) timer=f:event -> c").pipeline
+	p := newStory("impulse I -> a\npardo P a -> b\ncoder b kv(my_key,my_value)\n" +
+		"pardo S b state=x:bag(varint) timer=f:event -> c").pipeline
 	compiled, err := translate.Compile(p, storyOptions)
 	if err != nil {
 		t.Fatal(err)
@@ -121,12 +123,10 @@ func TestLongChain(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("impulse I -> c0\ncoder c0 bytes\n")
 	const length = 600
-	at := func(i int) string {
-		return "c" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("y", i/26)
-	}
+	at := func(i int) string { return fmt.Sprintf("c%d", i+1) }
 	text.WriteString("pardo First c0 -> " + at(0) + "\n")
 	for i := range length {
-		text.WriteString("reshuffle R" + at(i) + " " + at(i) + " -> r" + at(i) + "\npardo P" + at(i) + " r" + at(i) + " -> " + at(i+1) + "\n")
+		fmt.Fprintf(&text, "reshuffle R%[1]s %[1]s -> r%[1]s\npardo P%[1]s r%[1]s -> %[2]s\n", at(i), at(i+1))
 	}
 	compiled, err := translate.Compile(newStory(text.String()).pipeline, storyOptions)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 // TestMutations compiles pipelines with a few fields changed, ids above all: the result is a sound plan or a pipeline error.
 func TestMutations(t *testing.T) {
-	const rounds = 150
+	const rounds = 60
 	codes := map[fault.Code]int{}
 	for i, name := range pipelines(t) {
 		p := load(t, name)

@@ -21,13 +21,21 @@ func TestString(t *testing.T) {
 			{ID: "s1", Name: "Do", Kind: Harness, Env: "env", Input: "e", KeyCoder: "lp", Windowing: w, Finalizes: true, StableInput: true,
 				Transforms: []Transform{{ID: "t", Name: "Do/It", URN: "beam:transform:pardo:v1"}},
 				SideInputs: []SideInput{{Transform: "t", Local: "side", Edge: "missing", Access: Multimap}},
-				States:     []State{{Name: "Do/It", Cell: "bag", Kind: Bag}, {Name: "Do/It", Cell: "map", Kind: MultimapST, MapKey: "lp", Element: "varint"}},
-				Timers:     []TimerFamily{{Name: "Do/It", Family: "f", Domain: EventTime, Element: "timer(lp,interval)", OnWindowExpiration: true}},
+				States: []State{
+					{Name: "Do/It", Cell: "bag", Kind: Bag},
+					{Name: "Do/It", Cell: "map", Kind: MultimapST, MapKey: "lp", Element: "varint"},
+				},
+				Timers: []TimerFamily{
+					{Name: "Do/It", Family: "f", Domain: EventTime, Element: "timer(lp,interval)", OnWindowExpiration: true},
+				},
 				Splittable: &Splittable{Transform: "t", DrainDescriptor: []byte{1}},
 				Outputs:    []Output{{Write: "w", Local: "out", PCollection: "out"}},
 			},
 		},
-		Edges: []*Edge{{ID: "e", Kind: Keyed, PCollection: "pc", Producers: []StageID{"s0", "gone"}, Consumer: "s1", Element: "kv(lp,lp)", Window: GlobalWindow}},
+		Edges: []*Edge{{
+			ID: "e", Kind: Keyed, PCollection: "pc", Producers: []StageID{"s0", "gone"}, Consumer: "s1",
+			Element: "kv(lp,lp)", Window: GlobalWindow,
+		}},
 	}
 	const want = `plan "p", 4 key groups, unbounded
 environment env beam:env:docker:v1
