@@ -2,13 +2,10 @@ package bundle
 
 import (
 	"iter"
-	"slices"
 
-	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/group"
 	"padstone/engine/plan"
-	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/engine/timer"
@@ -96,7 +93,7 @@ func (g *grouping) streaming() error {
 		if err != nil {
 			return err
 		}
-		if err := g.process(txs.byID[blocks[0].Group], data); err != nil {
+		if err := g.machine.Process(txs.byID[blocks[0].Group], data, g.env, &g.out); err != nil {
 			return err
 		}
 	}
@@ -105,31 +102,15 @@ func (g *grouping) streaming() error {
 	return err
 }
 
-// process hands elements of one key group to the machine: all at once, or one after another where the trigger counts, so that a
-// pane after n elements has n and not as many as happened to come together.
-func (g *grouping) process(tx rows.Tx, data []byte) error {
-	if !countsElements(g.stage.Def.Windowing.Trigger) {
-		return g.machine.Process(tx, data, g.env, &g.out)
-	}
-	return g.stage.input.scanner.Scan(data, func(el *coder.Elem) error { return g.machine.Process(tx, el.Raw, g.env, &g.out) })
-}
-
-// countsElements says whether the trigger fires at a number of elements above one. At one the model asks for no more than that
-// something came.
-func countsElements(t *plan.Trigger) bool {
-	return t != nil && (t.Kind == plan.TriggerAfterCount && t.Count > 1 || slices.ContainsFunc(t.Children, countsElements))
-}
-
 // fire hands the due timers of the key groups to the machine, which removes them.
 func (g *grouping) fire(txs *transactions) error {
 	left := timersMax
-	now := g.start.Now
 	if g.start.AllTimers {
-		now = element.MaxTime
+		g.env.Now = element.MaxTime
 	}
 	for _, id := range g.start.Groups {
 		tx := txs.byID[id]
-		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, now}} {
+		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, g.env.Now}} {
 			if left <= 0 {
 				return nil
 			}
