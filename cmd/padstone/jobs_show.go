@@ -121,7 +121,7 @@ func printJobs(w io.Writer, jobs []jobRecord, now time.Time) error {
 func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, j.Name, j.State, ago(j.since(), now))
 	if j.LastError != "" {
-		fmt.Fprintf(w, "error    %s\n", strings.ReplaceAll(strings.TrimSpace(j.LastError), "\n", "\n         "))
+		fmt.Fprintf(w, "error    %s\n", gist(j.LastError))
 	}
 	d := j.Description
 	if d == nil {

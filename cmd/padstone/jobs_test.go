@@ -116,7 +116,7 @@ func TestJobs(t *testing.T) {
 			"7+1", "CombinePerKey(sum) waits: for ReadFromKafka", "CombinePerKey(sum)/Merge", "payments-0  17        15         ?", "w-1",
 		}},
 		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
-		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom\n         Traceback"}},
+		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom: Traceback"}},
 		{"describe as JSON", nil, []string{"describe", "payments-1f", "--json"}, 0, []string{`"elements_out": 1234567`}},
 		{"by prefix", nil, []string{"describe", "pay"}, 0, []string{"payments-1f"}},
 		{"by name", nil, []string{"messages", "payments"}, 0, []string{"2026-01-02T03:04:05Z warning slow"}},
@@ -187,14 +187,13 @@ func TestProgressLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.UnixMilli(1767323046000).Add(90 * time.Second)
-	got := progressLine(job.ID, job.Description, now)
-	want := "payments-1f: ReadFromKafka 1,234,567 → CombinePerKey(sum) 1,234,000, watermark start, " +
-		"CombinePerKey(sum) waits: for ReadFromKafka"
+	got := progressLine(job.Description, now)
+	want := "watermark start, CombinePerKey(sum) waits: for ReadFromKafka; ReadFromKafka 1,234,567 → CombinePerKey(sum) 1,234,000"
 	if got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	job.Description.Stages = job.Description.Stages[:1]
-	if got := progressLine(job.ID, job.Description, now); !strings.Contains(got, "watermark 2026-01-02T03:04:06.000Z (lag 1m30s)") {
+	if got := progressLine(job.Description, now); !strings.Contains(got, "watermark 2026-01-02T03:04:06.000Z (lag 1m30s)") {
 		t.Errorf("%q", got)
 	}
 }

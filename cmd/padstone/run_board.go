@@ -153,20 +153,23 @@ func (b *jobBoard) state(job *boardJob, state jobpb.JobState_Enum) {
 			job.state = state
 		}
 	})
+	if changed && jobserver.IsTerminal(state) {
+		// The next look at what still runs puts it back.
+		b.console.setLive("")
+	}
 	if changed && state != jobpb.JobState_STOPPED {
 		b.console.printf("padstone: job %s: %s", job.id, state)
 	}
 }
 
-// message prints a message for the user. Of an error only the first line: the SDK's client prints all of it, and what it does not
-// print is said at the end.
+// message prints a message for the user. Of an error only the gist: the SDK's client prints all of it, and what it does not print is
+// said at the end.
 func (b *jobBoard) message(job *boardJob, m *jobpb.JobMessage) {
 	text := strings.TrimRight(m.GetMessageText(), "\n")
 	switch m.GetImportance() {
 	case jobpb.JobMessage_JOB_MESSAGE_ERROR:
 		b.update(func() { job.error = text })
-		first, _, _ := strings.Cut(text, "\n")
-		b.console.printf("padstone: job %s: error: %s", job.id, first)
+		b.console.printf("padstone: job %s: error: %s", job.id, gist(text))
 	case jobpb.JobMessage_JOB_MESSAGE_WARNING:
 		b.console.printf("padstone: job %s: warning: %s", job.id, text)
 	case jobpb.JobMessage_JOB_MESSAGE_DEBUG, jobpb.JobMessage_JOB_MESSAGE_DETAILED:

@@ -27,7 +27,7 @@ func (e runEnd) judge() (code int, lines []string) {
 		switch {
 		case j.state == jobpb.JobState_FAILED:
 			failed++
-			if last := lastLine(j.error); j.error != "" && !strings.Contains(e.tail, last) {
+			if gist(j.error) != j.error && !strings.Contains(e.tail, lastLine(j.error)) {
 				say("job %s failed: %s", j.id, j.error)
 			}
 		case j.state == jobpb.JobState_CANCELLED:
@@ -95,6 +95,17 @@ func clientRaised(tail string) (state string, last bool) {
 		}
 	}
 	return "", false
+}
+
+// gist puts an error of several lines into one: where it happened, which is its first line, and what, which is its last.
+func gist(text string) string {
+	text = strings.TrimSpace(text)
+	first, rest, many := strings.Cut(text, "\n")
+	if !many {
+		return first
+	}
+	first = strings.TrimRight(strings.TrimSuffix(first, "Traceback (most recent call last):"), ": ")
+	return first + ": " + lastLine(rest)
 }
 
 // lastLine returns the last line of s that is not blank.

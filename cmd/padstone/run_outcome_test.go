@@ -39,6 +39,7 @@ func TestJudge(t *testing.T) {
 		{"failed", runEnd{jobs: []jobEnd{failed}, script: 1, tail: raisedDrained}, 1, "-"},
 		{"failed, the script hides it", runEnd{jobs: []jobEnd{failedWith}}, 1, "ValueError: no number"},
 		{"failed, the client said so", runEnd{jobs: []jobEnd{failedWith}, script: 1, tail: "RuntimeError: … ValueError: no number\n"}, 1, "-"},
+		{"failed, all was said in one line", runEnd{jobs: []jobEnd{{state: jobpb.JobState_FAILED, error: "short"}}}, 1, "-"},
 		{"cancelled", runEnd{jobs: []jobEnd{cancelled}, script: 1}, 2, "-"},
 		{"cancelled, the script does not mind", runEnd{jobs: []jobEnd{cancelled}}, 2, "-"},
 		{"the script died and its job was cancelled", runEnd{jobs: []jobEnd{cancelled}, script: 9, abandoned: true}, 9, "-"},
@@ -64,5 +65,21 @@ func TestJudge(t *testing.T) {
 				t.Errorf("says %q, want %q", text, c.says)
 			}
 		})
+	}
+}
+
+func TestGist(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"", ""},
+		{"one line\n", "one line"},
+		{
+			"bundle-failed: transform \"P\": Traceback (most recent call last):\n  File x\nValueError: no\n\n",
+			"bundle-failed: transform \"P\": ValueError: no",
+		},
+		{"where\nwhat", "where: what"},
+	} {
+		if got := gist(c.text); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }

@@ -38,50 +38,44 @@ func showProgress(ctx context.Context, board *jobBoard, api *client, console *co
 				if err != nil || job.Description == nil {
 					continue
 				}
-				line := progressLine(id, job.Description, now)
+				line := progressLine(job.Description, now)
 				live = append(live, line)
 				if console.width() == 0 && shown[id] != line {
-					console.printf("padstone: %s", line)
+					console.printf("padstone: job %s: %s", id, line)
 				}
 				shown[id] = line
 			}
+			// The ids would take up most of a terminal's width; the jobs stand in the order in which they were submitted.
 			console.setLive(strings.Join(live, " | "))
 		}
 	}
 }
 
-// progressLine is one line: elements through each stage, the watermark of the slowest stage and what it waits for.
-func progressLine(id string, d *jobserver.Description, now time.Time) string {
-	var stages []string
-	var slowest *jobserver.StageDescription
+// progressLine is one line: the watermark of the slowest stage, what it waits for, elements through each stage. What matters most comes
+// first, since a terminal cuts the rest.
+func progressLine(d *jobserver.Description, now time.Time) string {
+	if len(d.Stages) == 0 {
+		return "no stages yet"
+	}
+	var counts []string
+	slowest := &d.Stages[0]
 	for i := range d.Stages {
 		s := &d.Stages[i]
-		stages = append(stages, shortName(s.Name)+" "+thousands(max(s.ElementsIn, s.ElementsOut)))
-		if slowest == nil || s.OutputWatermarkMillis < slowest.OutputWatermarkMillis {
+		counts = append(counts, shortName(s.Name)+" "+thousands(max(s.ElementsIn, s.ElementsOut)))
+		if s.OutputWatermarkMillis < slowest.OutputWatermarkMillis {
 			slowest = s
 		}
 	}
-	line := id + ": " + strings.Join(stages, " → ")
-	if slowest == nil {
-		return id + ": no stages yet"
-	}
-	line += ", watermark " + watermark(slowest.OutputWatermarkMillis, now)
+	line := "watermark " + watermark(slowest.OutputWatermarkMillis, now)
 	if slowest.Waiting != "" {
 		line += ", " + shortName(slowest.Name) + " waits: " + slowest.Waiting
 	}
-	return line
+	return line + "; " + strings.Join(counts, " → ")
 }
 
-// shortName keeps the last part of a transform name that has not too many characters.
+// shortName keeps the last part of a transform's name, and not too many characters of it.
 func shortName(name string) string {
-	const most = 32
-	if len([]rune(name)) <= most {
-		return name
-	}
-	if i := strings.LastIndex(name, "/"); i >= 0 && len([]rune(name[i+1:])) <= most {
-		return "…" + name[i:]
-	}
-	return cut(name, most)
+	return cut(name[strings.LastIndex(name, "/")+1:], 24)
 }
 
 // watermark prints an event time and how far it is behind now.
