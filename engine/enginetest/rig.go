@@ -1,0 +1,183 @@
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/engine"
+	"padstone/engine/store"
+	"padstone/fnapi"
+	"padstone/jobserver"
+)
+
+// Patience is how long a Rig waits for anything before it fails the test.
+const Patience = 30 * time.Second
+
+// Rig is a server, an engine and what they run on.
+type Rig struct {
+	T         testing.TB
+	Natives   *Natives
+	Harnesses *Harnesses
+	// Engine is the running engine.
+	Engine *engine.Engine
+	// Config is what engines are made of: change it before Suspend and Recover, or before the first Start.
+	Config engine.Config
+	dir    string
+	jobs   int
+}
+
+// New returns a rig that the test's cleanup closes. change, which may be nil, changes the engine's configuration.
+func New(t testing.TB, change func(c *engine.Config)) *Rig {
+	t.Helper()
+	server, err := fnapi.New(fnapi.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Run(context.Background()) }()
+	r := &Rig{T: t, Natives: newNatives(), Harnesses: newHarnesses(server), dir: t.TempDir()}
+	r.Config = engine.Config{
+		Logger: zap.NewNop(), Harnesses: r.Harnesses, Natives: r.Natives, KeyGroups: 8, StopTimeout: Patience,
+	}
+	if change != nil {
+		change(&r.Config)
+	}
+	r.Engine = engine.New(r.Config)
+	t.Cleanup(func() {
+		r.Suspend()
+		server.Close()
+		if err := <-served; err != nil {
+			t.Errorf("server: %v", err)
+		}
+		if n := r.Harnesses.Open(); n != 0 {
+			t.Errorf("%d pools of harnesses were not closed", n)
+		}
+	})
+	return r
+}
+
+// Context ends when patience does.
+func (r *Rig) Context() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	r.T.Cleanup(cancel)
+	return ctx
+}
+
+// Suspend closes the engine as a server does that stops: running jobs are suspended.
+func (r *Rig) Suspend() {
+	r.T.Helper()
+	if err := r.Engine.Close(r.Context()); err != nil {
+		r.T.Errorf("closing the engine: %v", err)
+	}
+}
+
+// Restart closes the engine and makes another.
+func (r *Rig) Restart() {
+	r.T.Helper()
+	r.Suspend()
+	r.Engine = engine.New(r.Config)
+}
+
+// Job is a job with what it reported.
+type Job struct {
+	jobserver.Running
+	*Recorder
+	Spec jobserver.Spec
+	rig  *Rig
+}
+
+// Options of a submission, by the option's name.
+type Options map[string]any
+
+// Submit starts a job.
+func (r *Rig) Submit(p *Pipeline, o Options) (*Job, error) {
+	r.jobs++
+	fields := make(map[string]any)
+	for name, v := range o {
+		fields["beam:option:"+name+":v1"] = v
+	}
+	options, err := structpb.NewStruct(fields)
+	if err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("job-%d", r.jobs)
+	j := &Job{Recorder: &Recorder{}, rig: r, Spec: jobserver.Spec{
+		ID: id, Name: "job", Pipeline: p.Proto, Options: options, Dir: filepath.Join(r.dir, id),
+	}}
+	j.Running, err = r.Engine.Start(r.Context(), j.Spec, j.Recorder)
+	return j, err
+}
+
+// Start starts a job that must be accepted.
+func (r *Rig) Start(p *Pipeline, o Options) *Job {
+	r.T.Helper()
+	j, err := r.Submit(p, o)
+	if err != nil {
+		r.T.Fatalf("Start: %v", err)
+	}
+	return j
+}
+
+// Recover restarts the engine and takes the job up from its store.
+func (r *Rig) Recover(j *Job) *Job {
+	r.T.Helper()
+	next := &Job{Recorder: &Recorder{}, rig: r, Spec: j.Spec}
+	var err error
+	if next.Running, err = r.Engine.Recover(r.Context(), next.Spec, next.Recorder); err != nil {
+		r.T.Fatalf("Recover: %v", err)
+	}
+	return next
+}
+
+// End waits for the job's end, which must be in the state.
+func (j *Job) End(want jobpb.JobState_Enum) {
+	j.rig.T.Helper()
+	if err := j.Wait(j.rig.Context()); err != nil {
+		d, _ := j.Describe(j.rig.Context())
+		j.rig.T.Fatalf("%v; states %v, messages %v, %+v", err, j.States(), j.mu.messages, d)
+	}
+	if j.Last() != want {
+		j.rig.T.Fatalf("states %v, not %v at the end; messages %q", j.States(), want, j.mu.messages)
+	}
+}
+
+// Run runs a job to its end, which must be DONE.
+func (r *Rig) Run(p *Pipeline, o Options) *Job {
+	r.T.Helper()
+	j := r.Start(p, o)
+	j.End(jobpb.JobState_DONE)
+	return j
+}
+
+// Counter returns the committed sum of a user counter of the transform with the name; 0 when there is none.
+func (j *Job) Counter(transform, name string) int64 {
+	j.rig.T.Helper()
+	m, err := j.Metrics(j.rig.Context())
+	if err != nil {
+		j.rig.T.Fatal(err)
+	}
+	total := int64(0)
+	for _, info := range m.GetCommitted() {
+		if info.GetLabels()["PTRANSFORM"] == transform && info.GetLabels()["NAME"] == name {
+			total += sum([][]byte{info.GetPayload()})
+		}
+	}
+	return total
+}
+
+// OpenStore opens the store of a job that is not running; the test's cleanup does not close it.
+func (r *Rig) OpenStore(j *Job) *store.Store {
+	r.T.Helper()
+	s, err := store.Open(store.Config{Dir: filepath.Join(j.Spec.Dir, "engine"), Logger: zap.NewNop()})
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	return s
+}
