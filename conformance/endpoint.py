@@ -6,6 +6,9 @@ ENDPOINT = "PADSTONE_CONFORMANCE_ENDPOINT"
 ENVIRONMENT = "PADSTONE_CONFORMANCE_ENVIRONMENT"
 RESULTS = "PADSTONE_CONFORMANCE_RESULTS"
 
+# An experiment of the SDK. Without it every job begins with `pip freeze`, which takes longer than most tests.
+NO_PIP_FREEZE = "disable_logging_submission_environment"
+
 
 def job_endpoint() -> str:
     return os.environ[ENDPOINT]

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from endpoint import RESULTS, environment, job_endpoint
+from endpoint import NO_PIP_FREEZE, RESULTS, environment, job_endpoint
 
 LOCAL_RUNNERS = frozenset(
     {None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner", "PrismRunner"}
@@ -67,7 +67,7 @@ class Jobs:
 
 def redirect_pipelines() -> None:
     from apache_beam import pipeline
-    from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+    from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, PortableOptions, StandardOptions
 
     make = pipeline.Pipeline.__init__
 
@@ -81,6 +81,7 @@ def redirect_pipelines() -> None:
             portable = options.view_as(PortableOptions)
             portable.job_endpoint = job_endpoint()
             portable.environment_type, portable.environment_config = environment()
+            options.view_as(DebugOptions).add_experiment(NO_PIP_FREEZE)
         make(self, runner, options, None, display_data)
 
     pipeline.Pipeline.__init__ = redirected

@@ -4,11 +4,11 @@ The test bodies are Beam's. Only the endpoint, the environment and the streaming
 needs something that only its own runners have, the variant that Beam wrote for another portable runner takes its place.
 """
 
-from apache_beam.options.pipeline_options import PortableOptions, StandardOptions, TypeOptions
+from apache_beam.options.pipeline_options import DebugOptions, PortableOptions, StandardOptions, TypeOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner_test import FnApiBasedStateBackedCoderTest
 from apache_beam.runners.portability.portable_runner_test import PortableRunnerTest
 from apache_beam.runners.portability.prism_runner_test import PrismRunnerTest
-from endpoint import environment, job_endpoint
+from endpoint import NO_PIP_FREEZE, environment, job_endpoint
 
 
 class _OnEndpoint:
@@ -21,6 +21,7 @@ class _OnEndpoint:
 
     def create_options(self):
         options = super().create_options()
+        options.view_as(DebugOptions).add_experiment(NO_PIP_FREEZE)
         kind, config = environment()
         options.view_as(PortableOptions).environment_type = kind
         options.view_as(PortableOptions).environment_config = config

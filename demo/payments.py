@@ -36,13 +36,13 @@ from apache_beam.utils.windowed_value import PaneInfoTiming
 class ParsePayment(beam.DoFn):
     """Turns the value of a record into a payment and counts what is none.
 
-    (key bytes, value bytes) -> dict; records that are not a complete payment are left out.
+    (key, value) -> dict; records that are not a complete payment, or have no value at all, are left out.
     """
 
     def __init__(self) -> None:
         self.malformed = Metrics.counter("payments", "malformed")
 
-    def process(self, record: tuple[bytes, bytes]) -> Iterable[dict]:
+    def process(self, record: tuple[bytes | None, bytes | None]) -> Iterable[dict]:
         try:
             fields = json.loads(record[1])
             payment = {
@@ -96,7 +96,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 
 def totals(
-    records: beam.PCollection[tuple[bytes, bytes]], args: argparse.Namespace
+    records: beam.PCollection[tuple[bytes | None, bytes | None]], args: argparse.Namespace
 ) -> beam.PCollection[tuple[bytes, bytes]]:
     """The body of the pipeline: records of payments in, records of totals out."""
     return (

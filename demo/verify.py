@@ -52,6 +52,7 @@ class Pane:
     total: int
     index: int
     timing: str  # EARLY, ON_TIME, LATE
+    closing: bool = False  # the last one: Beam's Python SDK asks for it when the lateness is over, even without news
 
     @property
     def key(self) -> Key:
@@ -60,7 +61,14 @@ class Pane:
     @classmethod
     def parse(cls, value: bytes) -> "Pane":
         fields = json.loads(value)
-        return cls(fields["merchant"], fields["window_start_ms"], fields["total"], fields["pane"], fields["timing"])
+        return cls(
+            fields["merchant"],
+            fields["window_start_ms"],
+            fields["total"],
+            fields["pane"],
+            fields["timing"],
+            fields["last"],
+        )
 
 
 @dataclass

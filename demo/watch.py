@@ -48,9 +48,9 @@ class Totals:
         """One line for each window and timing that has new panes."""
         groups: dict[tuple[int, str], dict[str, int]] = {}
         for pane in self.fresh:
-            groups.setdefault((pane.window_start_ms, pane.timing), {})[pane.merchant] = pane.total
-        for (start, timing), totals in sorted(groups.items()):
-            label = timing.lower().replace("_", " ")
+            label = "closing" if pane.closing and pane.timing == "LATE" else pane.timing.lower().replace("_", " ")
+            groups.setdefault((pane.window_start_ms, label), {})[pane.merchant] = pane.total
+        for (start, label), totals in sorted(groups.items()):
             print(f"      {clock(start)}  {label:8} {len(totals):2} merchants  {rupees(sum(totals.values())):>18}")
         self.fresh = []
         self.printed_at = time.monotonic()

@@ -66,7 +66,9 @@ def portable_options(server: Server, *extra: str, runner: str = "PortableRunner"
     if not any(option.startswith("--environment_type") for option in extra):
         flags.append("--environment_type=LOOPBACK")
     overrides = f'{{"sdks:java:io:expansion-service:shadowJar": "{server.endpoints["expansion"]}"}}'
-    return PipelineOptions([*flags, f"--beam_services={overrides}", *extra])
+    # Without the experiment the SDK runs `pip freeze` for every job, which takes longer than a small job.
+    flags += [f"--beam_services={overrides}", "--experiments=disable_logging_submission_environment"]
+    return PipelineOptions([*flags, *extra])
 
 
 def start_script(server: Server, script: str, *arguments: str, log: Path) -> subprocess.Popen:
