@@ -20,9 +20,10 @@ const paneNoFiring = 0x0f
 
 // encoder appends records as windowed values in the global window.
 type encoder struct {
-	key, value config.Format
-	metadata   bool
-	row        []byte // scratch, so that a row's length is known before it is appended
+	key, value                 config.Format
+	keyRequired, valueRequired bool // no null in the element's coder
+	metadata                   bool
+	row                        []byte // scratch, so that a row's length is known before it is appended
 }
 
 // append appends one element. The error is a *fault.Error that names topic, partition and offset.
@@ -33,11 +34,11 @@ func (e *encoder) append(b []byte, r *kgo.Record, ts element.Time) ([]byte, erro
 		e.row = appendRecordRow(e.row[:0], r)
 		return appendBytes(b, e.row), nil
 	}
-	b, err := appendOperand(b, e.key, r.Key)
+	b, err := appendOperand(b, e.key, e.keyRequired, r.Key)
 	if err != nil {
 		return nil, deserializeError(r, "key", e.key, err)
 	}
-	b, err = appendOperand(b, e.value, r.Value)
+	b, err = appendOperand(b, e.value, e.valueRequired, r.Value)
 	if err != nil {
 		return nil, deserializeError(r, "value", e.value, err)
 	}
@@ -55,12 +56,19 @@ func appendBytes(b, p []byte) []byte {
 	return append(b, p...)
 }
 
-// appendOperand appends raw as nullable(coder of f).
-func appendOperand(b []byte, f config.Format, raw []byte) ([]byte, error) {
-	if raw == nil {
+// errNull is a null where the pipeline's type has none.
+var errNull = errors.New("it is null, which the output type of the read does not allow")
+
+// appendOperand appends raw as nullable(coder of f), or without the nullable when a value is required.
+func appendOperand(b []byte, f config.Format, required bool, raw []byte) ([]byte, error) {
+	switch {
+	case raw == nil && required:
+		return nil, errNull
+	case raw == nil:
 		return append(b, 0), nil
+	case !required:
+		b = append(b, 1)
 	}
-	b = append(b, 1)
 	switch f {
 	case config.Bytes:
 		return appendBytes(b, raw), nil

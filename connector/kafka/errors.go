@@ -22,6 +22,7 @@ const (
 	codeDeserialize fault.Code = "kafka-deserialize"
 	codeTimestamp   fault.Code = "kafka-timestamp-type"
 	codeElement     fault.Code = "kafka-element"
+	codeType        fault.Code = "kafka-element-type"
 	codePosition    fault.Code = "kafka-position"
 	codeSchema      fault.Code = "kafka-row-schema"
 )

@@ -56,7 +56,9 @@ type fetched struct {
 func newReader(cfg *config.Read, set *settings, kafka *cluster, log *zap.Logger, now func() time.Time) *reader {
 	r := &reader{
 		cfg: cfg, set: set, kafka: kafka, log: log, now: now, startedAt: now(),
-		encode: encoder{key: cfg.Key, value: cfg.Value, metadata: cfg.Metadata},
+		encode: encoder{
+			key: cfg.Key, value: cfg.Value, keyRequired: cfg.KeyRequired, valueRequired: cfg.ValueRequired, metadata: cfg.Metadata,
+		},
 	}
 	r.mu.byID = make(map[splitID]*split)
 	r.mu.watermark = element.MinTime

@@ -234,3 +234,5 @@ func dropAutoCreate(req kmsg.Request) (kmsg.Response, error, bool) {
 	req.(*kmsg.MetadataRequest).AllowAutoTopicCreation = false
 	return nil, nil, false
 }
+
+func nullRecord(topic string) *kgo.Record { return &kgo.Record{Topic: topic} }

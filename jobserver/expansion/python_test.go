@@ -105,6 +105,16 @@ func TestPython(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hinted", func(t *testing.T) {
+		p := pipeline(t, "hinted")
+		read, out := p.read()
+		if !read.KeyRequired || !read.ValueRequired {
+			t.Errorf("read %+v", read)
+		}
+		if got := p.coder(out.GetCoderId()); got != "kv(bytes,bytes)" {
+			t.Errorf("output coder %s", got)
+		}
+	})
 	t.Run("longs", func(t *testing.T) {
 		p := pipeline(t, "longs")
 		_, out := p.read()

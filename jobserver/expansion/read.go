@@ -11,7 +11,7 @@ import (
 )
 
 // read expands a Kafka read: one transform without inputs and one output in the global window.
-func (s *Service) read(x *expansion, metadata bool) error {
+func (s *Service) read(x *expansion, metadata bool, requested map[string]string) error {
 	if len(x.transform.GetInputs()) > 0 {
 		return fault.New(fault.Pipeline, codeRequest, "a Kafka read takes no input")
 	}
@@ -23,6 +23,7 @@ func (s *Service) read(x *expansion, metadata bool) error {
 	if err != nil {
 		return err
 	}
+	x.honour(cfg, requested)
 	data, err := json.Marshal(cfg)
 	if err != nil {
 		return fault.New(fault.Internal, codeRequest, "the configuration of a Kafka read: %w", err)
@@ -96,8 +97,8 @@ func readConfig(o *options, metadata bool) (*config.Read, error) {
 	return cfg, nil
 }
 
-// readCoder adds the coder of the output: rows with metadata, otherwise KVs of nullable values, as KafkaIO has them. What the
-// request asks for in output_coder_requests is passed over, as Beam's Java service does: the SDK takes the coder of the answer.
+// readCoder adds the coder of the output: rows with metadata, otherwise KVs of nullable values, as KafkaIO has them, or not nullable
+// where cfg says so.
 func (x *expansion) readCoder(cfg *config.Read) (string, error) {
 	if cfg.Metadata {
 		schema, err := proto.MarshalOptions{Deterministic: true}.Marshal(config.RecordSchema())
@@ -107,15 +108,44 @@ func (x *expansion) readCoder(cfg *config.Read) (string, error) {
 		return x.coder("coder_record", "beam:coder:row:v1", schema), nil
 	}
 	var parts []string
-	for _, f := range []config.Format{cfg.Key, cfg.Value} {
-		kind, ok := f.Coder()
+	for _, part := range []struct {
+		format   config.Format
+		required bool
+	}{{cfg.Key, cfg.KeyRequired}, {cfg.Value, cfg.ValueRequired}} {
+		kind, ok := part.format.Coder()
 		if !ok {
-			return "", fault.New(fault.Internal, codeRequest, "format %q has no coder", f)
+			return "", fault.New(fault.Internal, codeRequest, "format %q has no coder", part.format)
 		}
-		plain := x.coder("coder_"+string(kind), "beam:coder:"+string(kind)+":v1", nil)
-		parts = append(parts, x.coder("coder_nullable_"+string(kind), "beam:coder:nullable:v1", nil, plain))
+		id := x.coder("coder_"+string(kind), "beam:coder:"+string(kind)+":v1", nil)
+		if !part.required {
+			id = x.coder("coder_nullable_"+string(kind), "beam:coder:nullable:v1", nil, id)
+		}
+		parts = append(parts, id)
 	}
 	return x.coder("coder_kv", "beam:coder:kv:v1", nil, parts...), nil
+}
+
+// honour takes over the output coder that the request asks for, as far as it is about nulls: a user's type hint tuple[bytes, bytes]
+// has none. Any other coder, such as Python's pickler where there is no hint, is passed over: the SDK takes the answer's.
+func (x *expansion) honour(cfg *config.Read, requested map[string]string) {
+	if len(requested) != 1 || cfg.Metadata {
+		return
+	}
+	for _, id := range requested {
+		kv := x.components.GetCoders()[id]
+		parts := kv.GetComponentCoderIds()
+		if kv.GetSpec().GetUrn() != "beam:coder:kv:v1" || len(parts) != 2 {
+			return
+		}
+		key, keyNull := x.unwrap(parts[0])
+		value, valueNull := x.unwrap(parts[1])
+		keyCoder, _ := cfg.Key.Coder()
+		valueCoder, _ := cfg.Value.Coder()
+		if key.GetSpec().GetUrn() == "beam:coder:"+string(keyCoder)+":v1" &&
+			value.GetSpec().GetUrn() == "beam:coder:"+string(valueCoder)+":v1" {
+			cfg.KeyRequired, cfg.ValueRequired = !keyNull, !valueNull
+		}
+	}
 }
 
 // globalWindowing adds the default windowing strategy and returns its id.

@@ -71,7 +71,7 @@ func (s *Service) expand(req *jobpb.ExpansionRequest) (*jobpb.ExpansionResponse,
 	var err error
 	switch urn := x.transform.GetSpec().GetUrn(); urn {
 	case urnRead, urnReadMetadata:
-		err = s.read(x, urn == urnReadMetadata)
+		err = s.read(x, urn == urnReadMetadata, req.GetOutputCoderRequests())
 	case urnWrite, urnWriteHeaders:
 		err = s.write(x, urn == urnWriteHeaders)
 	default:

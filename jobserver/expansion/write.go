@@ -89,11 +89,8 @@ func (x *expansion) kvInput(cfg *config.Write, in *pipepb.PCollection) error {
 		return x.refuseCoder(coder, "a KV of key and value")
 	}
 	for i, operand := range []*config.Operand{&cfg.Key, &cfg.Value} {
-		part := x.components.GetCoders()[parts[i]]
-		if part.GetSpec().GetUrn() == "beam:coder:nullable:v1" && len(part.GetComponentCoderIds()) == 1 {
-			operand.Nullable = true
-			part = x.components.GetCoders()[part.GetComponentCoderIds()[0]]
-		}
+		part, null := x.unwrap(parts[i])
+		operand.Nullable = null
 		want, _ := operand.Format.Coder()
 		if part.GetSpec().GetUrn() != "beam:coder:"+string(want)+":v1" {
 			return x.refuseCoder(part, "what "+string(operand.Format)+" needs, "+string(want)+",")
@@ -101,6 +98,15 @@ func (x *expansion) kvInput(cfg *config.Write, in *pipepb.PCollection) error {
 		operand.Coder = want
 	}
 	return nil
+}
+
+// unwrap returns a coder without the nullable around it, and whether there was one.
+func (x *expansion) unwrap(id string) (*pipepb.Coder, bool) {
+	c := x.components.GetCoders()[id]
+	if c.GetSpec().GetUrn() == "beam:coder:nullable:v1" && len(c.GetComponentCoderIds()) == 1 {
+		return x.components.GetCoders()[c.GetComponentCoderIds()[0]], true
+	}
+	return c, false
 }
 
 // rowInput takes over the schema of the input's row coder.

@@ -27,14 +27,18 @@ const (
 
 // Read configures the source.
 //
-// Elements are KV<nullable K, nullable V>, coder kv(nullable(Key.Coder()), nullable(Value.Coder())); with Metadata they are rows
-// of RecordSchema, which stand in an element with their length in front: no runner frames the row coder by itself.
+// Elements are KV<nullable K, nullable V>, coder kv(nullable(Key.Coder()), nullable(Value.Coder())), without a nullable where the
+// pipeline's coder has none; with Metadata they are rows of RecordSchema, which stand in an element with their length in front: no
+// runner frames the row coder by itself.
 type Read struct {
 	Topics   []string          `json:"topics"`
 	Consumer map[string]string `json:"consumer_config"` // Kafka's own property names
 	Key      Format            `json:"key"`
 	Value    Format            `json:"value"`
 	Metadata bool              `json:"metadata,omitempty"`
+	// KeyRequired and ValueRequired say that the element's coder has no null there: a null then is an error.
+	KeyRequired   bool `json:"key_required,omitempty"`
+	ValueRequired bool `json:"value_required,omitempty"`
 
 	Policy TimestampPolicy `json:"timestamp_policy"`
 	// StartMs is the event time in milliseconds since the epoch to start at, nil: committed offsets or auto.offset.reset.

@@ -97,6 +97,10 @@ def longs(p):
       | WriteToKafka(BROKER, 'out', key_serializer=d + 'IntegerSerializer', value_serializer=d + 'StringSerializer'))
 
 
+def hinted(p):
+  _ = p | ReadFromKafka(BROKER, ['in']).with_output_types(typing.Tuple[bytes, bytes]) | beam.Map(print)
+
+
 def property_error(p):
   _ = p | 'MyRead' >> ReadFromKafka(dict(BROKER, **{'interceptor.classes': 'x'}), ['in'])
 
@@ -105,5 +109,5 @@ def coder_error(p):
   _ = p | beam.Create([1]) | beam.Map(lambda x: x) | 'MyWrite' >> WriteToKafka(BROKER, 'out')
 
 
-for f in (count, metadata, headers, inferred, longs, property_error, coder_error):
+for f in (count, metadata, headers, inferred, longs, hinted, property_error, coder_error):
   build(f.__name__, f)
