@@ -168,6 +168,9 @@ func (r *router) sideInput(e *edge, data []byte) (int, error) {
 				return err
 			}
 			windows = rest
+			if w, err = window.Key(e.def.Window, w); err != nil {
+				return err
+			}
 			key = rows.AppendBytes(key[:0], w)
 			value := el.Value
 			if e.access == plan.Multimap {

@@ -194,7 +194,11 @@ func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired, active map[string]bool
 		again.Hold = timer.NoHold
 		return timer.Set(tx, again.ID, again.Timer)
 	}
-	tx.DeletePrefix(rows.State, appendScope(nil, f.Window, f.Key))
+	w, err := window.Key(h.stage.input.def.Window, f.Window)
+	if err != nil {
+		return fault.New(fault.Corruption, "corrupt-row", "expiry of %q: %w", h.stage.Def.Name, err)
+	}
+	tx.DeletePrefix(rows.State, appendScope(nil, w, f.Key))
 	return timer.ClearWindow(tx, f.Key, f.Window)
 }
 

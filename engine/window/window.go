@@ -50,6 +50,21 @@ func Max(coding plan.WindowCoding, w []byte) (element.Time, error) {
 	return 0, fmt.Errorf("%w: window %x in coding %s", coder.ErrMalformed, w, coding)
 }
 
+// Key returns the window as SDKs name it in the keys of state and side inputs: the encoding of the window itself. In a custom
+// coding that is the payload, without the maximum timestamp and the length that let the runner frame it.
+// Spec: beam_runner_api.proto StandardCoders.CUSTOM_WINDOW.
+func Key(coding plan.WindowCoding, w []byte) ([]byte, error) {
+	if coding != plan.CustomWindow {
+		return w, nil
+	}
+	if len(w) > timeLen {
+		if size, n := binary.Uvarint(w[timeLen:]); n > 0 && uint64(len(w)-timeLen-n) == size {
+			return w[timeLen+n:], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: window %x in coding %s", coder.ErrMalformed, w, coding)
+}
+
 // CollectAt returns the watermark up to which a window with the maximum timestamp keeps its state: once the input watermark is
 // later, elements of it are dropped and its state goes. It never passes the end of the global window, so that every window is
 // collected before the job ends. Spec: LateDataUtils.garbageCollectionTime (Java runners-core).
