@@ -176,7 +176,7 @@ func TestJobsAmbiguousAndAbsent(t *testing.T) {
 	}
 }
 
-func TestProgressLine(t *testing.T) {
+func TestProgress(t *testing.T) {
 	f := startAPI(t)
 	api, err := newClient(f.URL)
 	if err != nil {
@@ -187,14 +187,16 @@ func TestProgressLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.UnixMilli(1767323046000).Add(90 * time.Second)
-	got := progressLine(job.Description, now)
-	want := "watermark start, CombinePerKey(sum) waits: for ReadFromKafka; ReadFromKafka 1,234,567 → CombinePerKey(sum) 1,234,000"
-	if got != want {
-		t.Errorf("%q, want %q", got, want)
+	mark, counts := progressOf(job.Description, now)
+	if want := "watermark start, CombinePerKey(sum) waits: for ReadFromKafka"; mark != want {
+		t.Errorf("%q, want %q", mark, want)
+	}
+	if want := "ReadFromKafka 1,234,567 → CombinePerKey(sum) 1,234,000"; counts != want {
+		t.Errorf("%q, want %q", counts, want)
 	}
 	job.Description.Stages = job.Description.Stages[:1]
-	if got := progressLine(job.Description, now); !strings.Contains(got, "watermark 2026-01-02T03:04:06.000Z (lag 1m30s)") {
-		t.Errorf("%q", got)
+	if mark, _ := progressOf(job.Description, now); mark != "watermark 2026-01-02T03:04:06.000Z (lag 1m30s)" {
+		t.Errorf("%q", mark)
 	}
 }
 

@@ -38,12 +38,13 @@ func showProgress(ctx context.Context, board *jobBoard, api *client, console *co
 				if err != nil || job.Description == nil {
 					continue
 				}
-				line := progressLine(job.Description, now)
-				live = append(live, line)
-				if console.width() == 0 && shown[id] != line {
-					console.printf("padstone: job %s: %s", id, line)
+				mark, counts := progressOf(job.Description, now)
+				live = append(live, mark+"; "+counts)
+				// A watermark that moves by itself is no news: an idle stream is silent.
+				if console.width() == 0 && shown[id] != counts {
+					console.printf("padstone: job %s: %s; %s", id, mark, counts)
 				}
-				shown[id] = line
+				shown[id] = counts
 			}
 			// The ids would take up most of a terminal's width; the jobs stand in the order in which they were submitted.
 			console.setLive(strings.Join(live, " | "))
@@ -51,26 +52,26 @@ func showProgress(ctx context.Context, board *jobBoard, api *client, console *co
 	}
 }
 
-// progressLine is one line: the watermark of the slowest stage, what it waits for, elements through each stage. What matters most comes
-// first, since a terminal cuts the rest.
-func progressLine(d *jobserver.Description, now time.Time) string {
+// progressOf puts a job into one line of two parts: the watermark of the slowest stage and what it waits for, then elements through
+// each stage. What matters most comes first, since a terminal cuts the rest.
+func progressOf(d *jobserver.Description, now time.Time) (mark, counts string) {
 	if len(d.Stages) == 0 {
-		return "no stages yet"
+		return "no stages yet", ""
 	}
-	var counts []string
+	var parts []string
 	slowest := &d.Stages[0]
 	for i := range d.Stages {
 		s := &d.Stages[i]
-		counts = append(counts, shortName(s.Name)+" "+thousands(max(s.ElementsIn, s.ElementsOut)))
+		parts = append(parts, shortName(s.Name)+" "+thousands(max(s.ElementsIn, s.ElementsOut)))
 		if s.OutputWatermarkMillis < slowest.OutputWatermarkMillis {
 			slowest = s
 		}
 	}
-	line := "watermark " + watermark(slowest.OutputWatermarkMillis, now)
+	mark = "watermark " + watermark(slowest.OutputWatermarkMillis, now)
 	if slowest.Waiting != "" {
-		line += ", " + shortName(slowest.Name) + " waits: " + slowest.Waiting
+		mark += ", " + shortName(slowest.Name) + " waits: " + slowest.Waiting
 	}
-	return line + "; " + strings.Join(counts, " → ")
+	return mark, strings.Join(parts, " → ")
 }
 
 // shortName keeps the last part of a transform's name, and not too many characters of it.
