@@ -1,7 +1,6 @@
 """The server over its life: restarts, many jobs, its command line."""
 
 import subprocess
-import threading
 
 import apache_beam as beam
 import grpc
@@ -13,14 +12,19 @@ from conftest import portable_options
 from server import BINARY, Server, ServerError
 
 
-def run_small_job(server: Server, name: str, value: int = 1) -> None:
+def small_job(server: Server, name: str) -> beam.Pipeline:
     def count(number):
         Metrics.counter("small", "seen").inc()
         return number % 3, number
 
-    with beam.Pipeline(options=portable_options(server, f"--job_name={name}")) as pipeline:
-        sums = pipeline | beam.Create([value] * 6) | "Count it" >> beam.Map(count) | beam.CombinePerKey(sum)
-        assert_that(sums, equal_to([(value % 3, value * 6)]))
+    pipeline = beam.Pipeline(options=portable_options(server, f"--job_name={name}"))
+    sums = pipeline | beam.Create([1, 2, 3, 4]) | "Count it" >> beam.Map(count) | beam.CombinePerKey(sum)
+    assert_that(sums, equal_to([(0, 3), (1, 5), (2, 2)]))
+    return pipeline
+
+
+def run_small_job(server: Server, name: str) -> None:
+    small_job(server, name).run().wait_until_finish()
 
 
 def metrics_of(server: Server, job_id: str) -> dict[str, bytes]:
@@ -90,28 +94,16 @@ GAUGES = {
 
 def test_a_hundred_jobs_and_ten_at_once_leave_the_server_as_it_was(start_server):
     server = start_server()
-    for n in range(10):
-        run_small_job(server, f"warm-up-{n}", n)
+    pipeline = small_job(server, "again-and-again")
+    for _ in range(10):
+        pipeline.run().wait_until_finish()
     before = server.api.metrics()
 
-    for n in range(90):
-        run_small_job(server, f"one-by-one-{n}", n)
-    errors = []
-
-    def run(n: int) -> None:
-        try:
-            run_small_job(server, f"at-once-{n}", n)
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    states = [job["state"] for job in server.api.jobs()]
-    assert states == ["DONE"] * 110
+    for _ in range(100):
+        pipeline.run().wait_until_finish()
+    for result in [pipeline.run() for _ in range(10)]:
+        result.wait_until_finish()
+    assert [job["state"] for job in server.api.jobs()] == ["DONE"] * 120
 
     after = server.api.metrics()
     grown = {name: after[name] - before[name] for name in GAUGES}
