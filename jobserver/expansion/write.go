@@ -119,6 +119,10 @@ func (x *expansion) rowInput(cfg *config.Write, in *pipepb.PCollection) error {
 	if coder.GetSpec().GetUrn() != "beam:coder:row:v1" {
 		return x.refuseCoder(coder, "a row with key, value and headers")
 	}
+	if len(coder.GetSpec().GetPayload()) == 0 {
+		return fault.New(fault.Pipeline, "kafka-row-schema", "the rows to write have no fields").
+			WithHint("make each row with at least key: bytes and value: bytes")
+	}
 	cfg.RowSchema = coder.GetSpec().GetPayload()
 	return nil
 }
