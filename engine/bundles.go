@@ -111,7 +111,9 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	}
 	for i := range c.Added {
 		a := &c.Added[i]
-		j.cache.put(a.Block.Seq, a.Block.Data)
+		if a.Block.Body == 0 {
+			j.cache.put(a.Block.Seq, a.Block.Data)
+		}
 		ev.Added = append(ev.Added, scheduler.StageBlock{
 			Stage: int(a.Stage), Block: schedulerBlock(a.Group, int(a.Edge), a.Block.Header),
 		})

@@ -136,7 +136,13 @@ func (b *builder) source() error {
 	if err != nil {
 		return err
 	}
-	return b.port(s.plan.InputRead, urn.DataSource, w.id, window, nil, map[string]string{"out": s.input.id})
+	element := w.id
+	if s.stateBacked { // the collection's own coder stays: it describes values, the port's what comes in their place
+		if element, err = b.coders.stateBacked(element); err != nil {
+			return err
+		}
+	}
+	return b.port(s.plan.InputRead, urn.DataSource, element, window, nil, map[string]string{"out": s.input.id})
 }
 
 // port adds a data source or sink. Spec: beam_fn_api.proto RemoteGrpcPort; who runs the bundle fills in the address.

@@ -149,6 +149,18 @@ func compileOptional(src string) (*coder.Program, error) {
 	return coder.Compile(src)
 }
 
+// feedsStateBacked says whether some consumer can read grouped values by state requests.
+func (s *Stage) feedsStateBacked() bool {
+	for _, o := range s.outputs {
+		for _, e := range o.edges {
+			if e.def.StateBacked {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Stateful says whether the stage keeps user state or timers.
 func (s *Stage) Stateful() bool { return len(s.states) > 0 || len(s.timers) > 0 }
 

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"iter"
 
 	"padstone/engine/element"
@@ -12,8 +13,12 @@ import (
 	"padstone/internal/fault"
 )
 
-// flushBytes bounds the blocks that a Group stage puts out.
-const flushBytes = 1 << 20
+const (
+	// flushBytes bounds the blocks that a Group stage puts out.
+	flushBytes = 1 << 20
+	// groupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files.
+	groupBytesMax = 64 << 20
+)
 
 // NewMachines makes the grouping machines of a job, by stage index.
 func NewMachines(j *Job) (map[int]*group.Machine, error) {
@@ -42,8 +47,13 @@ func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
 		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
+	ahead := r.Store.WriteAhead()
+	g.router.ahead, g.router.store = ahead, r.Store
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
-	g.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start)}
+	if st.feedsStateBacked() {
+		g.out.Contents = ahead
+	}
+	g.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Ahead: ahead}
 	if err := g.run(); err != nil {
 		g.result.Discard()
 		return nil, err
@@ -70,7 +80,7 @@ func (g *grouping) run() error {
 	} else if err := g.streaming(); err != nil {
 		return err
 	}
-	if err := g.flush(g.out.Block); err != nil {
+	if err := g.flush(g.out.Block, g.out.Backed); err != nil {
 		return err
 	}
 	g.result.Commit.Added, g.result.Commit.Side = g.router.added, g.router.side
@@ -128,9 +138,15 @@ func (g *grouping) fire(txs *transactions) error {
 }
 
 // final groups all elements of each key group.
-func (g *grouping) final() error {
+func (g *grouping) final() (err error) {
+	scratch := g.runner.Store.Scratch()
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	budget := group.Budget{BytesMax: g.runner.GroupBytesMax, Scratch: scratch}
+	if budget.BytesMax == 0 {
+		budget.BytesMax = groupBytesMax
+	}
 	for _, blocks := range byGroup(g.start.Blocks) {
-		if err := g.machine.GroupAll(g.load(blocks), &g.out); err != nil {
+		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err
 		}
 	}
@@ -178,9 +194,9 @@ func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {
 }
 
 // flush hands emitted panes to the consumers.
-func (g *grouping) flush(b element.Block) error {
+func (g *grouping) flush(b element.Block, backed []group.Backed) error {
 	for _, o := range g.stage.outputs {
-		if err := g.router.write(o, b.Data); err != nil {
+		if err := g.router.writeBacked(o, b.Data, backed); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"padstone/engine/coder"
 	"padstone/engine/rows"
@@ -103,39 +104,64 @@ func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
 	if pending != nil {
 		count += pending.count
 	}
-	x.out.begin(ts, p.win, pane, p.key, count)
+	x.out.begin()
 	if c.stored > 0 {
-		for _, prefix := range p.stores {
-			err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
-				x.out.Block.Data = append(x.out.Block.Data, value...)
-				return true
-			})
-			if err != nil {
-				return err
-			}
+		if err := x.emitStored(p.stores); err != nil {
+			return err
 		}
 	}
 	if pending != nil {
-		x.out.Block.Data = x.g.appendValues(x.out.Block.Data, pending)
+		if err := x.g.emit(x.out, pending); err != nil {
+			return err
+		}
 	}
-	return x.out.end(count)
+	return x.out.end(ts, p.win, pane, p.key, count)
 }
 
-// store appends values to the cell's rows.
-func (x *call) store(c *cell, p *place, r *run) {
-	if c.chunkBytes > 0 && c.chunkBytes+int64(r.bytes) > chunkBytesMax {
-		c.chunk++
-		c.chunkBytes = 0
+// emitStored adds the values at the prefixes to the pane in hand. They are copied: a pane outlives its rows.
+func (x *call) emitStored(stores [][]byte) error {
+	for _, prefix := range stores {
+		var failed error
+		err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
+			failed = x.out.add(value)
+			return failed == nil
+		})
+		if err != nil || failed != nil {
+			return errors.Join(err, failed)
+		}
 	}
-	x.row = x.g.appendValues(x.row[:0], r)
+	return nil
+}
+
+// store appends values to the cell's rows, none of which is longer than chunkBytesMax but for the sake of a single value.
+func (x *call) store(c *cell, p *place, r *run) {
+	x.row = x.row[:0]
+	for i := r.head; r.count > 0 && i >= 0; i = x.g.entries[i].next {
+		v := x.g.value(i)
+		if full := c.chunkBytes + int64(len(x.row)); full > 0 && full+int64(len(v)) > chunkBytesMax {
+			x.storeRow(c, p)
+			c.chunk++
+			c.chunkBytes = 0
+		}
+		x.row = append(x.row, v...)
+	}
+	x.storeRow(c, p)
+	c.stored += r.count
+}
+
+// storeRow appends the values in x.row to the cell's last row.
+func (x *call) storeRow(c *cell, p *place) {
+	if len(x.row) == 0 {
+		return
+	}
 	key := chunkRow(p.stores[0], c.chunk)
 	if c.chunkBytes == 0 {
 		x.tx.Set(rows.Group, key, x.row)
 	} else {
 		x.tx.Merge(rows.Group, key, x.row)
 	}
-	c.stored += r.count
-	c.chunkBytes += int64(r.bytes)
+	c.chunkBytes += int64(len(x.row))
+	x.row = x.row[:0]
 }
 
 // chunkRow returns the suffix of a row of values. The result may share memory with the store's prefix and the next result.

@@ -18,6 +18,7 @@ type grouper struct {
 	m      *Machine
 	floor  element.Time // timestamps before it do not count towards a run's
 	blocks [][]byte
+	bytes  int // of the blocks
 
 	entries []entry
 	arrived []arrival // parallel to entries, when windows merge or elements are counted
@@ -74,6 +75,7 @@ func (g *grouper) add(block []byte) error {
 		return fmt.Errorf("group: a block of %d bytes is too large", len(block))
 	}
 	g.blocks = append(g.blocks, block)
+	g.bytes += len(block)
 	var e coder.Elem
 	for rest := block; len(rest) > 0; {
 		at := len(block) - len(rest)
@@ -202,6 +204,13 @@ func room[T any](s []T) []T {
 	return slices.Grow(s, max(64, cap(s)))
 }
 
+// footprint estimates the memory that the grouper holds on to.
+func (g *grouper) footprint() int {
+	const entrySize, arrivalSize, bucketSize, windowSize = 16, 24, 80, 160
+	return g.bytes + cap(g.entries)*entrySize + cap(g.arrived)*arrivalSize + cap(g.buckets)*bucketSize +
+		len(g.windows)*windowSize + len(g.table)*4
+}
+
 func (g *grouper) grow() {
 	g.table = make([]int32, 4*len(g.table))
 	mask := uint64(len(g.table) - 1)
@@ -214,13 +223,20 @@ func (g *grouper) grow() {
 	}
 }
 
-// appendValues appends the values of a run to dst.
-func (g *grouper) appendValues(dst []byte, r *run) []byte {
+// value returns the value of an entry.
+func (g *grouper) value(i int32) []byte {
+	e := &g.entries[i]
+	return g.blocks[e.block][e.off : e.off+e.size]
+}
+
+// emit adds the values of a run to the pane in hand.
+func (g *grouper) emit(out *Output, r *run) error {
 	for i := r.head; r.count > 0 && i >= 0; i = g.entries[i].next {
-		e := &g.entries[i]
-		dst = append(dst, g.blocks[e.block][e.off:e.off+e.size]...)
+		if err := out.add(g.value(i)); err != nil {
+			return err
+		}
 	}
-	return dst
+	return nil
 }
 
 // session is the values of one key that went into one merged span.

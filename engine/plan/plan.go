@@ -107,6 +107,9 @@ type Edge struct {
 	Element string
 	Window  WindowCoding
 	Bounded bool
+	// StateBacked is set on edges from a Group to a Harness stage that can read the iterable of an element KV<K, iterable<V>> by
+	// state requests: the iterable may be a token instead of values. Spec: StandardCoders.STATE_BACKED_ITERABLE.
+	StateBacked bool
 }
 
 // WindowCoding names the encoding of windows in an element.
