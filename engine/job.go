@@ -59,6 +59,7 @@ type job struct {
 	stages   []stageTotals
 	running  int                   // bundles in flight
 	backoff  map[int]time.Duration // by stage, while its bundles fail for the environment's fault
+	failures map[int]int           // by stage, since its last commit
 	draining bool
 	canceled bool
 	outcome  error // why the job ends before it is done; nil: it is done
@@ -97,7 +98,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 		cache:  newBlockCache(cacheBytesMax),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
-		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration),
+		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, Log: log.Named("bundle")}
@@ -169,7 +170,7 @@ func (j *job) step() {
 func (j *job) tell(ev scheduler.Event) {
 	actions, err := j.sched.Step(j.cfg.Now(), ev)
 	if err != nil {
-		j.end(fault.New(fault.Internal, "scheduler", "%w", err))
+		j.end(fault.New(fault.Internal, "scheduler-state", "%w", err))
 		return
 	}
 	if j.over {

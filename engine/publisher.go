@@ -47,7 +47,7 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 	def := j.plan.Stages[stage]
 	sink, ok := j.cfg.Natives.Sink(connector.URN(def.Native.URN))
 	if !ok {
-		return nil, fault.New(fault.Internal, "no-sink", "no native sink %q", def.Native.URN).In(def.Name)
+		return nil, fault.New(fault.Internal, "bad-plan", "no native sink %q", def.Native.URN).In(def.Name)
 	}
 	p := &publisher{job: j, stage: stage, sink: sink, wake: make(chan struct{}, 1), free: make(chan struct{}, 1)}
 	err := j.store.Outbox(uint32(stage), func(b store.Block) bool {

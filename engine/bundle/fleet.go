@@ -113,14 +113,14 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 	pool := f.mu.pools[st.Def.Env]
 	f.mu.Unlock()
 	if pool == nil {
-		return nil, fault.New(fault.Internal, "no-pool", "environment %q has no harness pool", st.Def.Env)
+		return nil, fault.New(fault.Internal, "bad-plan", "environment %q has no harness pool", st.Def.Env)
 	}
 	workers := pool.Workers()
 	if len(workers) == 0 {
 		if err := pool.Err(); err != nil {
 			return nil, err
 		}
-		return nil, fault.New(fault.Environment, "worker-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
+		return nil, fault.New(fault.Environment, "harness-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
 	}
 	w := workers[start.Process%len(workers)]
 	slot := Slot{

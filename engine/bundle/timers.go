@@ -166,7 +166,8 @@ func (h *harnessBundle) prepareTimers() (inputs, error) {
 			} else if t := families[f.Family]; t != nil {
 				in.timers[t] = h.appendTimer(in.timers[t], t, f)
 			} else {
-				err = fault.New(fault.Corruption, "corrupt-row", "a stored timer names the family %q, which %q does not have", f.Family, h.stage.Def.Name)
+				err = fault.New(fault.Corruption, "corrupt-row", "a stored timer names the family %q, which %q does not have",
+					f.Family, h.stage.Def.Name)
 			}
 			if err != nil {
 				return in, err
@@ -217,7 +218,8 @@ func (h *harnessBundle) setTimers(m message) error {
 		}
 	}
 	if family == nil {
-		return fault.New(fault.Internal, "fnapi-protocol", "the harness set a timer of family %q of %q, which is not known", m.family, m.transform)
+		return fault.New(fault.Environment, "harness-protocol", "the harness set a timer of family %q of %q, which is not known",
+			m.family, m.transform)
 	}
 	var t coder.Timer
 	for rest := m.data; len(rest) > 0; {
