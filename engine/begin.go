@@ -55,6 +55,8 @@ func (j *job) begin() error {
 	}
 	j.tell(restored)
 	if j.draining {
+		j.reporter.State(jobpb.JobState_DRAINING)
+		j.fleet.Drain()
 		j.tell(scheduler.Drain{})
 	}
 	return nil

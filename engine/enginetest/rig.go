@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -146,6 +147,26 @@ func (j *Job) End(want jobpb.JobState_Enum) {
 	if j.Last() != want {
 		j.rig.T.Fatalf("states %v, not %v at the end; messages %q", j.States(), want, j.mu.messages)
 	}
+}
+
+// AwaitWatermark waits until the input watermark of the stage with the transform has reached t. There is no event to wait for, so it
+// asks.
+func (j *Job) AwaitWatermark(transform string, t int64) {
+	j.rig.T.Helper()
+	ctx := j.rig.Context()
+	for ctx.Err() == nil {
+		d, err := j.Describe(ctx)
+		if err != nil {
+			break
+		}
+		for _, s := range d.Stages {
+			if slices.Contains(s.Transforms, transform) && s.InputWatermarkMillis >= t {
+				return
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	j.rig.T.Fatalf("the input watermark of %q has not reached %d", transform, t)
 }
 
 // Run runs a job to its end, which must be DONE.
