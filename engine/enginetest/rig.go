@@ -149,9 +149,20 @@ func (j *Job) End(want jobpb.JobState_Enum) {
 	}
 }
 
-// AwaitWatermark waits until the input watermark of the stage with the transform has reached t. There is no event to wait for, so it
-// asks.
+// AwaitWatermark waits until the input watermark of the stage with the transform has reached t.
 func (j *Job) AwaitWatermark(transform string, t int64) {
+	j.rig.T.Helper()
+	j.await(transform, func(s jobserver.StageDescription) bool { return s.InputWatermarkMillis >= t })
+}
+
+// AwaitOutput waits until the stage with the transform has put out n elements.
+func (j *Job) AwaitOutput(transform string, n int64) {
+	j.rig.T.Helper()
+	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
+}
+
+// await waits for a stage. There is no event to wait for, so it asks.
+func (j *Job) await(transform string, cond func(s jobserver.StageDescription) bool) {
 	j.rig.T.Helper()
 	ctx := j.rig.Context()
 	for ctx.Err() == nil {
@@ -160,13 +171,13 @@ func (j *Job) AwaitWatermark(transform string, t int64) {
 			break
 		}
 		for _, s := range d.Stages {
-			if slices.Contains(s.Transforms, transform) && s.InputWatermarkMillis >= t {
+			if slices.Contains(s.Transforms, transform) && cond(s) {
 				return
 			}
 		}
 		time.Sleep(time.Millisecond)
 	}
-	j.rig.T.Fatalf("the input watermark of %q has not reached %d", transform, t)
+	j.rig.T.Fatalf("%q does not come to what is awaited", transform)
 }
 
 // Run runs a job to its end, which must be DONE.
@@ -196,7 +207,7 @@ func (j *Job) Counter(transform, name string) int64 {
 // OpenStore opens the store of a job that is not running; the test's cleanup does not close it.
 func (r *Rig) OpenStore(j *Job) *store.Store {
 	r.T.Helper()
-	s, err := store.Open(store.Config{Dir: filepath.Join(j.Spec.Dir, "engine"), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: filepath.Join(j.Spec.Dir, "engine", "store"), Logger: zap.NewNop()})
 	if err != nil {
 		r.T.Fatal(err)
 	}
