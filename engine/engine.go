@@ -70,6 +70,8 @@ type Config struct {
 	Logger    *zap.Logger
 	Harnesses Harnesses
 	Natives   connector.Registry
+	// FS holds the jobs' stores; default the disk.
+	FS store.FS
 	// Durability of the jobs' stores; default store.Frontier.
 	Durability store.Durability
 	// KeyGroups of new jobs; a power of two, default 64. A keyed stage runs at most so many bundles at a time.

@@ -90,7 +90,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
-	st, err := store.Open(store.Config{Dir: filepath.Join(dir, storeDir), Durability: cfg.Durability, Logger: log.Named("store")})
+	st, err := store.Open(store.Config{Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log.Named("store")})
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +329,7 @@ func (j *job) report() {
 	}
 	var err error
 	if o.Metrics, err = protojson.Marshal(j.last.metrics); err == nil {
-		err = o.save(j.dir)
+		err = o.save(j.dir, j.cfg.FS)
 	}
 	j.warn(err, "keeping the job's outcome")
 	o.report(j.reporter)

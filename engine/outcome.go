@@ -11,6 +11,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"padstone/engine/store"
 	"padstone/internal/durable"
 	"padstone/internal/fault"
 	"padstone/jobserver"
@@ -32,7 +33,7 @@ type outcome struct {
 }
 
 // save makes the outcome durable and removes the store, which serves recovery only.
-func (o *outcome) save(dir string) error {
+func (o *outcome) save(dir string, fs store.FS) error {
 	data, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("outcome: %w", err)
@@ -40,7 +41,7 @@ func (o *outcome) save(dir string) error {
 	if err := durable.WriteFile(filepath.Join(dir, outcomeFile), data); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(dir, storeDir))
+	return store.Remove(fs, filepath.Join(dir, storeDir))
 }
 
 // loadOutcome returns the outcome of a terminal job, or nil.

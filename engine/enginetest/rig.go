@@ -204,10 +204,13 @@ func (j *Job) Counter(transform, name string) int64 {
 	return total
 }
 
-// OpenStore opens the store of a job that is not running; the test's cleanup does not close it.
+// StoreDir is where the job's store is while the job is not terminal.
+func (j *Job) StoreDir() string { return filepath.Join(j.Spec.Dir, "engine", "store") }
+
+// OpenStore opens the store of a job that is suspended; the caller closes it.
 func (r *Rig) OpenStore(j *Job) *store.Store {
 	r.T.Helper()
-	s, err := store.Open(store.Config{Dir: filepath.Join(j.Spec.Dir, "engine", "store"), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: j.StoreDir(), FS: r.Config.FS, Logger: zap.NewNop()})
 	if err != nil {
 		r.T.Fatal(err)
 	}
