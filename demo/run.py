@@ -7,8 +7,9 @@ window with a total summed up from the input topic without Beam. Exit code 0: al
 What makes the comparison exact:
   - A record's timestamp is its payment's event time, and under create_time_policy a partition's watermark is the
     largest timestamp read from it. So the watermark moves only when payments do.
-  - Every partition gets records in every phase. A partition that has been read to its end does not hold the watermark
-    (docs/kafka.md), and when all have been read to the end the watermark stays where it is.
+  - Every partition gets records in every phase. A partition that has been read to its end and got nothing for two
+    seconds is idle and left out of the minimum over partitions; when all are idle, the watermark goes to the largest
+    timestamp that any of them reached and stays there (docs/kafka.md). Either way it is never beyond what was produced.
   - The next slice of event time is produced when the job has durably read the one before. No payment can therefore
     be overtaken by the watermark by more than one slice, which is shorter than the allowed lateness.
   - Late payments are produced before the grouping step's input watermark has passed the end of their window plus the

@@ -24,6 +24,12 @@ const (
 	backoffMax = 10 * time.Second
 )
 
+// A lost harness is no reason to give up: its pool does, when restarts do not help. One that answers wrongly is, at the fourth time.
+const (
+	codeHarnessLost = "harness-lost"
+	attemptsMax     = 4
+)
+
 // startBundle runs a bundle on its own goroutine and hands what it brings to the driver.
 func (j *job) startBundle(start *scheduler.Start) {
 	j.running++
@@ -177,9 +183,8 @@ func (j *job) lateName(stage int) string {
 // committed does what follows from a commit, most of it once it is durable.
 func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) {
 	def := j.plan.Stages[start.Stage]
-	if j.backoff[start.Stage] > 0 {
-		delete(j.backoff, start.Stage)
-	}
+	delete(j.backoff, start.Stage)
+	delete(j.failures, start.Stage)
 	switch def.Kind {
 	case plan.Harness:
 		j.fleet.Progressed(def.Env)
@@ -210,8 +215,12 @@ func (j *job) count(stage int, res *bundle.Result) {
 // bundleFailed runs the bundle again later if the environment is to blame, and ends the job otherwise.
 func (j *job) bundleFailed(start *scheduler.Start, err error) {
 	def := j.plan.Stages[start.Stage]
-	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil
-	if fault.KindOf(err) != fault.Environment || opening {
+	// A source that cannot be opened when the job is new is a mistake that its user is still there to correct; later it is an outage.
+	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil && !j.resumed
+	j.failures[start.Stage]++
+	f := fault.Of(err)
+	breach := f != nil && f.Code != codeHarnessLost && def.Kind == plan.Harness && j.failures[start.Stage] >= attemptsMax
+	if fault.KindOf(err) != fault.Environment || opening || breach {
 		j.end(named(err, def))
 		return
 	}
@@ -233,7 +242,7 @@ func named(err error, def *plan.Stage) error {
 		}
 		return err
 	}
-	return fault.New(fault.Internal, "bundle", "%w", err).In(def.Name)
+	return fault.New(fault.Internal, "bundle-internal", "%w", err).In(def.Name)
 }
 
 // dropBlocks discards restrictions that a drain gives up.

@@ -92,7 +92,7 @@ func (j *job) openSource(stage int) (connector.Reader, error) {
 	def := j.plan.Stages[stage]
 	s, ok := j.cfg.Natives.Source(connector.URN(def.Native.URN))
 	if !ok {
-		return nil, fault.New(fault.Internal, "no-source", "no native source %q", def.Native.URN).In(def.Name)
+		return nil, fault.New(fault.Internal, "bad-plan", "no native source %q", def.Native.URN).In(def.Name)
 	}
 	entries, err := j.store.Positions(uint32(stage))
 	if err != nil {

@@ -74,8 +74,13 @@ func (c *cluster) openError(err error) error {
 		return fault.New(fault.Environment, codeAuth, "brokers %s: %w", c.servers, err).
 			WithHint("check sasl.jaas.config, sasl.mechanism and the user's rights")
 	}
+	var broker *kerr.Error
+	if errors.As(err, &broker) {
+		return fault.New(fault.Environment, codeRead, "brokers %s: %w", c.servers, err)
+	}
 	return fault.New(fault.Environment, codeUnreachable, "no broker of %s answered: %w", c.servers, err).
-		WithHint("check bootstrap.servers, security.protocol and credentials, and that the broker's advertised address can be reached from here")
+		WithHint("check bootstrap.servers, security.protocol and credentials, and that the broker's advertised address is " +
+			"one that can be reached from here")
 }
 
 func isTimeout(err error) bool {
@@ -149,4 +154,21 @@ func (c *cluster) describe(ctx context.Context, topics []string, create bool) (m
 		}
 	}
 	return counts, nil, nil
+}
+
+// retrying calls ask again while its error is one that passes by itself, such as a group coordinator that a new cluster has yet to
+// choose, until ctx ends; then it returns that error.
+func retrying[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	for {
+		out, err := ask()
+		var broker *kerr.Error
+		if err == nil || !errors.As(err, &broker) || !broker.Retriable || isUnknownTopic(err) {
+			return out, err
+		}
+		select {
+		case <-time.After(metadataRetry):
+		case <-ctx.Done():
+			return out, err
+		}
+	}
 }

@@ -29,7 +29,7 @@ var bytesOperand = config.Operand{Format: config.Bytes, Coder: config.BytesCoder
 func (f *fixture) write(topic string) *config.Write {
 	return &config.Write{
 		Topic: topic, Key: bytesOperand, Value: bytesOperand, Window: plan.GlobalWindow,
-		Producer: map[string]string{"bootstrap.servers": f.broker.Addr()},
+		Producer: map[string]string{"bootstrap.servers": f.addr},
 	}
 }
 
@@ -67,7 +67,7 @@ func blockOf(elements ...string) element.Block {
 // content reads n records of a topic from its beginning, as "topic/partition key=value".
 func (f *fixture) content(n int, topics ...string) []string {
 	f.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(f.broker.Addr()), kgo.ConsumeTopics(topics...), kgo.DisableClientMetrics(),
+	client, err := kgo.NewClient(kgo.SeedBrokers(f.addr), kgo.ConsumeTopics(topics...), kgo.DisableClientMetrics(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(50*time.Millisecond))
 	if err != nil {
 		f.t.Fatal(err)

@@ -360,23 +360,7 @@ func TestNulls(t *testing.T) {
 // TestTransactions: aborted records are not seen with read_committed, and a partition that ends in markers counts as read.
 func TestTransactions(t *testing.T) {
 	f := newFixture(t, map[string]int32{"in": 1})
-	client, err := kgo.NewClient(kgo.SeedBrokers(f.broker.Addr()), kgo.TransactionalID("tx"), kgo.DisableClientMetrics())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
-		if err := client.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		r := &kgo.Record{Topic: "in", Value: []byte(fmt.Sprint(end)), Timestamp: time.UnixMilli(1)}
-		if err := client.ProduceSync(f.ctx, r).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if err := client.EndTransaction(f.ctx, end); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.runTransactions("in")
 	cfg := f.read("in")
 	cfg.Consumer["isolation.level"] = "read_committed"
 	r := f.open(cfg, nil)

@@ -76,6 +76,19 @@ func (r *reader) restore(state []connector.Position, counts map[string]int32) er
 	return nil
 }
 
+// listing asks for offsets until every partition has answered: one may be without a leader for a moment.
+func listing(
+	ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string,
+) (kadm.ListedOffsets, error) {
+	return retrying(ctx, func() (kadm.ListedOffsets, error) {
+		listed, err := list(ctx, topics...)
+		if err == nil {
+			err = listed.Error()
+		}
+		return listed, err
+	})
+}
+
 // begin sets where splits without a position start.
 func (r *reader) begin(ctx context.Context, fresh []*split, resumed bool) error {
 	if len(fresh) == 0 {
@@ -100,14 +113,14 @@ func (r *reader) begin(ctx context.Context, fresh []*split, resumed bool) error 
 		return fault.New(fault.Environment, codeOffset, "auto.offset.reset is none and group %q has no offset for topic %q partition %d",
 			r.set.consumer.group, s.topic, s.partition)
 	}
-	listed, err := list(ctx, topicsOf(fresh)...)
+	listed, err := listing(ctx, list, topicsOf(fresh))
 	if err != nil {
 		return r.kafka.openError(err)
 	}
 	for _, s := range fresh {
 		o, ok := listed.Lookup(s.topic, s.partition)
-		if !ok || o.Err != nil || o.Offset < 0 {
-			return fault.New(fault.Environment, codeRead, "topic %q partition %d does not say where it starts: %v", s.topic, s.partition, o.Err)
+		if !ok || o.Offset < 0 {
+			return fault.New(fault.Environment, codeRead, "topic %q partition %d does not say where it starts", s.topic, s.partition)
 		}
 		s.next = o.Offset
 	}
@@ -116,7 +129,9 @@ func (r *reader) begin(ctx context.Context, fresh []*split, resumed bool) error 
 
 // beginCommitted starts splits at the group's offsets and returns those that have none.
 func (r *reader) beginCommitted(ctx context.Context, fresh []*split) ([]*split, error) {
-	committed, err := r.kafka.admin.FetchOffsetsForTopics(ctx, r.set.consumer.group, topicsOf(fresh)...)
+	committed, err := retrying(ctx, func() (kadm.OffsetResponses, error) {
+		return r.kafka.admin.FetchOffsetsForTopics(ctx, r.set.consumer.group, topicsOf(fresh)...)
+	})
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return fresh, nil
 	}
@@ -142,19 +157,19 @@ func (r *reader) beginCommitted(ctx context.Context, fresh []*split) ([]*split, 
 // checkRange learns the ends and says where records were deleted before they could be read.
 func (r *reader) checkRange(ctx context.Context) error {
 	asked := r.now()
-	ends, err := r.kafka.admin.ListEndOffsets(ctx, r.cfg.Topics...)
+	ends, err := listing(ctx, r.kafka.admin.ListEndOffsets, r.cfg.Topics)
 	if err != nil {
 		return r.kafka.openError(err)
 	}
-	starts, err := r.kafka.admin.ListStartOffsets(ctx, r.cfg.Topics...)
+	starts, err := listing(ctx, r.kafka.admin.ListStartOffsets, r.cfg.Topics)
 	if err != nil {
 		return r.kafka.openError(err)
 	}
 	for _, s := range r.mu.splits {
-		if o, ok := starts.Lookup(s.topic, s.partition); ok && o.Err == nil && o.Offset > s.next {
+		if o, ok := starts.Lookup(s.topic, s.partition); ok && o.Offset > s.next {
 			r.warnLost(s, o.Offset)
 		}
-		if o, ok := ends.Lookup(s.topic, s.partition); ok && o.Err == nil {
+		if o, ok := ends.Lookup(s.topic, s.partition); ok {
 			s.end, s.checkedAt = o.Offset, asked
 			if s.next > o.Offset {
 				r.log.Warn("position is beyond the end of the partition; auto.offset.reset decides where to go on",

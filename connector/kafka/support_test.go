@@ -30,7 +30,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fixture struct {
 	t      *testing.T
 	ctx    context.Context
-	broker *broker.Broker
+	broker *broker.Broker // nil when the broker is another one, at addr
+	addr   string
 	client *kgo.Client
 	admin  *kadm.Client
 }
@@ -52,7 +53,7 @@ func newFixture(t *testing.T, topics map[string]int32, opts ...broker.Option) *f
 		b.Close()
 		cancel()
 	})
-	return &fixture{t, ctx, b, client, kadm.NewClient(client)}
+	return &fixture{t: t, ctx: ctx, broker: b, addr: b.Addr(), client: client, admin: kadm.NewClient(client)}
 }
 
 // put writes a record; ms is its event time, 0 for now.
@@ -72,7 +73,8 @@ func (f *fixture) putRecord(r *kgo.Record) {
 		if err == nil {
 			return
 		}
-		if !strings.Contains(err.Error(), badPartitionText) { // the client may not know yet that the topic has grown
+		// A topic that was just made, or has grown, may not be known everywhere.
+		if !strings.Contains(err.Error(), badPartitionText) && !isUnknownTopic(err) {
 			f.t.Fatal(err)
 		}
 		f.client.ForceMetadataRefresh()
@@ -85,10 +87,12 @@ func (f *fixture) read(topics ...string) *config.Read {
 	return &config.Read{
 		Topics: topics, Key: config.Bytes, Value: config.Bytes, Policy: config.CreateTime,
 		Consumer: map[string]string{
-			"bootstrap.servers": f.broker.Addr(), "auto.offset.reset": "earliest", "fetch.max.wait.ms": "50", "padstone.idle.after.ms": "100",
+			"bootstrap.servers": f.addr, "auto.offset.reset": "earliest", "fetch.max.wait.ms": "50", "padstone.idle.after.ms": "100",
 		},
 	}
 }
+
+func (f *fixture) log() *zap.Logger { return zaptest.NewLogger(f.t, zaptest.Level(zap.WarnLevel)) }
 
 func encodeConfig(t *testing.T, v any) []byte {
 	t.Helper()
@@ -101,7 +105,7 @@ func encodeConfig(t *testing.T, v any) []byte {
 
 func (f *fixture) open(cfg *config.Read, state []connector.Position) *tested {
 	f.t.Helper()
-	src, ok := Registry(zaptest.NewLogger(f.t, zaptest.Level(zap.WarnLevel))).Source(config.ReadURN)
+	src, ok := Registry(f.log()).Source(config.ReadURN)
 	if !ok {
 		f.t.Fatal("no source")
 	}
@@ -236,3 +240,32 @@ func dropAutoCreate(req kmsg.Request) (kmsg.Response, error, bool) {
 }
 
 func nullRecord(topic string) *kgo.Record { return &kgo.Record{Topic: topic} }
+
+// runTransactions commits, aborts, commits and aborts one record each, all at time 1.
+func (f *fixture) runTransactions(topic string) {
+	f.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(f.addr), kgo.TransactionalID("tx-"+topic), kgo.DisableClientMetrics())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer client.Close()
+	for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := client.BeginTransaction(); err != nil {
+			f.t.Fatal(err)
+		}
+		r := &kgo.Record{Topic: topic, Value: []byte(fmt.Sprint(end)), Timestamp: time.UnixMilli(1)}
+		if err := client.ProduceSync(f.ctx, r).FirstErr(); err != nil {
+			f.t.Fatal(err)
+		}
+		if err := client.EndTransaction(f.ctx, end); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+func notIdle(s connector.SplitStatus) bool { return !s.Idle }
+
+// blocksOf is one block of one element with key "k".
+func blocksOf(value string) []element.Block {
+	return []element.Block{blockOf(globalHeader + lp("k") + lp(value))}
+}

@@ -159,7 +159,9 @@ func (r *reader) commitOnce(ctx context.Context, sent map[splitID]int64) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if err := r.kafka.admin.CommitAllOffsets(limited, r.set.consumer.group, offsets); err != nil {
+	if _, err := retrying(limited, func() (struct{}, error) {
+		return struct{}{}, r.kafka.admin.CommitAllOffsets(limited, r.set.consumer.group, offsets)
+	}); err != nil {
 		return err
 	}
 	for _, o := range offsets.Sorted() {

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -113,14 +114,14 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 	pool := f.mu.pools[st.Def.Env]
 	f.mu.Unlock()
 	if pool == nil {
-		return nil, fault.New(fault.Internal, "no-pool", "environment %q has no harness pool", st.Def.Env)
+		return nil, fault.New(fault.Internal, "bad-plan", "environment %q has no harness pool", st.Def.Env)
 	}
 	workers := pool.Workers()
 	if len(workers) == 0 {
 		if err := pool.Err(); err != nil {
 			return nil, err
 		}
-		return nil, fault.New(fault.Environment, "worker-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
+		return nil, fault.New(fault.Environment, "harness-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
 	}
 	w := workers[start.Process%len(workers)]
 	slot := Slot{
@@ -132,7 +133,13 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 		defer f.giveStream(w.ID(), n)
 		slot.DataStream = fmt.Sprintf("stream-%d", n)
 	}
-	return r.Harness(ctx, start, slot)
+	generation := w.Generation()
+	res, err := r.Harness(ctx, start, slot)
+	if errors.Is(err, fnapi.ErrWorkerLost) && w.Generation() == generation {
+		// It may have lost a data stream alone and not notice: it would hang with the next bundle on that stream.
+		w.Disconnect("a bundle has lost its connection")
+	}
+	return res, err
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

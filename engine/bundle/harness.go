@@ -230,7 +230,8 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	for _, m := range h.received.data {
 		o := h.stage.byWrite[m.transform]
 		if o == nil {
-			return fault.New(fault.Internal, "fnapi-protocol", "the harness sent data for %q, which is no output of %q", m.transform, h.stage.Def.Name)
+			return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
+				m.transform, h.stage.Def.Name)
 		}
 		if err := h.router.write(o, m.data); err != nil {
 			return err
@@ -340,7 +341,7 @@ func (h *harnessBundle) giveBack(from, to int) error {
 	for i := 0; i < to; i++ {
 		var err error
 		if rest, err = h.stage.input.scanner.Next(rest, &el); err != nil {
-			return fault.New(fault.Internal, "fnapi-protocol", "the harness split off restriction %d of fewer: %w", i, err)
+			return fault.New(fault.Environment, "harness-protocol", "the harness split off restriction %d of fewer: %w", i, err)
 		}
 		if i >= from {
 			if err := h.addResidual(append([]byte(nil), el.Raw...), el.TS, 0); err != nil {

@@ -90,7 +90,10 @@ func (r *Runner) Sink(start *scheduler.Start) (*Result, error) {
 		}
 		res.ElementsIn += int64(count)
 		res.Commit.Outbox = append(res.Commit.Outbox, store.Block{
-			Data: data, Header: store.Header{Count: count, Bytes: len(data), MinTS: lo, MaxTS: hi, MaxWindow: hi, AvailableAt: element.MinTime, Hold: lo},
+			Data: data,
+			Header: store.Header{
+				Count: count, Bytes: len(data), MinTS: lo, MaxTS: hi, MaxWindow: hi, AvailableAt: element.MinTime, Hold: lo,
+			},
 		})
 	}
 	res.ElementsOut = res.ElementsIn

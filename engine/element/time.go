@@ -8,7 +8,8 @@ import (
 // Time is a Beam event time (or processing time) in milliseconds since the Unix epoch.
 type Time int64
 
-// Beam's bounds. Spec: beam_runner_api.proto BeamConstants (MIN_TIMESTAMP_MILLIS, MAX_TIMESTAMP_MILLIS, GLOBAL_WINDOW_MAX_TIMESTAMP_MILLIS).
+// Beam's bounds. Spec: beam_runner_api.proto BeamConstants: MIN_TIMESTAMP_MILLIS, MAX_TIMESTAMP_MILLIS and
+// GLOBAL_WINDOW_MAX_TIMESTAMP_MILLIS.
 const (
 	MinTime         Time = -9223372036854775
 	MaxTime         Time = 9223372036854775

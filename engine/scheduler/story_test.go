@@ -17,7 +17,8 @@ import (
 //	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C] [splittable] [drainable] [bounded]
 //	restore NAME [wm=T] [done] [hold=T] [block=…]
 //	harness [processes=N] [each=N]
-//	commit BUNDLE [wm=T] [done]   input: effects: add STAGE group=G seq=N count=N bytes=N hold=T [after=T] | hold T ±N | timer group=G event=T pt=T | side STAGE
+//	commit BUNDLE [wm=T] [done]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
+//	                              hold T ±N, timer group=G event=T pt=T, side STAGE
 //	fail BUNDLE [retry=T]
 //	tick, drain
 //	status                        watermarks and backlog of every stage
@@ -325,7 +326,8 @@ func TestPermutedMapsGiveTheSameActions(t *testing.T) {
 		out = append(out, st.step(t, Tick{}), st.step(t, Capacity{Env: "env", Processes: 2, PerProcess: 2}))
 		ev := Committed{Bundle: 1, Done: true}
 		for g := 0; g < 8; g++ {
-			ev.Added = append(ev.Added, StageBlock{Stage: 1, Block: Block{Group: uint16(g), Seq: uint64(g), Count: 1, Bytes: 1, AvailableAt: element.MinTime}})
+			b := Block{Group: uint16(g), Seq: uint64(g), Count: 1, Bytes: 1, AvailableAt: element.MinTime}
+			ev.Added = append(ev.Added, StageBlock{Stage: 1, Block: b})
 		}
 		out = append(out, st.step(t, ev), st.step(t, Failed{Bundle: 2, RetryAt: element.MinTime}), st.status())
 		if all := strings.Join(out, ""); first == "" {

@@ -179,7 +179,11 @@ func TestTxScan(t *testing.T) {
 		if from != "" {
 			f = []byte(from)
 		}
-		if err := tx.Scan(rows.State, []byte(prefix), f, func(k, v []byte) bool { got += string(k) + "=" + string(v) + " "; return true }); err != nil {
+		err := tx.Scan(rows.State, []byte(prefix), f, func(k, v []byte) bool {
+			got += string(k) + "=" + string(v) + " "
+			return true
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		return got
