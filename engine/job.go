@@ -100,13 +100,14 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	}
 	j := &job{
 		cfg: cfg, spec: spec, log: log, reporter: reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st,
-		cache:  newBlockCache(cacheBytesMax),
+		cache:  newBlockCache(cfg.CacheBytes),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, Log: log.Named("bundle")}
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
+		Log: log.Named("bundle")}
 	j.totals = metrics.New(transformNames(j.plan))
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)

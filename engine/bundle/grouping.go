@@ -13,12 +13,8 @@ import (
 	"padstone/internal/fault"
 )
 
-const (
-	// flushBytes bounds the blocks that a Group stage puts out.
-	flushBytes = 1 << 20
-	// groupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files.
-	groupBytesMax = 64 << 20
-)
+// flushBytes bounds the blocks that a Group stage puts out.
+const flushBytes = 1 << 20
 
 // NewMachines makes the grouping machines of a job, by stage index.
 func NewMachines(j *Job) (map[int]*group.Machine, error) {
@@ -142,9 +138,6 @@ func (g *grouping) final() (err error) {
 	scratch := g.runner.Store.Scratch()
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	budget := group.Budget{BytesMax: g.runner.GroupBytesMax, Scratch: scratch}
-	if budget.BytesMax == 0 {
-		budget.BytesMax = groupBytesMax
-	}
 	for _, blocks := range byGroup(g.start.Blocks) {
 		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err

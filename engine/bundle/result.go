@@ -60,7 +60,7 @@ type Runner struct {
 	// RestrictionFor is how long a bundle of an unbounded splittable DoFn runs before it is asked to return the rest. Its outputs
 	// become visible when it ends. Default 250 ms.
 	RestrictionFor time.Duration
-	// GroupBytesMax is what grouping a key group at once may hold in memory. Default 64 MiB.
+	// GroupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files. 0: no bound.
 	GroupBytesMax int
 	Log           *zap.Logger
 }

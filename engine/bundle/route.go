@@ -157,9 +157,9 @@ func (r *router) inline(e *edge, data []byte, backed []group.Backed) ([]byte, er
 		}
 		out = append(out, data[at:b.At+len(el.Raw)-len(el.Rest())]...)
 		out = group.AppendIterable(out, nil, b.Count) // so many bytes hold no more values than a length can tell
-		for page, more := uint64(0), true; more; page++ {
-			var values []byte
-			if values, more, err = r.store.Page(b.Content, page); err != nil {
+		for page := range b.Pages {
+			values, err := r.store.Page(b.Content, page)
+			if err != nil {
 				return nil, err
 			}
 			out = append(out, values...)

@@ -69,7 +69,7 @@ func (h *stateHandler) content(req *fnpb.StateRequest, resp *fnpb.StateResponse,
 	if get == nil {
 		return fmt.Errorf("a grouped iterable can only be read, not %T", req.GetRequest())
 	}
-	id, ok := group.ParseToken(token)
+	id, pages, ok := group.ParseToken(token)
 	if !ok {
 		return fmt.Errorf("the token %x of an iterable is not ours", token)
 	}
@@ -77,12 +77,12 @@ func (h *stateHandler) content(req *fnpb.StateRequest, resp *fnpb.StateResponse,
 	if at := get.GetContinuationToken(); len(at) == 8 {
 		n = binary.BigEndian.Uint64(at)
 	}
-	data, more, err := h.store.Page(id, n)
+	data, err := h.store.Page(id, n)
 	if err != nil {
 		return err
 	}
 	out := &fnpb.StateGetResponse{Data: data}
-	if more {
+	if n+1 < pages {
 		out.ContinuationToken = binary.BigEndian.AppendUint64(nil, n+1)
 	}
 	resp.Response = &fnpb.StateResponse_Get{Get: out}

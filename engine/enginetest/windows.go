@@ -60,6 +60,15 @@ func (w Windows) EveryElement() Windows {
 }
 
 // id names the strategy by its content.
+// Accumulating returns the strategy with a trigger that fires with each n elements of a key and window, accumulating.
+func (w Windows) Accumulating(n int32) Windows {
+	s := proto.CloneOf(w.strategy)
+	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: n}}}
+	s.Trigger = &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: count}}}
+	s.AccumulationMode = pipepb.AccumulationMode_ACCUMULATING
+	return Windows{s}
+}
+
 func (w Windows) id() string { return fmt.Sprintf("windows-%x", marshal(w.strategy)) }
 
 func (w Windows) coding() plan.WindowCoding {

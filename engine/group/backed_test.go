@@ -67,9 +67,11 @@ func (p *pages) inline(t testing.TB, coding plan.WindowCoding, b element.Block, 
 			return nil
 		}
 		at += len(e.Raw)
-		id, ok := ParseToken(e.Rest()[len(e.Rest())-tokenLen:])
-		if !ok || id != backed[0].Content {
-			t.Errorf("content %d, token %x", backed[0].Content, e.Rest())
+		const headLen = 4 + 10 // no length, no values
+		token, _, _ := rows.TakeBytes(e.Rest()[headLen:])
+		id, n, ok := ParseToken(token)
+		if !ok || id != backed[0].Content || n != uint64(len(p.all[id].pages)) {
+			t.Errorf("content %d of %d pages, token %x", backed[0].Content, len(p.all[id].pages), e.Rest())
 		}
 		backed = backed[1:]
 		var values []byte

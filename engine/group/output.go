@@ -40,7 +40,8 @@ type Output struct {
 
 	values  []byte       // of the pane in hand: those that are not in a page yet
 	content rows.Content // of the pane in hand, or nil
-	paged   int64        // bytes in pages of the content
+	pages   uint64       // of the content
+	paged   int64        // bytes in them
 	room    int          // what values may hold
 }
 
@@ -49,27 +50,29 @@ type Output struct {
 type Backed struct {
 	At      int // where the element begins in its block
 	Content rows.ContentID
-	Count   int64 // of its values
+	Pages   uint64
+	Count   int64 // of values
 	Bytes   int64
 }
 
-// tokenLen is the length of a token: the content's id.
-const tokenLen = 8
-
-// Token returns the token under which a harness asks for a content.
-func Token(id rows.ContentID) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
+// Token tells a harness where the values are: the content's id and the number of its pages.
+func (b Backed) Token() []byte {
+	return binary.AppendUvarint(binary.BigEndian.AppendUint64(nil, uint64(b.Content)), b.Pages)
+}
 
 // ParseToken undoes Token; ok is false for what is no token.
-func ParseToken(b []byte) (id rows.ContentID, ok bool) {
-	if len(b) != tokenLen {
-		return 0, false
+func ParseToken(b []byte) (id rows.ContentID, pages uint64, ok bool) {
+	const idLen = 8
+	if len(b) <= idLen {
+		return 0, 0, false
 	}
-	return rows.ContentID(binary.BigEndian.Uint64(b)), true
+	pages, n := binary.Uvarint(b[idLen:])
+	return rows.ContentID(binary.BigEndian.Uint64(b)), pages, n == len(b)-idLen
 }
 
 // begin begins a pane.
 func (o *Output) begin() {
-	o.values, o.content, o.paged, o.room = o.values[:0], nil, 0, InlineBytesLimit
+	o.values, o.content, o.pages, o.paged, o.room = o.values[:0], nil, 0, 0, InlineBytesLimit
 	if o.Contents != nil {
 		o.room = inlineBytesMax
 	}
@@ -100,6 +103,7 @@ func (o *Output) spill() error {
 
 // page ends a page.
 func (o *Output) page() error {
+	o.pages++
 	o.paged += int64(len(o.values))
 	err := o.content.Append(o.values)
 	o.values = o.values[:0]
@@ -151,11 +155,12 @@ func (o *Output) endBacked(at int, values int64) error {
 	if cap(o.values) > 2*pageBytes { // a value longer than a page is no reason to keep its room
 		o.values = nil
 	}
+	backed := Backed{At: at, Content: o.content.ID(), Pages: o.pages, Count: values, Bytes: o.paged}
 	b := &o.Block
 	b.Data = binary.BigEndian.AppendUint32(b.Data, math.MaxUint32)
 	b.Data = binary.AppendUvarint(b.Data, math.MaxUint64)
-	b.Data = rows.AppendBytes(b.Data, Token(o.content.ID()))
-	o.Backed = append(o.Backed, Backed{At: at, Content: o.content.ID(), Count: values, Bytes: o.paged})
+	b.Data = rows.AppendBytes(b.Data, backed.Token())
+	o.Backed = append(o.Backed, backed)
 	return nil
 }
 

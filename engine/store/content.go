@@ -68,20 +68,13 @@ func (c *Content) Append(page []byte) error {
 	return nil
 }
 
-// Page reads a page of a content, and says whether there are more. The data is owned by the caller.
-func (s *Store) Page(id rows.ContentID, page uint64) (data []byte, more bool, err error) {
-	data, err = s.get(pageKey(id, page))
-	if err != nil {
-		return nil, false, err
+// Page reads a page of a content. The data is owned by the caller.
+func (s *Store) Page(id rows.ContentID, page uint64) ([]byte, error) {
+	data, err := s.get(pageKey(id, page))
+	if err == nil && data == nil {
+		err = fault.New(fault.Corruption, "store-corrupt", "page %d of content %d is missing", page, id)
 	}
-	if data == nil {
-		return nil, false, fault.New(fault.Corruption, "store-corrupt", "page %d of content %d is missing", page, id)
-	}
-	err = scan(s.db, pageKey(id, page+1), contentKey(id+1), func(_, _ []byte) (bool, error) {
-		more = true
-		return false, nil
-	})
-	return data, more, err
+	return data, err
 }
 
 // adopt makes the contents of a bundle known.

@@ -72,7 +72,7 @@ func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 	if err != nil || b.Body == 0 {
 		return b, err
 	}
-	b.Data, _, err = s.Page(b.Body, 0)
+	b.Data, err = s.Page(b.Body, 0)
 	return b, err
 }
 
