@@ -44,7 +44,7 @@ func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
 		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
 	ahead := r.Store.WriteAhead()
-	g.router.ahead, g.router.store = ahead, r.Store
+	g.router.writeAhead(r.Store, ahead)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
 	if st.feedsStateBacked() {
 		g.out.Contents = ahead

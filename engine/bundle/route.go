@@ -43,6 +43,9 @@ type groupSize struct {
 
 func newRouter(groups int) *router { return &router{groups: groups} }
 
+// writeAhead has the router write ahead what is too much to keep until the commit.
+func (r *router) writeAhead(s *store.Store, ahead *store.Ahead) { r.store, r.ahead = s, ahead }
+
 // write routes one message: whole encoded elements of an output. It keeps data; the caller must not change it.
 func (r *router) write(o *output, data []byte) error { return r.writeBacked(o, data, nil) }
 
@@ -117,7 +120,7 @@ func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) 
 	return h.Count, r.add(e, 0, h, data, refs)
 }
 
-// blocksBytesMax bounds the blocks that a grouping keeps until its commit. What it puts out beyond that is written ahead.
+// blocksBytesMax bounds the blocks that a bundle keeps until its commit. What it puts out beyond that is written ahead.
 const blocksBytesMax = 16 << 20
 
 func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []rows.ContentID) error {
