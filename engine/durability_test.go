@@ -106,6 +106,39 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 	}
 }
 
+// TestStableInput does not run a bundle that requires stable input before its input is durable.
+func TestStableInput(t *testing.T) {
+	disk := newSlowDisk()
+	r := newRig(t, func(c *engine.Config) { c.FS = disk })
+	p := r.Pipeline()
+	var seen atomic.Int64
+	var release func()
+	src := &enginetest.Source{Unbounded: true, Ends: true, Batches: []enginetest.Batch{{Elements: texts("a", "b")}}}
+	src.OnPoll = func(_ context.Context, n int) error {
+		if n == 0 {
+			release = disk.block()
+		}
+		return nil
+	}
+	in := p.Read("in", src, "bytes")
+	other := p.Map("other", in, "", splitWords)
+	p.Write("other out", other)
+	out := p.Write("out", p.ParDo("pay", in, enginetest.ParDo{Stable: true, Fn: func() fakesdk.DoFn {
+		return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+			seen.Add(1)
+			return c.Emit("", e)
+		}}
+	}}))
+	j := r.Start(p, nil)
+	j.AwaitOutput("other out", 2) // what comes after the same commit has run
+	if seen.Load() != 0 {
+		t.Errorf("%d elements were processed before they were durable", seen.Load())
+	}
+	release()
+	j.End(jobpb.JobState_DONE)
+	want(t, out, "a", "b")
+}
+
 // TestCancelWhileDiskHangs does not wait for the disk to publish or finalise, only to close.
 func TestCancelWhileDiskHangs(t *testing.T) {
 	disk := newSlowDisk()
