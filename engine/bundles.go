@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -30,6 +31,10 @@ const (
 	attemptsMax     = 4
 )
 
+// finalizeFor bounds the finalisation of a bundle: a harness that does not answer must not hold up what is durable after it. The model
+// lets a finalisation be lost.
+const finalizeFor = time.Minute
+
 // startBundle runs a bundle on its own goroutine and hands what it brings to the driver.
 func (j *job) startBundle(start *scheduler.Start) {
 	j.running++
@@ -55,6 +60,11 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 	case plan.Group:
 		return j.runner.Group(start)
 	case plan.Harness:
+		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
+			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
+				return nil, err
+			}
+		}
 		return j.fleet.Run(j.ctx, j.runner, start)
 	default:
 		return nil, fault.New(fault.Internal, "bad-plan", "stage %q has the unknown kind %q", def.Name, def.Kind)
@@ -189,7 +199,11 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 	case plan.Harness:
 		j.fleet.Progressed(def.Env)
 		if res.Finalize != nil {
-			j.effects.after(seq, func() { j.warn(res.Finalize(j.ctx), "finalising a bundle") })
+			j.effects.after(seq, func() {
+				ctx, cancel := context.WithTimeout(j.ctx, finalizeFor)
+				defer cancel()
+				j.warn(res.Finalize(ctx), "finalising a bundle")
+			})
 		}
 	case plan.Source:
 		src := j.sources[start.Stage]

@@ -40,8 +40,10 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot)
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
 		h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	}
+	h.state = &stateHandler{stage: st, store: r.Store, txs: h.txs}
 	h.intake.start()
 	resp, err := h.run(ctx)
+	h.state.close()
 	if ierr := h.intake.end(); err == nil {
 		err = ierr
 	}
@@ -62,6 +64,7 @@ type harnessBundle struct {
 	start  *scheduler.Start
 	slot   Slot
 	txs    *transactions // nil unless the stage is keyed
+	state  *stateHandler
 	router *router
 	intake *intake
 	late   *lateness
@@ -155,7 +158,7 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 	sb := fnapi.StartBundle{
 		InstructionID: h.slot.Instruction, DescriptorID: h.slot.Descriptor, DataStreamID: h.slot.DataStream,
 		Inputs: []string{h.stage.Def.InputRead},
-		State:  &stateHandler{stage: h.stage, store: h.runner.Store, txs: h.txs},
+		State:  h.state,
 		OnData: func(transform string, data []byte) {
 			h.intake.put(message{transform: transform, data: data})
 		},
