@@ -43,6 +43,14 @@ func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
 		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
+	switch {
+	case start.Deferred && start.Timers:
+		g.env = group.Ending()
+	case start.Deferred:
+		g.env = group.Collecting()
+	case start.AllTimers:
+		g.env.Now = element.MaxTime
+	}
 	ahead := r.Store.WriteAhead()
 	g.router.writeAhead(r.Store, ahead)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
@@ -111,9 +119,6 @@ func (g *grouping) streaming() error {
 // fire hands the due timers of the key groups to the machine, which removes them.
 func (g *grouping) fire(txs *transactions) error {
 	left := timersMax
-	if g.start.AllTimers {
-		g.env.Now = element.MaxTime
-	}
 	for _, id := range g.start.Groups {
 		tx := txs.byID[id]
 		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, g.env.Now}} {
@@ -139,48 +144,11 @@ func (g *grouping) final() (err error) {
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	budget := group.Budget{BytesMax: g.runner.GroupBytesMax, Scratch: scratch}
 	for _, blocks := range byGroup(g.start.Blocks) {
-		gather := g.together
-		if g.machine.BatchEligible() {
-			gather = func(blocks []scheduler.Block) error { return g.machine.GroupAll(g.load(blocks), budget, &g.out) }
-		}
-		if err := gather(blocks); err != nil {
+		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// together groups all elements of a key group whose trigger may fire more than once: first come the elements, then the end of time.
-// The rows live in this bundle alone: at the end of time the machine has collected all of them.
-func (g *grouping) together(blocks []scheduler.Block) error {
-	scratch := g.runner.Store.Begin(uint32(g.start.Stage))
-	defer scratch.Discard()
-	tx := scratch.Group(blocks[0].Group)
-	data, err := g.concat(blocks)
-	if err != nil {
-		return err
-	}
-	env := group.Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Now: g.start.Now, Together: true}
-	if err := g.machine.Process(tx, data, env, &g.out); err != nil {
-		return err
-	}
-	env = group.Env{InputWatermark: element.MaxTime, OutputWatermark: element.MinTime, Now: element.MaxTime}
-	for {
-		fired := 0
-		for _, domain := range []plan.TimeDomain{plan.EventTime, plan.ProcessingTime} {
-			due, err := timer.Due(tx, domain, element.MaxTime, timersMax)
-			if err != nil {
-				return err
-			}
-			if err := g.machine.Timers(tx, due, env, &g.out); err != nil {
-				return err
-			}
-			fired += len(due)
-		}
-		if fired == 0 {
-			return nil
-		}
-	}
 }
 
 // byGroup cuts blocks into runs of one key group. Key groups come one after another in a bundle.

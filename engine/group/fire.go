@@ -31,7 +31,12 @@ type place struct {
 
 // take adds the values of a run to the cell and fires what they make ready.
 func (x *call) take(c *cell, p *place, r *run) error {
-	if !x.counting || x.env.Together {
+	if x.env.Deferred {
+		x.arrive(c, r, p.bounds, x.env)
+		x.store(c, p, r)
+		return nil
+	}
+	if !x.counting {
 		x.arrive(c, r, p.bounds, x.env)
 		return x.evaluate(c, p, r)
 	}
@@ -79,6 +84,17 @@ func (x *call) evaluate(c *cell, p *place, pending *run) error {
 		x.store(c, p, pending)
 	}
 	return nil
+}
+
+// evaluateDeferred evaluates a trigger that was put off, as if all elements had just come.
+func (x *call) evaluateDeferred(c *cell, p *place) error {
+	if !x.env.Deferred || c.closed {
+		return nil
+	}
+	end := x.env
+	x.env = Collecting()
+	defer func() { x.env = end }()
+	return x.evaluate(c, p, nil)
 }
 
 // emit emits a pane if it has values, or if an empty one is asked for, and makes the cell's values old.

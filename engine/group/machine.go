@@ -61,9 +61,20 @@ type Env struct {
 	// OutputWatermark of the stage, at most InputWatermark. What lies before it can hold it no more.
 	OutputWatermark element.Time
 	Now             element.Time // processing time
-	// Together says that all elements of the key group come in this one call, as in batch: a trigger that counts elements is
-	// evaluated after all of them.
-	Together bool
+	// Deferred puts triggers off to the end of a bounded input: see Collecting.
+	Deferred bool
+}
+
+// Collecting is the environment of Process in batch, when triggers are evaluated once all elements are there: a trigger that counts
+// then fires for what there is, however the elements came. Nothing is late. Ending is that of Timers once they are.
+func Collecting() Env {
+	return Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Now: element.MinTime, Deferred: true}
+}
+
+// Ending is the environment of Timers at the end of an input that was collected. A trigger is evaluated twice: as if all elements had
+// just come, and at the end of time.
+func Ending() Env {
+	return Env{InputWatermark: element.MaxTime, OutputWatermark: element.MinTime, Now: element.MaxTime, Deferred: true}
 }
 
 // bounds are the instants of a window.

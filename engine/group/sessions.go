@@ -146,7 +146,7 @@ func (x *call) settleSession(l *liveSession, b bounds) {
 		l.addresses = l.addresses[:1]
 	}
 	c.wake = never
-	if c.closed {
+	if c.closed || x.env.Deferred {
 		return
 	}
 	if at, ok := x.trigger.Wake(&c.trig, b.clock(x.env)); ok {
@@ -170,6 +170,9 @@ func (x *call) visitSessions(key []byte, family string) error {
 	for i := range ks.live {
 		l := &ks.live[i]
 		p := x.placeOfSession(key, l)
+		if err := x.evaluateDeferred(l.cell, p); err != nil {
+			return err
+		}
 		if p.bounds.expired(x.env) {
 			if err := x.final(l.cell, p); err != nil {
 				return err

@@ -124,7 +124,7 @@ func (x *call) addToWindow(b *bucket) error {
 func (x *call) settle(c *cell, p *place, row []byte) error {
 	c.setHold(x.tx, x.holdFor(c, p.bounds, x.env))
 	wake := never
-	if !c.closed {
+	if !c.closed && !x.env.Deferred {
 		if at, ok := x.trigger.Wake(&c.trig, p.bounds.clock(x.env)); ok {
 			wake = at
 		}
@@ -240,6 +240,9 @@ func (x *call) visit(f found, win []byte, b bounds) error {
 		return nil
 	}
 	p := x.placeOf(f.row[len(win):], win, b)
+	if err := x.evaluateDeferred(c, p); err != nil {
+		return err
+	}
 	if b.expired(x.env) {
 		if err := x.final(c, p); err != nil {
 			return err

@@ -17,6 +17,7 @@ type stage struct {
 	sides     []side
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
+	deferred  bool // a Group that evaluates its triggers at the end of its bounded input
 
 	queues  []queue // one a key group; FIFO stages have one
 	delayed delayHeap
@@ -121,6 +122,9 @@ func (s *stage) nextTimer() (event, processing element.Time) {
 
 // due says whether the key group has a timer to fire.
 func (s *stage) due(group int, now element.Time) bool {
+	if s.deferred && s.in < element.MaxTime {
+		return false
+	}
 	t := &s.timers[group]
 	if t.Event <= s.in {
 		return true

@@ -69,6 +69,7 @@ func (s *Scheduler) fillGroup(st *stage, b *Start) bool {
 		b.Final = true
 		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
 	}
+	b.Deferred = st.deferred
 	return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
 }
 
