@@ -58,7 +58,7 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 		}
 		return j.runner.Sink(start)
 	case plan.Group:
-		return j.runner.Group(start)
+		return j.runner.Group(start, j.fleet.Merger(j.ctx, start))
 	case plan.Harness:
 		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
 			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {

@@ -25,6 +25,11 @@ func (g *graph) describe() error {
 			}
 		case plan.Group:
 			s.plan.Windowing = s.input.windows
+			if s.input.windows.Kind == plan.MergingCustom {
+				if err := g.describeMerge(s); err != nil {
+					return in(err, root.user)
+				}
+			}
 		case plan.Source, plan.Sink:
 			s.plan.Native = root.native
 		case plan.Impulse:
@@ -295,8 +300,8 @@ func (b *builder) payload(n *node) ([]byte, error) {
 func (g *graph) environments() ([]*plan.Environment, error) {
 	used := map[plan.EnvID]bool{}
 	for _, s := range g.stages {
-		if s.kind == plan.Harness {
-			used[s.env] = true
+		if s.plan.Env != "" {
+			used[s.plan.Env] = true
 		}
 	}
 	var all []*plan.Environment

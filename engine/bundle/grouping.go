@@ -36,8 +36,8 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 }
 
 // Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
-// groups at once.
-func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
+// groups at once. merge merges windows if the SDK has to.
+func (r *Runner) Group(start *scheduler.Start, merge group.Merger) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
@@ -51,6 +51,7 @@ func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
 	case start.AllTimers:
 		g.env.Now = element.MaxTime
 	}
+	g.env.Merge = merge
 	ahead := r.Store.WriteAhead()
 	g.router.writeAhead(r.Store, ahead)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes

@@ -96,7 +96,8 @@ func (in *intake) routed(size int, err error) {
 func (in *intake) route(m message) error {
 	o := in.stage.byWrite[m.transform]
 	if o == nil {
-		return fault.New(fault.Internal, "fnapi-protocol", "the harness sent data for %q, which is no output of %q", m.transform, in.stage.Def.Name)
+		return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
+			m.transform, in.stage.Def.Name)
 	}
 	return in.router.write(o, m.data)
 }

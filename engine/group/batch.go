@@ -48,7 +48,6 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], budget Budget, out *
 
 // emitAll emits everything in order of first arrival.
 func (g *grouper) emitAll(out *Output) error {
-	var win []byte
 	for i := range g.buckets {
 		b := &g.buckets[i]
 		if !g.m.merging {
@@ -60,8 +59,7 @@ func (g *grouper) emitAll(out *Output) error {
 		found, _ := g.sessions(b, nil)
 		for j := range found {
 			s := &found[j]
-			win = s.span.Append(win[:0])
-			if err := g.emitOnly(out, b.key, win, s.span.Max(), &s.run); err != nil {
+			if err := g.emitOnly(out, b.key, s.win, s.max, &s.run); err != nil {
 				return err
 			}
 		}

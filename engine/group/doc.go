@@ -10,10 +10,12 @@
 //
 //	Trigger  window, key                   → cell (see cell.go): pane, trigger, hold                       not merging
 //	Group    window, len+key, chunk u64    → values, nested encoding, concatenated                         not merging
-//	Trigger  key                           → sessions of the key: span, addresses, cell (see sessions.go)  merging
+//	Trigger  key                           → sessions of the key: window, addresses, cell (see sessions.go)  merging
 //	Group    len+key, address u64, chunk   → values                                                        merging
 //
-// A session keeps its values where they were first put: merging hands on the address and moves nothing.
+// A session keeps its values where they were first put: merging hands on the address and moves nothing. Windows that a function of the
+// user's merges are kept like sessions; Env.Merge, called once in a call of Process, asks the function about the keys for which new
+// windows have come.
 //
 // Invariants: what is emitted is never a decoded value; after the watermark has passed a window's end by the allowed lateness
 // nothing of it is left, no row, timer or hold; a trigger is evaluated once for a key and window in a call, or after each element if

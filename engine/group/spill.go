@@ -53,7 +53,6 @@ func (s *sorter) spill(g *grouper) error {
 		}
 		return bytes.Compare(g.windows[x.win], g.windows[y.win])
 	})
-	var win []byte
 	for _, i := range order {
 		b := &g.buckets[i]
 		if !s.m.merging {
@@ -62,8 +61,7 @@ func (s *sorter) spill(g *grouper) error {
 		}
 		found, _ := g.sessions(b, nil)
 		for j := range found {
-			win = found[j].span.Append(win[:0])
-			w.record(g, b.key, win, &found[j].run)
+			w.record(g, b.key, found[j].win, &found[j].run)
 		}
 	}
 	return s.add(w)

@@ -26,20 +26,13 @@ func (m *Machine) Process(tx rows.Tx, block []byte, env Env, out *Output) error 
 	if err := x.g.add(block); err != nil {
 		return err
 	}
+	if m.merging {
+		return x.addToSessions()
+	}
 	for i := range x.g.buckets {
-		b := &x.g.buckets[i]
-		var err error
-		if m.merging {
-			err = x.addToSessions(b)
-		} else {
-			err = x.addToWindow(b)
-		}
-		if err != nil {
+		if err := x.addToWindow(&x.g.buckets[i]); err != nil {
 			return err
 		}
-	}
-	if m.merging {
-		return nil
 	}
 	return x.watchWindows()
 }
