@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,6 +99,12 @@ func (j *job) restore() (scheduler.Restored, error) {
 		if err := j.totals.Restore(metrics.Entry{Key: e.Name, Value: e.Value}); err != nil {
 			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
 		}
+	}
+	if j.replay != nil {
+		if err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage)); err != nil {
+			return r, err
+		}
+		r.Outputs = append(r.Outputs, scheduler.StageOutputs{Stage: j.replay.stage, Watermarks: j.replay.mu.at.outputs})
 	}
 	return r, nil
 }

@@ -57,7 +57,7 @@ func (e *effects) run() {
 		e.mu.Lock()
 		e.mu.busy = false
 		e.mu.Unlock()
-		e.job.post(e.job.finishIfDone)
+		e.job.post(e.job.settle)
 	}
 }
 

@@ -54,6 +54,7 @@ type job struct {
 	pools    map[plan.EnvID]HarnessPool
 	sinks    map[int]*publisher
 	sources  map[int]*source
+	replay   *replay // nil without a TestStream
 	effects  *effects
 	totals   *metrics.Totals
 	stages   []stageTotals
@@ -101,7 +102,11 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, Log: log.Named("bundle")}
+	j.replay = newReplay(j.plan, cfg.Now)
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Log: log.Named("bundle")}
+	if j.replay != nil {
+		j.runner.Wall = cfg.Now
+	}
 	j.totals = metrics.New(transformNames(j.plan))
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
@@ -144,11 +149,19 @@ func (j *job) run() {
 	j.release()
 }
 
+// now is the processing time of the job.
+func (j *job) now() element.Time {
+	if j.replay != nil {
+		return j.replay.Now()
+	}
+	return j.cfg.Now()
+}
+
 // step waits for the next event and handles it.
 func (j *job) step() {
 	var wake <-chan time.Time
 	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer {
-		t := time.NewTimer(time.Duration(max(at-j.cfg.Now(), 1)) * time.Millisecond)
+		t := time.NewTimer(time.Duration(max(at-j.now(), 1)) * time.Millisecond)
 		defer t.Stop()
 		wake = t.C
 	}
@@ -168,7 +181,7 @@ func (j *job) step() {
 
 // tell passes an event to the scheduler and does what it answers.
 func (j *job) tell(ev scheduler.Event) {
-	actions, err := j.sched.Step(j.cfg.Now(), ev)
+	actions, err := j.sched.Step(j.now(), ev)
 	if err != nil {
 		j.end(fault.New(fault.Internal, "scheduler-state", "%w", err))
 		return
@@ -179,12 +192,16 @@ func (j *job) tell(ev scheduler.Event) {
 	for _, a := range actions {
 		switch a := a.(type) {
 		case scheduler.Start:
+			if j.plan.Stages[a.Stage].Kind == plan.TestStream {
+				j.replay.held = &a
+				continue
+			}
 			j.startBundle(&a)
 		case scheduler.Drop:
 			j.dropBlocks(a)
 		}
 	}
-	j.finishIfDone()
+	j.settle()
 }
 
 // do runs fn on the driver, unless the job has ended; then ok is false.
@@ -223,9 +240,9 @@ func (j *job) postLive(fn func()) {
 	}
 }
 
-// finishIfDone ends the job once nothing is left to do and all of it is durable.
-func (j *job) finishIfDone() {
-	if j.over || j.running > 0 || !j.sched.Done() {
+// settle goes on with what waits until all effects have happened: the next event of a TestStream, or the end of the job.
+func (j *job) settle() {
+	if j.over || j.running > 0 || j.effects.pending() {
 		return
 	}
 	for _, p := range j.sinks {
@@ -233,7 +250,13 @@ func (j *job) finishIfDone() {
 			return
 		}
 	}
-	if j.effects.pending() {
+	if j.replay != nil && j.replay.held != nil {
+		start := j.replay.held
+		j.replay.held = nil
+		j.startBundle(start)
+		return
+	}
+	if !j.sched.Done() {
 		return
 	}
 	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
@@ -300,6 +323,9 @@ func (j *job) release() {
 	}
 	for _, p := range j.sinks {
 		p.close()
+	}
+	if j.replay != nil {
+		j.warn(j.replay.close(), "closing the service of the TestStream")
 	}
 	j.warn(j.store.Close(), "closing the job's store")
 	j.report()

@@ -105,7 +105,7 @@ func (g *graph) read(roots []string) error {
 	if len(g.nodes) == 0 {
 		return refuse(codeEmpty, "no transform of the pipeline does anything").WithHint("apply at least one transform that is not empty")
 	}
-	return nil
+	return g.checkReplay()
 }
 
 // plan collects what the passes made. Errors are of kind Internal.
