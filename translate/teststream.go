@@ -2,6 +2,7 @@ package translate
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -76,7 +77,7 @@ func script(n *node, payload *pipepb.TestStreamPayload, prefixed bool) (*plan.Sc
 		ev, err := ScriptEvent(s, event)
 		if err == nil && ev.Kind == plan.AdvanceWatermark {
 			if ev.To < watermarks[ev.Output] {
-				err = refuse(codePayload, "the watermark goes back from %v to %v", watermarks[ev.Output], ev.To)
+				err = fmt.Errorf("the watermark goes back from %v to %v", watermarks[ev.Output], ev.To)
 			}
 			watermarks[ev.Output] = ev.To
 		}
@@ -89,7 +90,7 @@ func script(n *node, payload *pipepb.TestStreamPayload, prefixed bool) (*plan.Sc
 }
 
 // ScriptEvent translates one event of a TestStream for the outputs of s. An event without a tag is the main output's, which must be
-// the only one. Spec: beam_runner_api.proto TestStreamPayload.Event.
+// the only one. Errors are plain: the caller knows whose events they are. Spec: beam_runner_api.proto TestStreamPayload.Event.
 func ScriptEvent(s *plan.Script, event *pipepb.TestStreamPayload_Event) (plan.ScriptEvent, error) {
 	var err error
 	switch k := event.GetEvent().(type) {
@@ -107,11 +108,11 @@ func ScriptEvent(s *plan.Script, event *pipepb.TestStreamPayload_Event) (plan.Sc
 	case *pipepb.TestStreamPayload_Event_ProcessingTimeEvent:
 		ev := plan.ScriptEvent{Kind: plan.AdvanceProcessingTime, ByMs: k.ProcessingTimeEvent.GetAdvanceDuration()}
 		if ev.ByMs < 0 {
-			err = refuse(codePayload, "processing time goes back by %d ms", -ev.ByMs)
+			err = fmt.Errorf("processing time goes back by %d ms", -ev.ByMs)
 		}
 		return ev, err
 	default:
-		return plan.ScriptEvent{}, refuse(codePayload, "an event of the unknown kind %T", k)
+		return plan.ScriptEvent{}, fmt.Errorf("an event of the unknown kind %T", k)
 	}
 }
 
@@ -122,7 +123,7 @@ func scriptOutput(s *plan.Script, tag string) (int, error) {
 	if i := slices.Index(s.Tags, tag); i >= 0 {
 		return i, nil
 	}
-	return 0, refuse(codePayload, "there is no output %q", tag)
+	return 0, fmt.Errorf("there is no output %q", tag)
 }
 
 // scriptElement puts a length before an element. The SDK encoded it in no context, so it reads it back as it wrote it, whatever the
@@ -153,6 +154,9 @@ func (f *fuser) placeTestStream(n *node) error {
 	}
 	f.start(n, plan.TestStream)
 	for i, out := range users {
+		if !f.isRead(out.pc) {
+			continue
+		}
 		env := n.env
 		if env == "" {
 			env = f.consumerEnv(out.pc)
@@ -174,6 +178,11 @@ func (f *fuser) placeTestStream(n *node) error {
 		f.placeInHarness(&step)
 	}
 	return nil
+}
+
+// isRead reports whether a node reads the collection.
+func (f *fuser) isRead(pc *pcollection) bool {
+	return slices.ContainsFunc(f.nodes, func(n *node) bool { return slices.Contains(n.reads(), pc) })
 }
 
 // anyEnv returns the environment of the first node in a harness, or "".
