@@ -2,8 +2,8 @@
 
     python conformance/run.py [quick | all | SUITE...] [-k EXPRESSION] [-n WORKERS] [--timeout SECONDS]
 
-Exit code 0 when every test passed, was skipped by Beam itself or is listed in known.txt; 1 otherwise. A test in
-known.txt that passes is an error as well: the list says what does not work, and nothing else.
+Exit code 0 when every test passed, was skipped by Beam itself or is listed in known.txt, by name or by the
+code of its refusal; 1 otherwise. A test in known.txt that passes is an error as well: the list says what does not work.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def listed(path: Path) -> dict[str, str]:
-    """Reads "test  # why" lines; {test: why}."""
+    """Reads lines of "test or code  # why"; {test or code: why}."""
     entries = {}
     for line in path.read_text().splitlines():
         test, _, why = line.partition("#")
@@ -134,19 +134,21 @@ def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
     seconds = sum(test["seconds"] for test in tests.values())
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     print(f"{name}: {summary}; {seconds:.0f} s of tests")
+    refusals = Counter(test["code"] for test in tests.values() if test["verdict"] == "refused")
+    for code, count in sorted(refusals.items()):
+        print(f"  refused by name: {count} with {code}; {known.get(code, 'NEW')}")
     surprises = 0
     for nodeid, test in sorted(tests.items()):
-        good = test["verdict"] in ("passed", "skipped", "no job")
-        if good and (nodeid not in known or test["verdict"] != "passed"):
+        if test["verdict"] == "passed" and nodeid in known:
+            print(f"  NEW: {nodeid}: passes, but is in known.txt")
+            surprises += 1
+        elif test["verdict"] in ("passed", "skipped", "no job") or test.get("code") in known:
             continue
-        expected = nodeid in known and not good
-        surprises += not expected
-        what = (
-            "passes, but is in known.txt"
-            if good
-            else test["verdict"] + (f" ({test['code']})" if "code" in test else "")
-        )
-        print(f"  {'known' if expected else 'NEW'}: {nodeid}: {what}; {known.get(nodeid) or test['reason']}")
+        elif nodeid in known:
+            print(f"  known: {nodeid}: {test['verdict']}; {known[nodeid]}")
+        else:
+            print(f"  NEW: {nodeid}: {test['verdict']}; {test['reason']}")
+            surprises += 1
     return surprises
 
 
@@ -154,7 +156,7 @@ def main() -> int:
     args = parse_args()
     suites = list(SUITES) if "all" in args.suites else args.suites
     known = listed(KNOWN)
-    failed, passed, skipped, surprises = 0, 0, 0, 0
+    verdicts, surprises = Counter(), 0
     with tempfile.TemporaryDirectory(prefix="padstone-conformance-") as work:
         server = None if args.endpoint else Server(Path(work)).start()
         try:
@@ -162,17 +164,15 @@ def main() -> int:
                 arguments = list(listed(QUICK)) if name == "quick" else SUITES[name]
                 tests = run_suite(name, arguments, args, args.endpoint or server.job_endpoint)
                 surprises += report(name, tests, known)
-                verdicts = Counter(test["verdict"] for test in tests.values())
-                passed += verdicts["passed"]
-                skipped += verdicts["skipped"] + verdicts["no job"]
-                failed += len(tests) - verdicts["passed"] - verdicts["skipped"] - verdicts["no job"]
+                verdicts.update(test["verdict"] for test in tests.values())
             if server is not None and not server.alive():
                 print(f"the server has ended:\n{server.log_tail()}")
                 surprises += 1
         finally:
             if server is not None:
                 server.stop()
-    print(f"conformance: {passed} passed, {failed} failed, {skipped} skipped; {surprises} not as in known.txt")
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    print(f"conformance: {summary}; {surprises} not as in known.txt")
     return 1 if surprises else 0
 
 

@@ -31,6 +31,7 @@ const (
 // begin restores the job from its store, which is empty for a new one, and starts its harnesses.
 func (j *job) begin() error {
 	j.effects = newEffects(j)
+	j.resumed = j.store.Applied() > 0
 	for i, s := range j.plan.Stages {
 		switch s.Kind {
 		case plan.Source:
@@ -56,6 +57,8 @@ func (j *job) begin() error {
 	}
 	j.tell(restored)
 	if j.draining {
+		j.reporter.State(jobpb.JobState_DRAINING)
+		j.fleet.Drain()
 		j.tell(scheduler.Drain{})
 	}
 	return nil

@@ -219,7 +219,8 @@ func (j *job) count(stage int, res *bundle.Result) {
 // bundleFailed runs the bundle again later if the environment is to blame, and ends the job otherwise.
 func (j *job) bundleFailed(start *scheduler.Start, err error) {
 	def := j.plan.Stages[start.Stage]
-	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil
+	// A source that cannot be opened when the job is new is a mistake that its user is still there to correct; later it is an outage.
+	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil && !j.resumed
 	j.failures[start.Stage]++
 	f := fault.Of(err)
 	breach := f != nil && f.Code != codeHarnessLost && def.Kind == plan.Harness && j.failures[start.Stage] >= attemptsMax

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -69,6 +70,8 @@ type Config struct {
 	Logger    *zap.Logger
 	Harnesses Harnesses
 	Natives   connector.Registry
+	// FS holds the jobs' stores; default the disk.
+	FS store.FS
 	// Durability of the jobs' stores; default store.Frontier.
 	Durability store.Durability
 	// KeyGroups of new jobs; a power of two, default 64. A keyed stage runs at most so many bundles at a time.
@@ -117,7 +120,7 @@ func New(c Config) *Engine {
 }
 
 // errSuspended ends the jobs of a server that stops: they are not terminal and go on with the next server.
-var errSuspended = errors.New("the server stops; the job goes on with the next one")
+var errSuspended = fmt.Errorf("the server stops; the job goes on with the next one: %w", context.Canceled)
 
 // Close suspends running jobs and waits until their stores are closed and their harnesses have ended.
 func (e *Engine) Close(ctx context.Context) error {
@@ -133,7 +136,9 @@ func (e *Engine) Close(ctx context.Context) error {
 		j.stop(errSuspended)
 	}
 	for _, j := range jobs {
-		errs = append(errs, j.Wait(ctx))
+		if err := j.Wait(ctx); !errors.Is(err, errSuspended) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -149,8 +154,16 @@ func (e *Engine) Start(ctx context.Context, spec jobserver.Spec, reporter jobser
 	return e.start(ctx, spec, reporter)
 }
 
-// Recover takes up a job that an earlier server left, from its store.
+// Recover takes up a job that an earlier server left, from its store. One that had ended already reports its outcome again.
 func (e *Engine) Recover(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	ended, err := loadOutcome(filepath.Join(spec.Dir, "engine"))
+	if err != nil {
+		return nil, err
+	}
+	if ended != nil {
+		ended.report(reporter)
+		return finishedJob{ended}, nil
+	}
 	return e.start(ctx, spec, reporter)
 }
 
@@ -198,6 +211,9 @@ func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
 		},
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := connector.Fit(e.cfg.Natives, p); err != nil {
 		return nil, err
 	}
 	for _, env := range p.Environments {

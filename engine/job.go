@@ -11,6 +11,7 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"padstone/connector"
 	"padstone/engine/bundle"
@@ -61,6 +62,7 @@ type job struct {
 	running  int                   // bundles in flight
 	backoff  map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	failures map[int]int           // by stage, since its last commit
+	resumed  bool                  // an earlier run of the job has committed something
 	draining bool
 	canceled bool
 	outcome  error // why the job ends before it is done; nil: it is done
@@ -86,7 +88,10 @@ const eventsMax = 256
 func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobserver.Reporter) (*job, error) {
 	log := cfg.Logger.With(zap.String("job", spec.ID))
 	dir := filepath.Join(spec.Dir, "engine")
-	st, err := store.Open(store.Config{Dir: dir, Durability: cfg.Durability, Logger: log.Named("store")})
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
+	}
+	st, err := store.Open(store.Config{Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log.Named("store")})
 	if err != nil {
 		return nil, err
 	}
@@ -271,6 +276,9 @@ func (j *job) end(reason error) {
 	if j.over {
 		return
 	}
+	if cause := context.Cause(j.ctx); cause != nil && reason != nil {
+		reason = cause // the job is being suspended; what fails because of that must not make it terminal
+	}
 	j.over, j.outcome = true, reason
 	if reason == nil {
 		reason = context.Canceled
@@ -331,24 +339,26 @@ func (j *job) release() {
 	j.report()
 }
 
-// report tells the terminal state. A suspended job has none.
+// report makes the outcome durable and tells it. A suspended job has none.
 func (j *job) report() {
 	if errors.Is(j.outcome, errSuspended) {
 		return
 	}
-	state := jobpb.JobState_DONE
+	o := &outcome{State: jobpb.JobState_DONE, Description: j.last.description}
 	switch {
 	case j.canceled:
-		state = jobpb.JobState_CANCELLED
+		o.State = jobpb.JobState_CANCELLED
 	case j.outcome != nil:
-		state = jobpb.JobState_FAILED
-		j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_ERROR, j.outcome.Error())
+		o.State, o.Message = jobpb.JobState_FAILED, j.outcome.Error()
 	case j.draining:
-		state = jobpb.JobState_DRAINED
+		o.State = jobpb.JobState_DRAINED
 	}
-	// The state on disk serves recovery only, and a terminal job is not recovered.
-	j.warn(os.RemoveAll(j.dir), "removing the job's store")
-	j.reporter.State(state)
+	var err error
+	if o.Metrics, err = protojson.Marshal(j.last.metrics); err == nil {
+		err = o.save(j.dir, j.cfg.FS)
+	}
+	j.warn(err, "keeping the job's outcome")
+	o.report(j.reporter)
 }
 
 func (j *job) warn(err error, doing string) {
@@ -389,10 +399,13 @@ func (j *job) Drain(ctx context.Context) error {
 	return err
 }
 
-// Wait blocks until every resource of the job is released.
+// Wait blocks until every resource of the job is released. The error of a suspended job is one of context.Canceled.
 func (j *job) Wait(ctx context.Context) error {
 	select {
 	case <-j.ended:
+		if errors.Is(j.outcome, errSuspended) {
+			return errSuspended
+		}
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("job %s has not ended: %w", j.spec.ID, context.Cause(ctx))

@@ -25,7 +25,9 @@ type publisher struct {
 	job   *job
 	stage int
 	sink  connector.Sink
-	mu    struct {
+	// resumed: an earlier run of the job has committed something.
+	resumed bool
+	mu      struct {
 		sync.Mutex
 		queue  []outgoing
 		bytes  int // in queue
@@ -49,7 +51,7 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 	if !ok {
 		return nil, fault.New(fault.Internal, "bad-plan", "no native sink %q", def.Native.URN).In(def.Name)
 	}
-	p := &publisher{job: j, stage: stage, sink: sink, wake: make(chan struct{}, 1), free: make(chan struct{}, 1)}
+	p := &publisher{job: j, stage: stage, sink: sink, resumed: j.resumed, wake: make(chan struct{}, 1), free: make(chan struct{}, 1)}
 	err := j.store.Outbox(uint32(stage), func(b store.Block) bool {
 		p.mu.queue = append(p.mu.queue, outgoing{block: b})
 		p.mu.bytes += len(b.Data)
@@ -98,7 +100,7 @@ func (p *publisher) pending() bool {
 func (p *publisher) run() {
 	ctx := p.job.ctx
 	def := p.job.plan.Stages[p.stage]
-	writer, err := p.sink.Open(ctx, def.Native.Config, p.job.spec.ID, string(def.ID))
+	writer, err := p.open(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.job.post(func() { p.job.end(named(err, def)) })
@@ -154,14 +156,35 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 	for i, o := range batch {
 		blocks[i] = element.Block{Data: o.block.Data, Count: o.block.Count, MinTS: o.block.MinTS, MaxTS: o.block.MaxTS}
 	}
+	return p.again(ctx, "writing to", func() error { return w.Publish(ctx, blocks) })
+}
+
+// open opens the sink. That it cannot be opened when the job is new is a mistake that its user is still there to correct; later it is
+// an outage, which ends.
+func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
+	def := p.job.plan.Stages[p.stage]
+	open := func() error {
+		w, err = p.sink.Open(ctx, def.Native.Config, p.job.spec.ID, string(def.ID))
+		return err
+	}
+	if !p.resumed {
+		err = open()
+		return w, err
+	}
+	err = p.again(ctx, "opening", open)
+	return w, err
+}
+
+// again calls fn until it succeeds, again and again while the environment is to blame; the first failure is a warning to the user.
+func (p *publisher) again(ctx context.Context, doing string, fn func() error) error {
 	for wait := backoffMin; ; wait = min(wait*2, backoffMax) {
-		err := w.Publish(ctx, blocks)
+		err := fn()
 		if err == nil || ctx.Err() != nil || fault.KindOf(err) != fault.Environment {
 			return err
 		}
 		if wait == backoffMin {
 			p.job.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING,
-				fmt.Sprintf("writing to %q failed and will be tried again: %v", p.job.plan.Stages[p.stage].Name, err))
+				fmt.Sprintf("%s %q failed and will be tried again: %v", doing, p.job.plan.Stages[p.stage].Name, err))
 		}
 		t := time.NewTimer(wait)
 		select {

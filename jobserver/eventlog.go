@@ -11,7 +11,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/proto"
 
-	"padstone/jobserver/internal/durable"
+	"padstone/internal/durable"
 )
 
 // The event log of a job is a header and records, appended in order:

@@ -16,9 +16,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"padstone/internal/durable"
 	"padstone/internal/fault"
 	"padstone/jobserver/artifact"
-	"padstone/jobserver/internal/durable"
 )
 
 // The registry's files, below <data-dir>/jobs:

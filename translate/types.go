@@ -108,7 +108,11 @@ func (g *graph) typeNative(n *node) error {
 	if err != nil {
 		return err
 	}
-	if w.wrapped {
+	c, err := g.coders.get(pc.coder)
+	if err != nil {
+		return err
+	}
+	if w.wrapped && c.GetSpec().GetUrn() != urn.CoderRow { // rows come and go with their length in front
 		return refuse(codeNativeCoder, "the runner cannot read elements with the coder of collection %q", pc.label()).
 			WithHint("give the collection a standard type, for Kafka a pair of bytes: .with_output_types(tuple[bytes, bytes])")
 	}

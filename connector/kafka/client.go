@@ -79,7 +79,8 @@ func (c *cluster) openError(err error) error {
 		return fault.New(fault.Environment, codeRead, "brokers %s: %w", c.servers, err)
 	}
 	return fault.New(fault.Environment, codeUnreachable, "no broker of %s answered: %w", c.servers, err).
-		WithHint("check bootstrap.servers, security.protocol and credentials, and that the broker's advertised address can be reached from here")
+		WithHint("check bootstrap.servers, security.protocol and credentials, and that the broker's advertised address is " +
+			"one that can be reached from here")
 }
 
 func isTimeout(err error) bool {

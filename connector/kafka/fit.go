@@ -84,7 +84,8 @@ func (s *sink) Fit(data []byte, element string, window plan.WindowCoding) ([]byt
 	var ok bool
 	cfg.Key.Nullable, cfg.Value.Nullable, ok = fitKV(element, cfg.Key.Coder, cfg.Value.Coder)
 	if !ok {
-		return nil, fault.New(fault.Pipeline, codeType, "a Kafka write takes pairs of %s and %s, not %s", cfg.Key.Coder, cfg.Value.Coder, element).
+		return nil, fault.New(fault.Pipeline, codeType, "a Kafka write takes pairs of %s and %s, not %s",
+			cfg.Key.Coder, cfg.Value.Coder, element).
 			WithHint("give the input the types of the serializers, for example .with_output_types(typing.Tuple[bytes, bytes])")
 	}
 	return encode(cfg)

@@ -54,8 +54,8 @@ func (p *policy) timestamp(s *split, r *kgo.Record, now element.Time) (element.T
 }
 
 func (p *policy) mismatch(r *kgo.Record, kind string) error {
-	return fault.New(fault.Pipeline, codeTimestamp, "timestamp_policy is %s but topic %q partition %d offset %d has a timestamp of type %s",
-		p.kind, r.Topic, r.Partition, r.Offset, kind).
+	return fault.New(fault.Pipeline, codeTimestamp,
+		"timestamp_policy is %s but topic %q partition %d offset %d has a timestamp of type %s", p.kind, r.Topic, r.Partition, r.Offset, kind).
 		WithHint("choose the policy of the topic's message.timestamp.type, or ProcessingTime")
 }
 

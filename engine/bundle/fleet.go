@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -132,7 +133,13 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 		defer f.giveStream(w.ID(), n)
 		slot.DataStream = fmt.Sprintf("stream-%d", n)
 	}
-	return r.Harness(ctx, start, slot)
+	generation := w.Generation()
+	res, err := r.Harness(ctx, start, slot)
+	if errors.Is(err, fnapi.ErrWorkerLost) && w.Generation() == generation {
+		// It may have lost a data stream alone and not notice: it would hang with the next bundle on that stream.
+		w.Disconnect("a bundle has lost its connection")
+	}
+	return res, err
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

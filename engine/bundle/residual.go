@@ -5,6 +5,7 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
+	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/store"
 	"padstone/internal/fault"
@@ -17,12 +18,12 @@ func (h *harnessBundle) residuals(roots []*fnpb.DelayedBundleApplication) error 
 	for _, root := range roots {
 		app := root.GetApplication()
 		if sp := h.stage.Def.Splittable; sp == nil || app.GetTransformId() != sp.Transform {
-			return fault.New(fault.Environment, "harness-protocol", "the harness returned a restriction for transform %q of stage %q, which has none",
-				app.GetTransformId(), h.stage.Def.Name)
+			return fault.New(fault.Environment, "harness-protocol",
+				"the harness returned a restriction for transform %q of stage %q, which has none", app.GetTransformId(), h.stage.Def.Name)
 		}
 		count, ts, _, err := h.stage.input.scanner.Stat(app.GetElement())
 		if err != nil || count != 1 {
-			return fault.New(fault.Environment, "harness-protocol", "a returned restriction of %q does not follow its coder: %w", h.stage.Def.Name, err)
+			return h.badResidual(err)
 		}
 		hold := ts
 		if marks := app.GetOutputWatermarks(); len(marks) > 0 {
@@ -38,11 +39,20 @@ func (h *harnessBundle) residuals(roots []*fnpb.DelayedBundleApplication) error 
 	return nil
 }
 
+// badResidual is the error about a returned restriction that cannot be framed, or is not one element (err is nil).
+func (h *harnessBundle) badResidual(err error) error {
+	if err == nil {
+		err = coder.ErrMalformed
+	}
+	return fault.New(fault.Environment, "harness-protocol", "a returned restriction of %q does not follow its coder: %w",
+		h.stage.Def.Name, err)
+}
+
 // addResidual puts one restriction back into the stage's inbox.
 func (h *harnessBundle) addResidual(data []byte, hold element.Time, delay time.Duration) error {
 	_, lo, hi, err := h.stage.input.scanner.Stat(data)
 	if err != nil {
-		return fault.New(fault.Environment, "harness-protocol", "a returned restriction of %q does not follow its coder: %w", h.stage.Def.Name, err)
+		return h.badResidual(err)
 	}
 	b := store.Block{Data: data, Header: store.Header{
 		Count: 1, Bytes: len(data), MinTS: lo, MaxTS: hi, MaxWindow: hi,

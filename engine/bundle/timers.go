@@ -249,14 +249,46 @@ func (h *harnessBundle) setTimer(family *timerFamily, t *coder.Timer) error {
 			return err
 		}
 		id := timer.ID{Family: family.familyName(), Key: t.Key, Window: w, Tag: t.Tag}
-		if t.Clear {
+		set, live, err := h.bounded(family, t, w)
+		if err == nil && live {
+			err = timer.Set(tx, id, set)
+		} else if err == nil {
 			err = timer.Clear(tx, id)
-		} else {
-			err = timer.Set(tx, id, timer.Timer{Domain: family.def.Domain, Fire: t.Fire, Hold: t.Hold, Pane: t.Pane})
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bounded returns the timer as it is kept; live is false when it is cleared or will never fire. An event time timer fires before its
+// window is collected: one that an element sets for later is moved to that time, one that a timer sets is not kept, so that a timer
+// which sets itself again ends with its window. And it ends with a drain: at the end of a draining job's input, timers set none.
+// Spec: minTargetAndGcTime in SimpleDoFnRunner (Java runners-core) moves timers likewise.
+func (h *harnessBundle) bounded(family *timerFamily, t *coder.Timer, w []byte) (set timer.Timer, live bool, err error) {
+	if t.Clear || h.start.AllTimers && h.draining() {
+		return set, false, nil
+	}
+	latest := element.MaxTime
+	if family.def.Domain == plan.EventTime {
+		if latest, _, err = h.collectAt(w); err != nil || h.start.Timers && t.Fire > latest {
+			return set, false, err
+		}
+	}
+	set = timer.Timer{Domain: family.def.Domain, Fire: min(max(t.Fire, element.MinTime), latest), Hold: t.Hold, Pane: t.Pane}
+	if family.def.Domain == plan.EventTime && t.Fire > latest {
+		set.Hold = min(t.Hold, latest)
+	}
+	return set, true, nil
+}
+
+// draining says whether the job drains.
+func (h *harnessBundle) draining() bool {
+	select {
+	case <-h.slot.Drain:
+		return true
+	default:
+		return false
+	}
 }

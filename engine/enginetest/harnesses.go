@@ -26,6 +26,8 @@ type Harnesses struct {
 	Embed, ShortIDs bool
 	// OnStart is called before harnesses start and may fail the start or wait until ctx ends. May be nil.
 	OnStart func(ctx context.Context) error
+	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
+	OnClaim func(offset int64)
 
 	server *fnapi.Server
 	mu     struct {
@@ -130,7 +132,7 @@ func (p *pool) add(ctx context.Context, spec engine.HarnessSpec) error {
 func (p *pool) connect(ctx context.Context, w *fnapi.Worker) (*fakesdk.Harness, error) {
 	h := p.harnesses
 	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
-		Endpoint: h.server.Endpoint(), WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs,
+		Endpoint: h.server.Endpoint(), WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
 		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
 			h.mu.Lock()
 			n := h.mu.bundles

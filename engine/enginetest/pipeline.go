@@ -142,7 +142,9 @@ type ParDo struct {
 }
 
 // ParDo adds a ParDo with one output.
-func (p *Pipeline) ParDo(name string, main Collection, d ParDo) Collection { return p.ParDos(name, main, d)["out"] }
+func (p *Pipeline) ParDo(name string, main Collection, d ParDo) Collection {
+	return p.ParDos(name, main, d)["out"]
+}
 
 // ParDos adds a ParDo and returns its outputs by tag.
 func (p *Pipeline) ParDos(name string, main Collection, d ParDo) map[string]Collection {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,6 +149,37 @@ func (j *Job) End(want jobpb.JobState_Enum) {
 	}
 }
 
+// AwaitWatermark waits until the input watermark of the stage with the transform has reached t.
+func (j *Job) AwaitWatermark(transform string, t int64) {
+	j.rig.T.Helper()
+	j.await(transform, func(s jobserver.StageDescription) bool { return s.InputWatermarkMillis >= t })
+}
+
+// AwaitOutput waits until the stage with the transform has put out n elements.
+func (j *Job) AwaitOutput(transform string, n int64) {
+	j.rig.T.Helper()
+	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
+}
+
+// await waits for a stage. There is no event to wait for, so it asks.
+func (j *Job) await(transform string, cond func(s jobserver.StageDescription) bool) {
+	j.rig.T.Helper()
+	ctx := j.rig.Context()
+	for ctx.Err() == nil {
+		d, err := j.Describe(ctx)
+		if err != nil {
+			break
+		}
+		for _, s := range d.Stages {
+			if slices.Contains(s.Transforms, transform) && cond(s) {
+				return
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	j.rig.T.Fatalf("%q does not come to what is awaited", transform)
+}
+
 // Run runs a job to its end, which must be DONE.
 func (r *Rig) Run(p *Pipeline, o Options) *Job {
 	r.T.Helper()
@@ -172,10 +204,13 @@ func (j *Job) Counter(transform, name string) int64 {
 	return total
 }
 
-// OpenStore opens the store of a job that is not running; the test's cleanup does not close it.
+// StoreDir is where the job's store is while the job is not terminal.
+func (j *Job) StoreDir() string { return filepath.Join(j.Spec.Dir, "engine", "store") }
+
+// OpenStore opens the store of a job that is suspended; the caller closes it.
 func (r *Rig) OpenStore(j *Job) *store.Store {
 	r.T.Helper()
-	s, err := store.Open(store.Config{Dir: filepath.Join(j.Spec.Dir, "engine"), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: j.StoreDir(), FS: r.Config.FS, Logger: zap.NewNop()})
 	if err != nil {
 		r.T.Fatal(err)
 	}

@@ -33,10 +33,13 @@ const FormatVersion = 1
 
 var metaFormat = []byte("format")
 
+// FS is a file system: the disk, or one of pebble's for tests.
+type FS = vfs.FS
+
 // Config configures a Store.
 type Config struct {
 	Dir        string // created if missing; one process at a time
-	FS         vfs.FS // nil: the disk
+	FS         FS     // nil: the disk
 	Durability Durability
 	CacheBytes int64 // block cache; default 16 MiB
 	MemTable   int   // memtable bytes; default 16 MiB
@@ -101,6 +104,17 @@ func Open(c Config) (*Store, error) {
 	}
 	go s.syncer()
 	return s, nil
+}
+
+// Remove removes the store in dir, which must be closed. fs is nil for the disk.
+func Remove(fs FS, dir string) error {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	if err := fs.RemoveAll(dir); err != nil {
+		return fault.New(fault.Environment, "store-write", "cannot remove the job's store: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) checkFormat() error {

@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"padstone/internal/durable"
 	"padstone/internal/fault"
-	"padstone/jobserver/internal/durable"
 )
 
 // Digest is the lower-case hexadecimal SHA-256 of a content; the only name that content has.

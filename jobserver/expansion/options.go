@@ -32,7 +32,8 @@ func parseOptions(payload []byte) (*options, error) {
 	}
 	values, rest, err := coder.Decode(config.GetPayload())
 	if err != nil || len(rest) > 0 {
-		return nil, fault.New(fault.Pipeline, codeRequest, "the transform's configuration does not decode: %v, %d bytes left", err, len(rest))
+		return nil, fault.New(fault.Pipeline, codeRequest, "the transform's configuration does not decode: %v, %d bytes left",
+			err, len(rest))
 	}
 	o := &options{values: make(map[string]any, len(values))}
 	for i, name := range coder.Names() {

@@ -71,7 +71,8 @@ func (x *expansion) windowCoding(in *pipepb.PCollection) (plan.WindowCoding, err
 	coder := x.components.GetCoders()[strategy.GetWindowCoderId()]
 	switch coder.GetSpec().GetUrn() {
 	case "":
-		return "", fault.New(fault.Pipeline, codeRequest, "the input's windowing strategy %q has no window coder", in.GetWindowingStrategyId())
+		return "", fault.New(fault.Pipeline, codeRequest, "the input's windowing strategy %q has no window coder",
+			in.GetWindowingStrategyId())
 	case "beam:coder:global_window:v1":
 		return plan.GlobalWindow, nil
 	case "beam:coder:interval_window:v1":
@@ -129,5 +130,5 @@ func (x *expansion) rowInput(cfg *config.Write, in *pipepb.PCollection) error {
 
 func (x *expansion) refuseCoder(coder *pipepb.Coder, want string) error {
 	return fault.New(fault.Pipeline, codeCoder, "the input's coder %q is not %s as this write takes it", coder.GetSpec().GetUrn(), want).
-		WithHint("give the step before it an output type, for example .with_output_types(typing.Tuple[bytes, bytes]), or of rows for headers")
+		WithHint("give the step before it an output type, .with_output_types(typing.Tuple[bytes, bytes]) for example, or rows for headers")
 }

@@ -60,6 +60,7 @@ const (
 	CoderWindowedValue       = "beam:coder:windowed_value:v1"
 	CoderParamWindowedValue  = "beam:coder:param_windowed_value:v1"
 	CoderNullable            = "beam:coder:nullable:v1"
+	CoderRow                 = "beam:coder:row:v1"
 	CoderShardedKey          = "beam:coder:sharded_key:v1"
 )
 

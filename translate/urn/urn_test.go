@@ -59,6 +59,7 @@ func TestAgainstProtos(t *testing.T) {
 		urn.CoderWindowedValue:       pipepb.StandardCoders_WINDOWED_VALUE,
 		urn.CoderParamWindowedValue:  pipepb.StandardCoders_PARAM_WINDOWED_VALUE,
 		urn.CoderNullable:            pipepb.StandardCoders_NULLABLE,
+		urn.CoderRow:                 pipepb.StandardCoders_ROW,
 		urn.CoderShardedKey:          pipepb.StandardCoders_SHARDED_KEY,
 		urn.GlobalWindows:            pipepb.GlobalWindowsPayload_PROPERTIES,
 		urn.FixedWindows:             pipepb.FixedWindowsPayload_PROPERTIES,
