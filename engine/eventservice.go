@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/grpc"
@@ -30,6 +31,11 @@ type eventService struct {
 	conn   *grpc.ClientConn
 	stream grpc.ClientStream
 	next   uint64 // index of the event that the stream tells next
+	mu     struct {
+		sync.Mutex
+		stopped bool
+		cancel  context.CancelFunc // of the stream; nil until it is open
+	}
 }
 
 func newEventService(s *plan.Script) *eventService { return &eventService{script: s} }
@@ -45,7 +51,7 @@ func (s *eventService) event(ctx context.Context, index uint64) (*plan.ScriptEve
 		var event pipepb.TestStreamPayload_Event
 		err := s.stream.RecvMsg(&event)
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), err != nil && s.isStopped():
 			return nil, nil
 		case err != nil && ctx.Err() != nil:
 			return nil, context.Cause(ctx)
@@ -69,6 +75,10 @@ func (s *eventService) open(ctx context.Context) error {
 	if s.conn, err = grpc.NewClient(s.script.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.mu.Lock()
+	s.mu.cancel = cancel
+	s.mu.Unlock()
 	s.stream, err = s.conn.NewStream(ctx, &grpc.StreamDesc{StreamName: "Events", ServerStreams: true}, eventsMethod)
 	if err != nil {
 		return err
@@ -90,7 +100,25 @@ func (s *eventService) failed(err error) error {
 		WithHint("check that the TestStreamService runs where the runner can reach it")
 }
 
+// stop ends the script where it is. Safe for concurrent use.
+func (s *eventService) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.stopped = true
+	if s.mu.cancel != nil {
+		s.mu.cancel()
+	}
+}
+
+func (s *eventService) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.stopped
+}
+
+// close lets go of the service. No event may be asked for.
 func (s *eventService) close() error {
+	s.stop()
 	if s.conn == nil {
 		return nil
 	}

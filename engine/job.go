@@ -394,6 +394,9 @@ func (j *job) Drain(ctx context.Context) error {
 		if j.fleet != nil {
 			j.fleet.Drain()
 		}
+		if j.replay != nil {
+			j.replay.drain()
+		}
 		j.tell(scheduler.Drain{})
 	})
 	return err

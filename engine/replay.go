@@ -23,7 +23,7 @@ type replay struct {
 	stage   int
 	script  *plan.Script
 	wall    func() element.Time
-	service *eventService    // of the bundle in flight; nil until it is asked, and without an endpoint
+	service *eventService    // nil without an endpoint
 	held    *scheduler.Start // driver only: an event that waits for effects
 	mu      struct {
 		sync.Mutex
@@ -50,6 +50,9 @@ func newReplay(p *plan.Plan, wall func() element.Time) *replay {
 		return nil
 	}
 	r := &replay{stage: i, script: p.Stages[i].Script, wall: wall}
+	if r.script.Endpoint != "" {
+		r.service = newEventService(r.script)
+	}
 	r.mu.at.outputs = slices.Repeat([]element.Time{element.MinTime}, len(r.script.Tags))
 	return r
 }
@@ -115,10 +118,7 @@ func (r *replay) run(ctx context.Context, runner *bundle.Runner, start *schedule
 
 // event returns the event with the index; nil at the end of the script.
 func (r *replay) event(ctx context.Context, index uint64) (*plan.ScriptEvent, error) {
-	if r.script.Endpoint != "" {
-		if r.service == nil {
-			r.service = newEventService(r.script)
-		}
+	if r.service != nil {
 		return r.service.event(ctx, index)
 	}
 	if index >= uint64(len(r.script.Events)) {
@@ -137,7 +137,14 @@ func (r *replay) committed(res *bundle.Result) error {
 	return err
 }
 
-// close lets go of the service.
+// drain ends the script where it is: a service may be waited for.
+func (r *replay) drain() {
+	if r.service != nil {
+		r.service.stop()
+	}
+}
+
+// close lets go of the service. No bundle may be in flight.
 func (r *replay) close() error {
 	if r.service == nil {
 		return nil

@@ -33,7 +33,7 @@ func (r *Runner) Replay(start *scheduler.Start, ev *plan.ScriptEvent) (*Result, 
 // a script's clock makes big steps, and what is due at one of them must not miss it because the machine was slow. A time nearer to
 // the job's clock is meant for that one: scripts start it at 0.
 func (h *harnessBundle) onOurClock(fire element.Time) element.Time {
-	if h.runner.Wall == nil {
+	if h.runner.Wall == nil || fire >= element.MaxTime {
 		return fire
 	}
 	now, wall := h.start.Now, h.runner.Wall()
