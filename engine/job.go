@@ -154,14 +154,6 @@ func (j *job) run() {
 	j.release()
 }
 
-// now is the processing time of the job.
-func (j *job) now() element.Time {
-	if j.replay != nil {
-		return j.replay.Now()
-	}
-	return j.cfg.Now()
-}
-
 // step waits for the next event and handles it.
 func (j *job) step() {
 	var wake <-chan time.Time
@@ -243,32 +235,6 @@ func (j *job) postLive(fn func()) {
 	case j.events <- fn:
 	case <-j.ctx.Done():
 	}
-}
-
-// settle goes on with what waits until all effects have happened: the next event of a TestStream, or the end of the job.
-func (j *job) settle() {
-	if j.over || j.running > 0 || j.effects.pending() {
-		return
-	}
-	for _, p := range j.sinks {
-		if p.pending() {
-			return
-		}
-	}
-	if j.replay != nil && j.replay.held != nil {
-		start := j.replay.held
-		j.replay.held = nil
-		j.startBundle(start)
-		return
-	}
-	if !j.sched.Done() {
-		return
-	}
-	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
-		j.end(err)
-		return
-	}
-	j.end(nil)
 }
 
 // end stops the job: no more bundles, those in flight are cancelled. The first reason counts.

@@ -32,6 +32,14 @@ type replay struct {
 	}
 }
 
+// now is the processing time of the job.
+func (j *job) now() element.Time {
+	if j.replay != nil {
+		return j.replay.Now()
+	}
+	return j.cfg.Now()
+}
+
 // place is a place in a script.
 type place struct {
 	next    uint64 // index of the next event

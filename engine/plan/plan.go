@@ -55,8 +55,10 @@ type Stage struct {
 
 	// Descriptor is a serialised ProcessBundleDescriptor without service descriptors and with an empty id. Harness only.
 	Descriptor []byte
-	InputRead  string   // transform id of the descriptor's data source (GRPC read)
-	Outputs    []Output // one for each data sink (GRPC write) of a Harness stage; without Write for the other kinds: one, or for a TestStream one a tag
+	InputRead  string // transform id of the descriptor's data source (GRPC read)
+	// Outputs are one for each data sink (GRPC write) of a Harness stage, and without Write for the other kinds: one, or for a
+	// TestStream one a tag.
+	Outputs    []Output
 	SideInputs []SideInput
 	States     []State
 	Timers     []TimerFamily
