@@ -79,7 +79,6 @@ type source struct {
 	mu        sync.Mutex // the bundle opens it, others describe it
 	reader    connector.Reader
 	watermark element.Time
-	committed map[string]bool
 }
 
 // eventsMax bounds the work that waits for the driver; senders block.

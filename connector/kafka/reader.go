@@ -118,7 +118,8 @@ func (r *reader) fetch(ctx context.Context, limit int, wait time.Duration) error
 	}
 	var fetches kgo.Fetches
 	if wait <= 0 {
-		fetches = r.kafka.client.PollRecords(nil, limit) //nolint:staticcheck // nil means: only what is there
+		//lint:ignore SA1012 the client documents nil as: only what is there
+		fetches = r.kafka.client.PollRecords(nil, limit)
 	} else {
 		waiting, cancel := context.WithTimeout(ctx, wait)
 		fetches = r.kafka.client.PollRecords(waiting, limit)
