@@ -156,7 +156,7 @@ func (j *job) run() {
 // step waits for the next event and handles it.
 func (j *job) step() {
 	var wake <-chan time.Time
-	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer {
+	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer && !j.replay.still() {
 		t := time.NewTimer(time.Duration(max(at-j.now(), 1)) * time.Millisecond)
 		defer t.Stop()
 		wake = t.C

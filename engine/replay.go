@@ -75,6 +75,16 @@ func (r *replay) Now() element.Time {
 	return r.mu.at.now.Add(int64(r.wall() - r.mu.runsFrom))
 }
 
+// still says that time waits for the script to move it. A job without a TestStream has no replay.
+func (r *replay) still() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.mu.at.done
+}
+
 // restore goes to a stored place.
 func (r *replay) restore(st *store.Store, done bool) error {
 	entries, err := st.Positions(uint32(r.stage))
