@@ -46,7 +46,7 @@ func newLedger(r *enginetest.Rig, batches int) *ledger {
 			Elements: elements, Watermark: element.Time((b+1)*ledgerStepMs - 10),
 		})
 	}
-	l.source.Batches = append(l.source.Batches, enginetest.Batch{Watermark: 1_000_000}) // all windows close
+	l.source.Batches = append(l.source.Batches, enginetest.Batch{Watermark: 1_000_000})                 // all windows close
 	l.source.OnPoll = func(context.Context, int) error { time.Sleep(3 * time.Millisecond); return nil } // or one bundle would take all
 	return l
 }
