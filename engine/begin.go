@@ -104,10 +104,11 @@ func (j *job) restore() (scheduler.Restored, error) {
 		}
 	}
 	if j.replay != nil {
-		if err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage)); err != nil {
+		at, err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage))
+		if err != nil {
 			return r, err
 		}
-		r.Outputs = append(r.Outputs, scheduler.StageOutputs{Stage: j.replay.stage, Watermarks: j.replay.mu.at.outputs})
+		r.Outputs = append(r.Outputs, scheduler.StageOutputs{Stage: j.replay.stage, Watermarks: at.outputs})
 	}
 	return r, nil
 }

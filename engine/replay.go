@@ -77,29 +77,30 @@ func (r *replay) Now() element.Time {
 
 // still says that time waits for the script to move it. A job without a TestStream has no replay.
 func (r *replay) still() bool {
-	if r == nil {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.mu.at.done
+	return r != nil && !r.place().done
 }
 
-// restore goes to a stored place.
-func (r *replay) restore(st *store.Store, done bool) error {
+// restore goes to the stored place, if there is one, and returns it.
+func (r *replay) restore(st *store.Store, done bool) (place, error) {
 	entries, err := st.Positions(uint32(r.stage))
 	if err != nil {
-		return err
+		return place{}, err
 	}
-	at := r.mu.at
+	at := r.place()
 	for _, e := range entries {
 		if at, err = parsePlace(e.Value, len(r.script.Tags)); err != nil {
-			return err
+			return place{}, err
 		}
 	}
 	at.done = done
 	r.moveTo(at)
-	return nil
+	return at, nil
+}
+
+func (r *replay) place() place {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.at
 }
 
 // moveTo goes to a place that is committed.
@@ -114,9 +115,7 @@ func (r *replay) moveTo(at place) {
 
 // run runs the bundle of the next event. One at a time.
 func (r *replay) run(ctx context.Context, runner *bundle.Runner, start *scheduler.Start) (*bundle.Result, error) {
-	r.mu.Lock()
-	at := r.mu.at
-	r.mu.Unlock()
+	at := r.place()
 	ev, err := r.event(ctx, at.next)
 	if err != nil {
 		return nil, err
