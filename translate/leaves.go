@@ -172,6 +172,8 @@ func (w *walker) native(id string, t *pipepb.PTransform) error {
 	kind := sourceNode
 	if len(t.GetInputs()) > 0 {
 		kind = sinkNode
+		// What a sink puts out is nothing, whatever it declares: SDKs drop steps without outputs, so that it must declare something.
+		t = &pipepb.PTransform{UniqueName: t.GetUniqueName(), Spec: t.GetSpec(), Inputs: t.GetInputs(), DisplayData: t.GetDisplayData()}
 	}
 	n, err := w.leaf(kind, id, t)
 	if err != nil {
