@@ -52,7 +52,7 @@ func TestRealRoundTrip(t *testing.T) {
 	f, topic := realFixture(t, nil)
 	w := f.openSink(f.write(topic))
 	for i := range 50 {
-		if err := w.Publish(f.ctx, blocksOf(fmt.Sprint(i))); err != nil {
+		if err := w.Publish(f.ctx, f.numbered(blocksOf(fmt.Sprint(i))...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestRealRefusals(t *testing.T) {
 	limit := "2000"
 	f, topic := realFixture(t, map[string]*string{"max.message.bytes": &limit})
 	w := f.openSink(f.write(topic))
-	err := w.Publish(f.ctx, blocksOf(strings.Repeat("x", 5000)))
+	err := w.Publish(f.ctx, f.numbered(blocksOf(strings.Repeat("x", 5000))...))
 	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline {
 		t.Fatalf("got %v", err)
 	}

@@ -34,6 +34,18 @@ type fixture struct {
 	addr   string
 	client *kgo.Client
 	admin  *kadm.Client
+	sinks  int    // opened so far, each with an identity of its own
+	seq    uint64 // the last that numbered has given
+}
+
+// numbered gives blocks the next sequences of the test.
+func (f *fixture) numbered(blocks ...element.Block) []connector.OutboxBlock {
+	out := make([]connector.OutboxBlock, len(blocks))
+	for i, b := range blocks {
+		f.seq++
+		out[i] = connector.OutboxBlock{Seq: f.seq, Block: b}
+	}
+	return out
 }
 
 func newFixture(t *testing.T, topics map[string]int32, opts ...broker.Option) *fixture {
