@@ -389,7 +389,7 @@ func TestWriteRefused(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	// The writer goes on after a refusal.
-	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader + lp("k") + lp("v")))); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v")))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -411,7 +411,7 @@ func TestSinkOpenRefuses(t *testing.T) {
 func TestAutoCreate(t *testing.T) {
 	f := newFixture(t, nil)
 	w := f.openSink(f.write("fresh"))
-	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader + lp("k") + lp("v")))); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v")))); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.content(1, "fresh"); !slices.Equal(got, []string{"fresh/0 k=v"}) {
