@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", default=["quick"], help=f"quick, all, or any of: {', '.join(SUITES)}")
     parser.add_argument("-k", default="", help="only tests that match, in pytest's own syntax")
     parser.add_argument("-n", type=int, default=2, help="how many tests run at once")
-    parser.add_argument("--timeout", type=int, default=90, help="seconds a test may take")
+    parser.add_argument("--timeout", type=int, default=240, help="seconds a test may take")
     parser.add_argument("--environment", default="LOOPBACK", help="environment_type, or TYPE=config")
     parser.add_argument("--endpoint", default="", help="a job endpoint that is running; default: a server of our own")
     parser.add_argument("--out", type=Path, default=HERE.parent / ".padstone" / "conformance")

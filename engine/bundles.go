@@ -55,6 +55,11 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 	case plan.Group:
 		return j.runner.Group(start)
 	case plan.Harness:
+		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
+			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
+				return nil, err
+			}
+		}
 		return j.fleet.Run(j.ctx, j.runner, start)
 	default:
 		return nil, fault.New(fault.Internal, "bad-plan", "stage %q has the unknown kind %q", def.Name, def.Kind)

@@ -308,6 +308,37 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestCancelBusyState stops a job while its bundles ask for state: nothing of them reaches the store that is being closed.
+func TestCancelBusyState(t *testing.T) {
+	for range 20 {
+		r := newRig(t, nil)
+		p := r.Pipeline()
+		begun := make(chan struct{}, 1)
+		busy := func() fakesdk.DoFn {
+			return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+				key, err := c.Key(e)
+				for err == nil {
+					err = c.Bag("seen", key, e.Window()).Append(enginetest.Text("x"))
+					select {
+					case begun <- struct{}{}:
+					default:
+					}
+				}
+				return err
+			}}
+		}
+		p.Write("out", p.ParDo("busy", p.Read("in", bounded(pairs("a=1@1")), "kv(bytes,bytes)"), enginetest.ParDo{
+			Bags: []string{"seen"}, Fn: busy,
+		}))
+		j := r.Start(p, nil)
+		<-begun
+		if err := j.Cancel(r.Context()); err != nil {
+			t.Fatal(err)
+		}
+		j.End(jobpb.JobState_CANCELLED)
+	}
+}
+
 // TestDrain lets the sink have everything that was read, however much of it was still on its way.
 func TestDrain(t *testing.T) {
 	r := newRig(t, nil)

@@ -109,7 +109,8 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	j.totals = metrics.New(transformNames(j.plan))
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
-	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
+	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
+	sc.BatchGroup = func(s *plan.Stage) bool { return batch || machines[stageIndex(j.plan, s.ID)].BatchEligible() }
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched = scheduler.New(j.plan, sc)
 	return j, nil

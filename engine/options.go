@@ -30,3 +30,8 @@ func optionInt(options *structpb.Struct, name string, fallback int) int {
 	}
 	return fallback
 }
+
+// optionBool reads a pipeline option. Spec: python PipelineOptions.
+func optionBool(options *structpb.Struct, name string) bool {
+	return options.GetFields()["beam:option:"+name+":v1"].GetBoolValue()
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
@@ -127,6 +128,55 @@ func TestState(t *testing.T) {
 	out := p.Write("out", p.ParDo("state", p.Read("in", src, "kv(bytes,bytes)"), enginetest.ParDo{Bags: []string{"seen"}, Fn: running}))
 	r.Run(p, nil)
 	want(t, out, texts...)
+}
+
+// TestProcesses spreads stateful work over four processes, two of which are lost on the way.
+func TestProcesses(t *testing.T) {
+	r := newRig(t, nil)
+	r.Harnesses.Fault = func(n int, _ *fnpb.ProcessBundleRequest) fakesdk.Fault {
+		if n == 5 || n == 9 {
+			return fakesdk.DropConnection
+		}
+		return fakesdk.NoFault
+	}
+	p := r.Pipeline()
+	src := &enginetest.Source{}
+	for i := range 30 {
+		var specs []string
+		for k := range 20 {
+			specs = append(specs, fmt.Sprintf("k%d=%d", k, i))
+		}
+		src.Batches = append(src.Batches, enginetest.Batch{Elements: pairs(specs...)})
+	}
+	state := p.ParDo("state", p.Read("in", src, "kv(bytes,bytes)"), enginetest.ParDo{
+		Bags: []string{"seen"}, Timers: map[string]pipepb.TimeDomain_Enum{"end": eventTime}, Expires: "end", Fn: func() fakesdk.DoFn {
+			d := running()
+			d.OnTimer = func(c *fakesdk.Context, _ string, timer fakesdk.Timer) error {
+				all, err := c.Bag("seen", timer.Key, timer.Windows[4:]).Read()
+				if err != nil {
+					return err
+				}
+				value := enginetest.KV(timer.Key, enginetest.Text(fmt.Sprint("all ", len(all))))
+				return c.Emit("", fakesdk.Element{Timestamp: timer.Hold, Windows: timer.Windows, Pane: timer.Pane, Value: value})
+			}
+			return d
+		},
+	})
+	out := p.Write("out", state)
+	j := r.Run(p, enginetest.Options{"sdk_worker_parallelism": "4"})
+	last := 0
+	for _, text := range out.Texts() {
+		if strings.HasSuffix(text, "=all 80") { // ten of two bytes, twenty of three
+			last++
+		}
+	}
+	if n := len(out.Texts()); n != 30*20+20 || last != 20 {
+		t.Errorf("%d elements, %d of 20 keys are complete", n, last)
+	}
+	d, err := j.Describe(r.Context())
+	if err != nil || len(d.Workers) != 4 {
+		t.Errorf("%d processes, %v", len(d.Workers), err)
+	}
 }
 
 // alarm sets a timer of the family at the element's time plus delay, or at the wall clock's for processing time, and emits what

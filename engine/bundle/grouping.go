@@ -130,11 +130,48 @@ func (g *grouping) fire(txs *transactions) error {
 // final groups all elements of each key group.
 func (g *grouping) final() error {
 	for _, blocks := range byGroup(g.start.Blocks) {
-		if err := g.machine.GroupAll(g.load(blocks), &g.out); err != nil {
+		group := g.together
+		if g.machine.BatchEligible() {
+			group = func(blocks []scheduler.Block) error { return g.machine.GroupAll(g.load(blocks), &g.out) }
+		}
+		if err := group(blocks); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// together groups all elements of a key group whose trigger may fire more than once: first come the elements, then the end of time.
+// The rows live in this bundle alone: at the end of time the machine has collected all of them.
+func (g *grouping) together(blocks []scheduler.Block) error {
+	scratch := g.runner.Store.Begin(uint32(g.start.Stage))
+	defer scratch.Discard()
+	tx := scratch.Group(blocks[0].Group)
+	data, err := g.concat(blocks)
+	if err != nil {
+		return err
+	}
+	env := group.Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Now: g.start.Now, Together: true}
+	if err := g.machine.Process(tx, data, env, &g.out); err != nil {
+		return err
+	}
+	env = group.Env{InputWatermark: element.MaxTime, OutputWatermark: element.MinTime, Now: element.MaxTime}
+	for {
+		fired := 0
+		for _, domain := range []plan.TimeDomain{plan.EventTime, plan.ProcessingTime} {
+			due, err := timer.Due(tx, domain, element.MaxTime, timersMax)
+			if err != nil {
+				return err
+			}
+			if err := g.machine.Timers(tx, due, env, &g.out); err != nil {
+				return err
+			}
+			fired += len(due)
+		}
+		if fired == 0 {
+			return nil
+		}
+	}
 }
 
 // byGroup cuts blocks into runs of one key group. Key groups come one after another in a bundle.

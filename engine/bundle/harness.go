@@ -37,7 +37,10 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot)
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
 		h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	}
-	if err := h.run(ctx); err != nil {
+	h.state = &stateHandler{stage: st, store: r.Store, txs: h.txs}
+	err := h.run(ctx)
+	h.state.close()
+	if err != nil {
 		h.result.Discard()
 		return nil, err
 	}
@@ -51,6 +54,7 @@ type harnessBundle struct {
 	start  *scheduler.Start
 	slot   Slot
 	txs    *transactions // nil unless the stage is keyed
+	state  *stateHandler
 	router *router
 	late   *lateness
 	result Result
@@ -143,7 +147,7 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 	sb := fnapi.StartBundle{
 		InstructionID: h.slot.Instruction, DescriptorID: h.slot.Descriptor, DataStreamID: h.slot.DataStream,
 		Inputs: []string{h.stage.Def.InputRead},
-		State:  &stateHandler{stage: h.stage, store: h.runner.Store, txs: h.txs},
+		State:  h.state,
 		OnData: func(transform string, data []byte) {
 			h.received.Lock()
 			h.received.data = append(h.received.data, message{transform: transform, data: data})

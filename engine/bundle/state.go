@@ -3,7 +3,9 @@ package bundle
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"sync"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
@@ -23,12 +25,29 @@ type stateHandler struct {
 	stage *Stage
 	store *store.Store
 	txs   *transactions
-	// groups says which key groups the bundle owns; a request for another one is the harness's fault.
-	key []byte // scratch
+	key   []byte // scratch
+
+	mu struct {
+		sync.Mutex // held while a request is handled
+		closed     bool
+	}
+}
+
+// close makes the handler refuse requests, and returns once none is being handled. A cancelled bundle does not wait for its harness,
+// so that a request may come or run when the bundle's rows are discarded and the store is closed.
+func (h *stateHandler) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.closed = true
 }
 
 // HandleState answers one request.
 func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.closed {
+		return nil, errors.New("the bundle has ended")
+	}
 	resp := &fnpb.StateResponse{Id: req.GetId()}
 	var err error
 	switch k := req.GetStateKey().GetType().(type) {

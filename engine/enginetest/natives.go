@@ -81,6 +81,7 @@ type Batch struct {
 type Source struct {
 	Batches   []Batch
 	Unbounded bool // after the script nothing comes, but it goes on
+	Ends      bool // an unbounded one that ends after its script all the same
 	// OnOpen and OnPoll inject errors; n counts calls from 0. May be nil.
 	OnOpen func(ctx context.Context, n int) error
 	OnPoll func(ctx context.Context, n int) error
@@ -97,6 +98,13 @@ func (s *Source) Durable() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.durable
+}
+
+// Rewind sets what the engine has called durable back to what it was when a crash is simulated.
+func (s *Source) Rewind(durable int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.durable = durable
 }
 
 type sources struct{ natives *Natives }
@@ -139,6 +147,9 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 			return nil, err
 		}
 	}
+	if r.next < src.Durable() {
+		return nil, fmt.Errorf("opened at batch %d, but %d were called durable", r.next, src.Durable())
+	}
 	for _, b := range src.Batches[:r.next] {
 		r.advance(b)
 	}
@@ -170,7 +181,7 @@ func (r *reader) Poll(ctx context.Context, _, _ int, wait time.Duration) (connec
 		}
 	}
 	if r.next >= len(s.Batches) {
-		if !s.Unbounded {
+		if !s.Unbounded || s.Ends {
 			return connector.Batch{Watermark: element.MaxTime, Done: true}, nil
 		}
 		return r.idle(ctx, nil, wait)

@@ -136,6 +136,7 @@ type ParDo struct {
 	Iterables map[string]Collection
 	Multimaps map[string]Collection
 	Finalizes bool
+	Stable    bool // requires stable input
 	Env       string
 	// Splittable makes it a splittable DoFn with Ranges' restrictions; Unbounded makes its output unbounded.
 	Splittable, Unbounded bool
@@ -161,7 +162,7 @@ func (p *Pipeline) ParDos(name string, main Collection, d ParDo) map[string]Coll
 	fn := "enginetest:" + name
 	p.rig.Harnesses.register(fn, func([]byte) (fakesdk.DoFn, error) { return d.Fn(), nil })
 	pardo := &pipepb.ParDoPayload{
-		DoFn: &pipepb.FunctionSpec{Urn: fn}, RequestsFinalization: d.Finalizes, OnWindowExpirationTimerFamilySpec: d.Expires,
+		DoFn: &pipepb.FunctionSpec{Urn: fn}, RequestsFinalization: d.Finalizes, RequiresStableInput: d.Stable, OnWindowExpirationTimerFamilySpec: d.Expires,
 		StateSpecs: map[string]*pipepb.StateSpec{}, TimerFamilySpecs: map[string]*pipepb.TimerFamilySpec{},
 		SideInputs: map[string]*pipepb.SideInput{},
 	}

@@ -3,6 +3,7 @@ package enginetest
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/engine"
+	"padstone/engine/plan"
 	"padstone/engine/store"
 	"padstone/fnapi"
 	"padstone/jobserver"
@@ -126,7 +128,19 @@ func (r *Rig) Start(p *Pipeline, o Options) *Job {
 	return j
 }
 
-// Recover restarts the engine and takes the job up from its store.
+// Crash closes the engine and makes another on the file system, which is a picture of the old one's taken earlier: to the job it is
+// as if the machine had crashed then. The test puts sinks and sources back to what they were.
+func (r *Rig) Crash(j *Job, fs store.FS) {
+	r.T.Helper()
+	r.Suspend()
+	if err := os.RemoveAll(filepath.Join(j.Spec.Dir, "engine")); err != nil {
+		r.T.Fatal(err)
+	}
+	r.Config.FS = fs
+	r.Engine = engine.New(r.Config)
+}
+
+// Recover takes the job up from its store: call it after Restart or Crash.
 func (r *Rig) Recover(j *Job) *Job {
 	r.T.Helper()
 	next := &Job{Recorder: &Recorder{}, rig: r, Spec: j.Spec}
@@ -159,6 +173,20 @@ func (j *Job) AwaitWatermark(transform string, t int64) {
 func (j *Job) AwaitOutput(transform string, n int64) {
 	j.rig.T.Helper()
 	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
+}
+
+// AwaitIdle waits until no element waits and no bundle but those of sources is in flight.
+func (j *Job) AwaitIdle() {
+	j.rig.T.Helper()
+	d, err := j.Describe(j.rig.Context())
+	if err != nil {
+		j.rig.T.Fatal(err)
+	}
+	for _, s := range d.Stages {
+		j.await(s.Transforms[0], func(s jobserver.StageDescription) bool {
+			return s.BacklogElements == 0 && (s.BundlesInFlight == 0 || s.Kind == string(plan.Source))
+		})
+	}
 }
 
 // await waits for a stage. There is no event to wait for, so it asks.

@@ -30,7 +30,7 @@ type place struct {
 
 // take adds the values of a run to the cell and fires what they make ready.
 func (x *call) take(c *cell, p *place, r *run) error {
-	if !x.counting {
+	if !x.counting || x.env.Together {
 		x.arrive(c, r, p.bounds, x.env)
 		return x.evaluate(c, p, r)
 	}

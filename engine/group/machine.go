@@ -61,6 +61,9 @@ type Env struct {
 	// OutputWatermark of the stage, at most InputWatermark. What lies before it can hold it no more.
 	OutputWatermark element.Time
 	Now             element.Time // processing time
+	// Together says that all elements of the key group come in this one call, as in batch: a trigger that counts elements is
+	// evaluated after all of them.
+	Together bool
 }
 
 // bounds are the instants of a window.

@@ -91,6 +91,12 @@ func (s *Store) Side(edge uint32, prefix, from []byte, fn func(suffix, value []b
 	return scan(s.db, start, after(lower), func(k, v []byte) (bool, error) { return fn(k[rows.PrefixLen:], v), nil })
 }
 
+// CountRows counts the rows of a table, over all stages: for tests and for people who wonder what a job keeps.
+func (s *Store) CountRows(t rows.Table) (n int, err error) {
+	err = s.scanTable(t, func(uint32, uint16, []byte, []byte) error { n++; return nil })
+	return n, err
+}
+
 // Positions returns the positions of a source stage.
 func (s *Store) Positions(stage uint32) ([]Entry, error) { return s.entries(rows.Source, stage) }
 
