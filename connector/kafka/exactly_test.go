@@ -340,6 +340,27 @@ func TestOpenTransactionOfAnother(t *testing.T) {
 	})
 }
 
+// TestBrokerKilled: the embedded broker ends in a transaction, together with the server, and starts on what is on disk.
+func TestBrokerKilled(t *testing.T) {
+	dir, image := t.TempDir(), t.TempDir()
+	f := newFixture(t, map[string]int32{"out": 1}, keep(dir)...)
+	o := f.outbox("out")
+	w := o.open()
+	o.add(3)
+	o.publish(w, 1)
+	o.half(w)
+	if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	addr := f.broker.Addr()
+	crash(w)
+	f.broker.Close()
+	f.restart(addr, image)
+	o.publish(o.open(), 1)
+	o.publish(o.open(), 1)
+	o.want()
+}
+
 // TestMarkLost: what the engine knows to be written is not in the topic of marks.
 func TestMarkLost(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1})

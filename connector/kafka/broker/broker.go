@@ -60,6 +60,10 @@ func Start(addr string, topics map[string]int32, more ...Option) (*Broker, error
 			WithHint("choose another port, or stop what listens there")
 	}
 	b := &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0]}
+	if err := b.settle(); err != nil {
+		cluster.Close()
+		return nil, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
 		if cluster.TopicInfo(name) != nil {
 			continue // kept from an earlier run, see Keep
