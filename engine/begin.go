@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,6 +104,13 @@ func (j *job) restore() (scheduler.Restored, error) {
 		if err := j.totals.Restore(metrics.Entry{Key: e.Name, Value: e.Value}); err != nil {
 			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
 		}
+	}
+	if j.replay != nil {
+		at, err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage))
+		if err != nil {
+			return r, err
+		}
+		r.Outputs = append(r.Outputs, scheduler.StageOutputs{Stage: j.replay.stage, Watermarks: at.outputs})
 	}
 	return r, nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"padstone/connector"
@@ -23,6 +22,7 @@ import (
 	"padstone/engine/coder"
 	"padstone/engine/enginetest"
 	"padstone/engine/plan"
+	"padstone/engine/store/storetest"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -31,7 +31,7 @@ type mortal struct {
 	connector.Registry
 	kafka connector.Registry
 	rng   *rand.Rand
-	fs    *vfs.MemFS
+	fs    *storetest.Disk
 	taken chan death
 	src   *enginetest.Source
 	mu    sync.Mutex
@@ -41,7 +41,7 @@ type mortal struct {
 
 // death is the disk, and what the source had been told to be durable, at the end.
 type death struct {
-	fs      *vfs.MemFS
+	fs      *storetest.Disk
 	durable int
 }
 
@@ -91,7 +91,7 @@ func (w mortalWriter) Publish(ctx context.Context, blocks []connector.OutboxBloc
 	if dies {
 		percent := []int{0, 50, 100}[m.rng.IntN(3)]
 		at := death{durable: m.src.Durable()}
-		at.fs = m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: m.rng})
+		at.fs = m.fs.Crashed(percent, m.rng)
 		m.taken <- at
 	}
 	if dead {
@@ -102,7 +102,7 @@ func (w mortalWriter) Publish(ctx context.Context, blocks []connector.OutboxBloc
 }
 
 // live lets it run on a disk, until as many publications.
-func (m *mortal) live(fs *vfs.MemFS, until int) {
+func (m *mortal) live(fs *storetest.Disk, until int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fs, m.left, m.dead = fs, until, false
@@ -187,7 +187,7 @@ func TestExactlyOnceKafka(t *testing.T) {
 			t.Cleanup(func() { b.Close() })
 			rng := rand.New(rand.NewPCG(seed, 3))
 			m := &mortal{kafka: kafka.Registry(zap.NewNop()), rng: rng, taken: make(chan death, 1)}
-			fs := vfs.NewCrashableMem()
+			fs := storetest.NewDisk()
 			r := newRig(t, func(c *engine.Config) {
 				m.Registry, c.Natives, c.FS = c.Natives, m, fs
 			})

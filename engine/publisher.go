@@ -269,7 +269,7 @@ func (p *publisher) published(batch []outgoing) {
 	p.mu.Lock()
 	p.mu.taken--
 	p.mu.Unlock()
-	p.job.finishIfDone()
+	p.job.settle()
 }
 
 // close closes the writer. run has ended.

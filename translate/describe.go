@@ -27,6 +27,8 @@ func (g *graph) describe() error {
 			s.plan.Windowing = s.input.windows
 		case plan.Source, plan.Sink:
 			s.plan.Native = root.native
+		case plan.TestStream:
+			s.plan.Script = root.script
 		case plan.Impulse:
 		}
 	}

@@ -86,7 +86,7 @@ func (w *walker) known(id string, t *pipepb.PTransform) (bool, error) {
 	case urn.CreateView:
 		return true, nil // side inputs read the collection itself; nothing reads the view's output
 	case urn.TestStream:
-		return true, refuse(codeTestStream, "TestStream is not supported").WithHint("run tests that use TestStream on the DirectRunner")
+		return true, w.testStream(id, t)
 	case urn.Read:
 		if len(t.GetSubtransforms()) == 0 {
 			return true, refuse(codeRead, "a Read that is not expressed as a splittable DoFn").

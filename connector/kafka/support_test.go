@@ -237,7 +237,7 @@ func keep(dir string) []broker.Option { return broker.Keep(dir) }
 // restart brings the broker back on its old address with what it kept in dir.
 func (f *fixture) restart(addr, dir string) {
 	f.t.Helper()
-	b, err := broker.Start(addr, nil, broker.Keep(dir)...)
+	b, err := broker.StartKept(addr, nil, dir)
 	if err != nil {
 		f.t.Fatal(err)
 	}

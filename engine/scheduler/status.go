@@ -33,6 +33,12 @@ func (s *Scheduler) waiting(st *stage) string {
 	if st.running > 0 || st.idle() {
 		return ""
 	}
+	if st.def.Kind == plan.TestStream {
+		if busy := s.busyStage(); busy != nil {
+			return fmt.Sprintf("its next event waits until %q has come to rest", busy.def.Name)
+		}
+		return ""
+	}
 	if st.retryAt > s.now {
 		return fmt.Sprintf("waits until %v before the failed bundle runs again", st.retryAt)
 	}

@@ -31,7 +31,8 @@ type producerAt struct {
 func (b *Broker) settle() error {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr), kgo.DisableClientMetrics(), kgo.KeepControlRecords(), kgo.FetchMaxWait(settleQuiet/3))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr), kgo.DisableClientMetrics(), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(settleQuiet/3))
 	if err != nil {
 		return fmt.Errorf("embedded broker: %w", err)
 	}
