@@ -42,7 +42,7 @@ func TestStories(t *testing.T) {
 				t.Errorf("%s: Compile changed the pipeline", d.Pos)
 			}
 			if err != nil {
-				return err.Error() + "\n"
+				return plain(err.Error()) + "\n"
 			}
 			checkPlan(t, p, compiled)
 			if again, err := translate.Compile(permuted(p, 1), storyOptions); err != nil || encode(t, again) != encode(t, compiled) {
@@ -52,6 +52,10 @@ func TestStories(t *testing.T) {
 		})
 	})
 }
+
+// plain undoes what package proto does to its error texts: some builds have a non-breaking space in them, so that nobody relies on
+// the words.
+func plain(text string) string { return strings.ReplaceAll(text, "\u00a0", " ") }
 
 var storyOptions = translate.Options{
 	KeyGroups: 16,
