@@ -40,7 +40,8 @@ func (f *fixture) openSink(cfg *config.Write) connector.Writer {
 		f.t.Fatal("no sink")
 	}
 	f.sinks++
-	w, _, err := snk.Open(f.ctx, encodeConfig(f.t, cfg), connector.Identity{Job: "job", Stage: fmt.Sprint(f.sinks)})
+	as := connector.Identity{Job: f.t.Name() + fmt.Sprint(time.Now().UnixNano()), Stage: fmt.Sprint(f.sinks)} // a real broker remembers
+	w, _, err := snk.Open(f.ctx, encodeConfig(f.t, cfg), as)
 	if err != nil {
 		f.t.Fatal(err)
 	}
