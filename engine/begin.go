@@ -21,10 +21,12 @@ import (
 	"padstone/internal/fault"
 )
 
-// Metadata entries of a job's store: which stages are exhausted, and the watermarks under which decisions have been taken.
+// Metadata entries of a job's store: which stages are exhausted, the watermarks under which decisions have been taken, how far
+// outboxes have been emptied.
 const (
 	metaDone      = "done/"
 	metaWatermark = "watermark/"
+	metaPublished = "published/"
 	metaDrain     = "drain"
 )
 
