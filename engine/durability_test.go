@@ -2,79 +2,20 @@ package engine_test
 
 import (
 	"context"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"padstone/engine"
 	"padstone/engine/enginetest"
+	"padstone/engine/store/storetest"
 	"padstone/fnapi/fakesdk"
 )
 
-// slowDisk is a disk in memory whose log can be kept from being synced.
-type slowDisk struct {
-	vfs.FS
-	mu     sync.Mutex
-	synced chan struct{} // closed while syncs pass
-}
-
-func newSlowDisk() *slowDisk {
-	d := &slowDisk{FS: vfs.NewMem(), synced: make(chan struct{})}
-	close(d.synced)
-	return d
-}
-
-func (d *slowDisk) block() (release func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	gate := make(chan struct{})
-	d.synced = gate
-	return sync.OnceFunc(func() { close(gate) })
-}
-
-func (d *slowDisk) wait() {
-	d.mu.Lock()
-	gate := d.synced
-	d.mu.Unlock()
-	<-gate
-}
-
-func (d *slowDisk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.Create(name, category)
-	return d.wrap(name, f), err
-}
-
-func (d *slowDisk) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(old, name, category)
-	return d.wrap(name, f), err
-}
-
-func (d *slowDisk) wrap(name string, f vfs.File) vfs.File {
-	if f == nil || !strings.HasSuffix(name, ".log") {
-		return f
-	}
-	return slowFile{f, d}
-}
-
-type slowFile struct {
-	vfs.File
-	disk *slowDisk
-}
-
-func (f slowFile) Sync() error     { f.disk.wait(); return f.File.Sync() }
-func (f slowFile) SyncData() error { f.disk.wait(); return f.File.SyncData() }
-func (f slowFile) SyncTo(n int64) (bool, error) {
-	f.disk.wait()
-	return f.File.SyncTo(n)
-}
-
 // TestNothingLeavesBeforeItIsDurable keeps the log from being synced: the job goes on, but nobody outside sees anything of it.
 func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
-	disk := newSlowDisk()
+	disk := storetest.NewDisk()
 	r := newRig(t, func(c *engine.Config) { c.FS = disk })
 	p := r.Pipeline()
 	var final atomic.Int64
@@ -82,7 +23,7 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 	src := &enginetest.Source{Unbounded: true, Ends: true, Batches: []enginetest.Batch{{Elements: texts("a", "b")}}}
 	src.OnPoll = func(_ context.Context, n int) error {
 		if n == 0 {
-			release = disk.block()
+			release = disk.BlockLog()
 		}
 		return nil
 	}
@@ -108,7 +49,7 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 
 // TestStableInput does not run a bundle that requires stable input before its input is durable.
 func TestStableInput(t *testing.T) {
-	disk := newSlowDisk()
+	disk := storetest.NewDisk()
 	r := newRig(t, func(c *engine.Config) { c.FS = disk })
 	p := r.Pipeline()
 	var seen atomic.Int64
@@ -116,7 +57,7 @@ func TestStableInput(t *testing.T) {
 	src := &enginetest.Source{Unbounded: true, Ends: true, Batches: []enginetest.Batch{{Elements: texts("a", "b")}}}
 	src.OnPoll = func(_ context.Context, n int) error {
 		if n == 0 {
-			release = disk.block()
+			release = disk.BlockLog()
 		}
 		return nil
 	}
@@ -141,14 +82,14 @@ func TestStableInput(t *testing.T) {
 
 // TestCancelWhileDiskHangs does not wait for the disk to publish or finalise, only to close.
 func TestCancelWhileDiskHangs(t *testing.T) {
-	disk := newSlowDisk()
+	disk := storetest.NewDisk()
 	r := newRig(t, func(c *engine.Config) { c.FS = disk })
 	p := r.Pipeline()
 	var release func()
 	src := &enginetest.Source{Unbounded: true, Batches: []enginetest.Batch{{Elements: texts("a", "b")}}}
 	src.OnPoll = func(_ context.Context, n int) error {
 		if n == 0 {
-			release = disk.block()
+			release = disk.BlockLog()
 		}
 		return nil
 	}

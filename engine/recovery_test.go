@@ -12,11 +12,11 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"padstone/engine/element"
 	"padstone/engine/enginetest"
 	"padstone/engine/rows"
+	"padstone/engine/store/storetest"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -245,7 +245,7 @@ func TestLedgerCrashed(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))
-			fs := vfs.NewCrashableMem()
+			fs := storetest.NewDisk()
 			r := newRig(t, nil)
 			r.Config.FS = fs
 			r.Restart()
@@ -283,7 +283,7 @@ func TestLedgerCrashed(t *testing.T) {
 
 // picture is disk and outside at one moment.
 type picture struct {
-	fs      *vfs.MemFS
+	fs      *storetest.Disk
 	texts   [3][]string
 	durable int
 }
@@ -292,7 +292,7 @@ type picture struct {
 type crasher struct {
 	ledger *ledger
 	rng    *rand.Rand
-	fs     *vfs.MemFS
+	fs     *storetest.Disk
 	taken  chan picture
 	mu     sync.Mutex
 	left   int // publications until the picture; 0: none is wanted
@@ -326,7 +326,7 @@ func (c *crasher) published() {
 			l.groups.Freeze(func(groups []string) {
 				at.texts = [3][]string{items, totals, groups}
 				percent := []int{0, 50, 100}[c.rng.IntN(3)]
-				at.fs = c.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
+				at.fs = c.fs.Crashed(percent, c.rng)
 			})
 		})
 	})

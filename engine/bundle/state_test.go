@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"padstone/engine/coder"
 	"padstone/engine/plan"
 	"padstone/engine/rows"
 	"padstone/engine/store"
+	"padstone/engine/store/storetest"
 )
 
 const testGroups = 8
@@ -21,7 +21,7 @@ const testGroups = 8
 // testState returns a handler of a stage with a cell of each kind, whose bundle owns all key groups.
 func testState(t *testing.T) *stateHandler {
 	t.Helper()
-	s, err := store.Open(store.Config{Dir: "job", FS: vfs.NewMem(), Durability: store.None, Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: "job", FS: storetest.NewDisk(), Durability: store.None, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,8 +162,9 @@ func (p *Pipeline) ParDos(name string, main Collection, d ParDo) map[string]Coll
 	fn := "enginetest:" + name
 	p.rig.Harnesses.register(fn, func([]byte) (fakesdk.DoFn, error) { return d.Fn(), nil })
 	pardo := &pipepb.ParDoPayload{
-		DoFn: &pipepb.FunctionSpec{Urn: fn}, RequestsFinalization: d.Finalizes, RequiresStableInput: d.Stable, OnWindowExpirationTimerFamilySpec: d.Expires,
-		StateSpecs: map[string]*pipepb.StateSpec{}, TimerFamilySpecs: map[string]*pipepb.TimerFamilySpec{},
+		DoFn: &pipepb.FunctionSpec{Urn: fn}, RequestsFinalization: d.Finalizes, RequiresStableInput: d.Stable,
+		OnWindowExpirationTimerFamilySpec: d.Expires,
+		StateSpecs:                        map[string]*pipepb.StateSpec{}, TimerFamilySpecs: map[string]*pipepb.TimerFamilySpec{},
 		SideInputs: map[string]*pipepb.SideInput{},
 	}
 	if d.Splittable {
@@ -190,10 +191,9 @@ func (p *Pipeline) userState(pardo *pipepb.ParDoPayload, main Collection, d ParD
 	}
 	for family, domain := range d.Timers {
 		key := parseShape(main.coder).parts[0].intern(coders)
-		id := fmt.Sprintf("timer(%s,%s)", key, main.windows.strategy.GetWindowCoderId())
-		coders[id] = &pipepb.Coder{
-			Spec: &pipepb.FunctionSpec{Urn: urn.CoderTimer}, ComponentCoderIds: []string{key, main.windows.strategy.GetWindowCoderId()},
-		}
+		window := main.windows.strategy.GetWindowCoderId()
+		id := fmt.Sprintf("timer(%s,%s)", key, window)
+		coders[id] = &pipepb.Coder{Spec: &pipepb.FunctionSpec{Urn: urn.CoderTimer}, ComponentCoderIds: []string{key, window}}
 		pardo.TimerFamilySpecs[family] = &pipepb.TimerFamilySpec{TimeDomain: domain, TimerFamilyCoderId: id}
 	}
 }

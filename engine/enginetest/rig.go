@@ -140,7 +140,7 @@ func (r *Rig) Crash(j *Job, fs store.FS) {
 	r.Engine = engine.New(r.Config)
 }
 
-// Recover takes the job up from its store, on a new engine.
+// Recover takes the job up from its store: call it after Restart or Crash.
 func (r *Rig) Recover(j *Job) *Job {
 	r.T.Helper()
 	next := &Job{Recorder: &Recorder{}, rig: r, Spec: j.Spec}

@@ -19,7 +19,7 @@ type Scheduler struct {
 	sideFilled map[int]bool
 	now        element.Time
 	nextID     BundleID
-	runner     int // runner-side bundles in flight
+	runner     int // grouping bundles in flight
 	draining   bool
 }
 
@@ -284,7 +284,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 		if e := s.envs[st.def.Env]; e != nil && b.Process < len(e.load) {
 			e.load[b.Process]--
 		}
-	case plan.Group, plan.Sink:
+	case plan.Group:
 		s.runner--
 	}
 	return b, st, nil

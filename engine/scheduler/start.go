@@ -32,8 +32,13 @@ func (s *Scheduler) start(st *stage) *Start {
 		if st.done || st.running > 0 || s.backPressure(st) != nil {
 			return nil
 		}
-	case plan.Group, plan.Sink:
-		if s.runner >= s.cfg.RunnerSlots || !s.fillRunnerSide(st, b) {
+	case plan.Sink:
+		// One at a time: the outbox keeps the order. It takes no slot, since it waits while its outbox is full.
+		if st.running > 0 || !s.takeFIFO(st, b) {
+			return nil
+		}
+	case plan.Group:
+		if s.runner >= s.cfg.RunnerSlots || !s.fillGroup(st, b) {
 			return nil
 		}
 		s.runner++
@@ -65,17 +70,13 @@ func (s *Scheduler) begin(st *stage, b *Start) {
 	}
 }
 
-// fillRunnerSide chooses the inputs of a Group or Sink bundle.
-func (s *Scheduler) fillRunnerSide(st *stage, b *Start) bool {
-	switch {
-	case st.def.Kind == plan.Sink:
-		return st.running == 0 && s.takeFIFO(st, b) // one at a time: the outbox keeps the order
-	case st.batch:
+// fillGroup chooses the inputs of a Group bundle.
+func (s *Scheduler) fillGroup(st *stage, b *Start) bool {
+	if st.batch {
 		b.Final = true
 		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
-	default:
-		return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
 	}
+	return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
 }
 
 // fillHarness chooses the inputs of a Harness bundle on process b.Process.

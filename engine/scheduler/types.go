@@ -151,7 +151,7 @@ type Config struct {
 	BundleElementsMax int   // elements a bundle; default 100 000
 	BundleBytesMax    int   // bytes a bundle; default 16 MiB
 	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
-	RunnerSlots       int   // runner-side bundles (grouping, sinks) at a time; default 2
+	RunnerSlots       int   // grouping bundles at a time; default 2
 	// BatchGroup says whether a Group stage collects its input, if that is bounded, and groups it once at the end.
 	BatchGroup func(*plan.Stage) bool
 	// SideReadyAt is the watermark that a side input must reach before an element whose window ends at main may be processed.
