@@ -36,8 +36,8 @@ func inOrder(t *testing.T, s *enginetest.Sink, texts ...string) {
 	}
 }
 
-// TestReplayEvents sees one pane for each event that is enough for the trigger, whatever the number of its elements, and the pane of
-// the watermark before the next event. A watermark is that of one output.
+// TestReplayEvents sees one pane for each event, whatever the number of its elements, and the pane of the watermark before the next
+// event. A watermark is that of one output.
 func TestReplayEvents(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.Pipeline()
@@ -50,12 +50,12 @@ func TestReplayEvents(t *testing.T) {
 		enginetest.Elements("b", 2000, "of b"),
 		enginetest.Elements("a", 11, "k=7"),
 	)
-	windows := enginetest.Fixed(10).Early(2)
+	windows := enginetest.Fixed(10).Early(1)
 	in := p.WindowInto("windows", p.Map("key", outs["a"], "kv(bytes,bytes)", keyed), windows)
 	panes := p.Write("panes", p.GroupByKey("group", in))
 	b := p.Write("b", p.Map("pass", outs["b"], "", func(c *fakesdk.Context, e fakesdk.Element) error { return c.Emit("", e) }))
 	j := r.Run(p, nil)
-	inOrder(t, panes, "k=[1 2 3 4 5]@10", "k=[6]@10", "k=[7]@20")
+	inOrder(t, panes, "k=[1 2 3 4 5]@10", "k=[6]@10", "k=[]@10", "k=[7]@20", "k=[]@20")
 	inOrder(t, b, "of b")
 	if n := j.Counter("group", "dropped_due_to_lateness"); n != 1 {
 		t.Errorf("%d elements were late, not 1", n)

@@ -15,11 +15,9 @@ import (
 // flushBytes bounds the blocks that a Group stage puts out.
 const flushBytes = 1 << 20
 
-// NewMachines makes the grouping machines of a job, by stage index. In a job with a TestStream the elements of one event arrive at
-// one moment, so that a trigger fires once for them.
+// NewMachines makes the grouping machines of a job, by stage index.
 func NewMachines(j *Job) (map[int]*group.Machine, error) {
 	machines := make(map[int]*group.Machine)
-	replayed := j.Plan.Replay() >= 0
 	for _, s := range j.Stages {
 		if s.Def.Kind != plan.Group {
 			continue
@@ -30,9 +28,6 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 				f.Transform = s.Def.Name
 			}
 			return nil, err
-		}
-		if replayed {
-			m = m.WholeBlocks()
 		}
 		machines[s.Index] = m
 	}

@@ -51,14 +51,6 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 	}, nil
 }
 
-// WholeBlocks returns a machine like m that evaluates every trigger once a block, also one that counts elements: a block then stands
-// for what arrived at one moment.
-func (m *Machine) WholeBlocks() *Machine {
-	whole := *m
-	whole.counting = false
-	return &whole
-}
-
 // BatchEligible reports whether GroupAll may stand in for Process when the input is bounded: without late data, the trigger fires
 // once, at the end of the window.
 func (m *Machine) BatchEligible() bool { return m.trigger.OnlyEndOfWindow() }

@@ -19,8 +19,8 @@ const (
 )
 
 // Process takes a block of elements of one key group, keeps them and fires what is ready. The trigger of a key and window is
-// evaluated once, after all its elements; a trigger that counts elements is evaluated after each of them, unless the machine takes
-// blocks whole. block must stay unchanged during the call; the store keeps copies.
+// evaluated once, after all its elements; a trigger that counts elements is evaluated after each of them. block must stay
+// unchanged during the call; the store keeps copies.
 func (m *Machine) Process(tx rows.Tx, block []byte, env Env, out *Output) error {
 	x := &call{Machine: m, tx: tx, env: env, out: out, g: newGrouper(m, env.OutputWatermark)}
 	if err := x.g.add(block); err != nil {
