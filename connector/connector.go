@@ -72,8 +72,26 @@ type SplitStatus struct {
 // Sink is a kind of native sink.
 type Sink interface {
 	Validate(config []byte) error
-	// Open connects. job and stage are stable names from which producer ids may be derived.
-	Open(ctx context.Context, config []byte, job, stage string) (Writer, error)
+	// Open connects, takes the place of any earlier writer of the same job and stage, and finds out how far that one came. mark is
+	// the highest sequence of which the outside itself says that it and all before it have been written; 0 if the sink cannot tell,
+	// or nothing was written yet. The engine drops blocks up to mark unpublished.
+	Open(ctx context.Context, config []byte, as Identity) (w Writer, mark uint64, err error)
+}
+
+// Identity is whose blocks a Writer writes.
+type Identity struct {
+	// Job and Stage are stable names, unique together among all jobs of all servers, from which producer ids may be derived.
+	Job, Stage string
+	// Published is the highest sequence that the engine has durably dropped from the outbox as written. A sink that keeps a mark
+	// outside refuses to go on when its mark is lower: the mark was lost, and so it is not known what was written after it.
+	Published uint64
+}
+
+// OutboxBlock is a block with its place in the sink's outbox. Sequences rise but are not contiguous; one names the same block for
+// ever, over crashes, too.
+type OutboxBlock struct {
+	Seq   uint64
+	Block element.Block
 }
 
 // Fitter is implemented by a Source or Sink that has to know how its elements are encoded. An SDK may change the coder of a
@@ -87,7 +105,9 @@ type Fitter interface {
 // Writer writes one Sink.
 type Writer interface {
 	// Publish writes the elements of blocks (windowed values in the sink's element coder, in order) and returns when the outside
-	// has acknowledged all of them. After an error none, some or all may have arrived; the engine calls again with the same blocks.
-	Publish(ctx context.Context, blocks []element.Block) error
+	// has acknowledged all of them. After an error none, some or all may have arrived; unless the error ends the job, the engine calls
+	// again with the same blocks. A writer whose Open returns a mark writes all of a call's blocks or none, together with the new
+	// mark, and on a repeated call leaves out what had arrived.
+	Publish(ctx context.Context, blocks []OutboxBlock) error
 	Close() error
 }

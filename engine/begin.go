@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,10 +21,12 @@ import (
 	"padstone/internal/fault"
 )
 
-// Metadata entries of a job's store: which stages are exhausted, and the watermarks under which decisions have been taken.
+// Metadata entries of a job's store: which stages are exhausted, the watermarks under which decisions have been taken, how far
+// outboxes have been emptied.
 const (
 	metaDone      = "done/"
 	metaWatermark = "watermark/"
+	metaPublished = "published/"
 	metaDrain     = "drain"
 )
 
@@ -101,6 +104,13 @@ func (j *job) restore() (scheduler.Restored, error) {
 		if err := j.totals.Restore(metrics.Entry{Key: e.Name, Value: e.Value}); err != nil {
 			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
 		}
+	}
+	if j.replay != nil {
+		at, err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage))
+		if err != nil {
+			return r, err
+		}
+		r.Outputs = append(r.Outputs, scheduler.StageOutputs{Stage: j.replay.stage, Watermarks: at.outputs})
 	}
 	return r, nil
 }

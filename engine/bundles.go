@@ -52,6 +52,8 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 		return j.runner.Impulse(start)
 	case plan.Source:
 		return j.runSource(start)
+	case plan.TestStream:
+		return j.replay.run(j.ctx, j.runner, start)
 	case plan.Sink:
 		if err := j.sinks[start.Stage].room(j.ctx); err != nil {
 			return nil, err
@@ -107,7 +109,7 @@ func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, err error)
 // commit is the only write path of a running job.
 func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	defer res.Discard()
-	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Timers: res.Timers}
+	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Outputs: res.Outputs, Timers: res.Timers}
 	if res.Empty {
 		j.tell(ev)
 		return
@@ -213,6 +215,10 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 		if len(res.Positions) > 0 {
 			j.effects.after(seq, func() { src.reader.Durable(res.Positions) })
 		}
+	case plan.TestStream:
+		if err := j.replay.committed(res); err != nil {
+			j.end(err)
+		}
 	case plan.Sink:
 		j.sinks[start.Stage].add(res.Commit.Outbox, seq)
 	}
@@ -245,7 +251,24 @@ func (j *job) bundleFailed(start *scheduler.Start, err error) {
 	}
 	j.log.Info("bundle failed", zap.String("stage", def.Name), zap.Duration("again_in", wait), zap.Error(err))
 	j.backoff[start.Stage] = wait
-	j.tell(scheduler.Failed{Bundle: start.Bundle, RetryAt: j.cfg.Now().Add(wait.Milliseconds())})
+	if j.replay != nil {
+		j.retryAfter(start.Bundle, wait)
+		return
+	}
+	j.tell(scheduler.Failed{Bundle: start.Bundle, RetryAt: j.now().Add(wait.Milliseconds())})
+}
+
+// retryAfter tells the scheduler of a failed bundle only when it is time to run it again: a script's clock does not move until then.
+func (j *job) retryAfter(b scheduler.BundleID, wait time.Duration) {
+	j.tasks.Go(func() {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			j.post(func() { j.tell(scheduler.Failed{Bundle: b, RetryAt: element.MinTime}) })
+		case <-j.ctx.Done():
+		}
+	})
 }
 
 // named puts the stage's name, made of the user's transform names, into an error that names none.

@@ -9,6 +9,8 @@
 // that fails for the environment's fault waits and runs again; one that fails for the user's code fails the job, with the user's
 // traceback.
 //
+// A TestStream's script is the processing-time clock of its job, and its next event waits until all effects have happened, too.
+//
 // A job whose server goes away is not terminal: Recover takes it up from its store, with the bundles that were not committed run
 // again.
 //

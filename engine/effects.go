@@ -57,7 +57,7 @@ func (e *effects) run() {
 		e.mu.Lock()
 		e.mu.busy = false
 		e.mu.Unlock()
-		e.job.post(e.job.finishIfDone)
+		e.job.post(e.job.settle)
 	}
 }
 
@@ -67,4 +67,30 @@ func (e *effects) take() []effect {
 	q := e.mu.queue
 	e.mu.queue, e.mu.busy = nil, true
 	return q
+}
+
+// settle goes on with what waits until all effects have happened: the next event of a TestStream, or the end of the job.
+func (j *job) settle() {
+	if j.over || j.running > 0 || j.effects.pending() {
+		return
+	}
+	for _, p := range j.sinks {
+		if p.pending() {
+			return
+		}
+	}
+	if j.replay != nil && j.replay.held != nil {
+		start := j.replay.held
+		j.replay.held = nil
+		j.startBundle(start)
+		return
+	}
+	if !j.sched.Done() {
+		return
+	}
+	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
+		j.end(err)
+		return
+	}
+	j.end(nil)
 }

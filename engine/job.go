@@ -55,6 +55,7 @@ type job struct {
 	pools    map[plan.EnvID]HarnessPool
 	sinks    map[int]*publisher
 	sources  map[int]*source
+	replay   *replay // nil without a TestStream
 	effects  *effects
 	totals   *metrics.Totals
 	stages   []stageTotals
@@ -105,8 +106,12 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: cfg.Now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
+	j.replay = newReplay(j.plan, cfg.Now)
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
 		Log: log.Named("bundle")}
+	if j.replay != nil {
+		j.runner.Wall = cfg.Now
+	}
 	j.totals = metrics.New(transformNames(j.plan))
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
@@ -154,8 +159,8 @@ func (j *job) run() {
 // step waits for the next event and handles it.
 func (j *job) step() {
 	var wake <-chan time.Time
-	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer {
-		t := time.NewTimer(time.Duration(max(at-j.cfg.Now(), 1)) * time.Millisecond)
+	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer && !j.replay.still() {
+		t := time.NewTimer(time.Duration(max(at-j.now(), 1)) * time.Millisecond)
 		defer t.Stop()
 		wake = t.C
 	}
@@ -175,7 +180,7 @@ func (j *job) step() {
 
 // tell passes an event to the scheduler and does what it answers.
 func (j *job) tell(ev scheduler.Event) {
-	actions, err := j.sched.Step(j.cfg.Now(), ev)
+	actions, err := j.sched.Step(j.now(), ev)
 	if err != nil {
 		j.end(fault.New(fault.Internal, "scheduler-state", "%w", err))
 		return
@@ -186,12 +191,16 @@ func (j *job) tell(ev scheduler.Event) {
 	for _, a := range actions {
 		switch a := a.(type) {
 		case scheduler.Start:
+			if j.plan.Stages[a.Stage].Kind == plan.TestStream {
+				j.replay.held = &a
+				continue
+			}
 			j.startBundle(&a)
 		case scheduler.Drop:
 			j.dropBlocks(a)
 		}
 	}
-	j.finishIfDone()
+	j.settle()
 }
 
 // do runs fn on the driver, unless the job has ended; then ok is false.
@@ -228,26 +237,6 @@ func (j *job) postLive(fn func()) {
 	case j.events <- fn:
 	case <-j.ctx.Done():
 	}
-}
-
-// finishIfDone ends the job once nothing is left to do and all of it is durable.
-func (j *job) finishIfDone() {
-	if j.over || j.running > 0 || !j.sched.Done() {
-		return
-	}
-	for _, p := range j.sinks {
-		if p.pending() {
-			return
-		}
-	}
-	if j.effects.pending() {
-		return
-	}
-	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
-		j.end(err)
-		return
-	}
-	j.end(nil)
 }
 
 // end stops the job: no more bundles, those in flight are cancelled. The first reason counts.
@@ -311,6 +300,9 @@ func (j *job) release() {
 	for _, p := range j.sinks {
 		p.close()
 	}
+	if j.replay != nil {
+		j.warn(j.replay.close(), "closing the service of the TestStream")
+	}
 	j.warn(j.store.Close(), "closing the job's store")
 	j.report()
 }
@@ -369,6 +361,9 @@ func (j *job) Drain(ctx context.Context) error {
 		j.reporter.State(jobpb.JobState_DRAINING)
 		if j.fleet != nil {
 			j.fleet.Drain()
+		}
+		if j.replay != nil {
+			j.replay.drain()
 		}
 		j.tell(scheduler.Drain{})
 	})

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,12 +24,13 @@ const publishBytesMax = 8 << 20
 
 // publisher publishes the outbox of one sink stage, in order, once it is durable.
 type publisher struct {
-	job   *job
-	stage int
-	sink  connector.Sink
-	// resumed: an earlier run of the job has committed something.
-	resumed bool
-	mu      struct {
+	job     *job
+	stage   int
+	sink    connector.Sink
+	resumed bool // an earlier run of the job has committed something
+	// What the store knew when the job began: the highest sequence that was dropped as written, and the highest given to a block.
+	dropped, given uint64
+	mu             struct {
 		sync.Mutex
 		queue  []outgoing
 		bytes  int // in queue
@@ -51,8 +54,24 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 	if !ok {
 		return nil, fault.New(fault.Internal, "bad-plan", "no native sink %q", def.Native.URN).In(def.Name)
 	}
-	p := &publisher{job: j, stage: stage, sink: sink, resumed: j.resumed, wake: make(chan struct{}, 1), free: make(chan struct{}, 1)}
-	err := j.store.Outbox(uint32(stage), func(b store.Block) bool {
+	p := &publisher{
+		job: j, stage: stage, sink: sink, resumed: j.resumed, given: j.store.LastBlock(),
+		wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
+	}
+	meta, err := j.store.Meta()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range meta {
+		if e.Name != p.metaName() {
+			continue
+		}
+		if len(e.Value) != 8 {
+			return nil, fault.New(fault.Corruption, "store-corrupt", "the end of the outbox of stage %d is malformed", stage)
+		}
+		p.dropped = binary.BigEndian.Uint64(e.Value)
+	}
+	err = j.store.Outbox(uint32(stage), func(b store.Block) bool {
 		p.mu.queue = append(p.mu.queue, outgoing{block: b})
 		p.mu.bytes += len(b.Data)
 		return true
@@ -101,15 +120,15 @@ func (p *publisher) run() {
 	ctx := p.job.ctx
 	def := p.job.plan.Stages[p.stage]
 	writer, err := p.open(ctx)
+	p.mu.Lock()
+	p.mu.writer = writer
+	p.mu.Unlock()
 	if err != nil {
 		if ctx.Err() == nil {
 			p.job.post(func() { p.job.end(named(err, def)) })
 		}
 		return
 	}
-	p.mu.Lock()
-	p.mu.writer = writer
-	p.mu.Unlock()
 	for {
 		select {
 		case <-p.wake:
@@ -152,28 +171,64 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 	if err := p.job.store.WaitDurable(ctx, batch[len(batch)-1].seq); err != nil {
 		return err
 	}
-	blocks := make([]element.Block, len(batch))
+	blocks := make([]connector.OutboxBlock, len(batch))
 	for i, o := range batch {
-		blocks[i] = element.Block{Data: o.block.Data, Count: o.block.Count, MinTS: o.block.MinTS, MaxTS: o.block.MaxTS}
+		blocks[i] = connector.OutboxBlock{
+			Seq:   o.block.Seq,
+			Block: element.Block{Data: o.block.Data, Count: o.block.Count, MinTS: o.block.MinTS, MaxTS: o.block.MaxTS},
+		}
 	}
 	return p.again(ctx, "writing to", func() error { return w.Publish(ctx, blocks) })
 }
 
-// open opens the sink. That it cannot be opened when the job is new is a mistake that its user is still there to correct; later it is
-// an outage, which ends.
+// open opens the sink and drops what it says is written already. That it cannot be opened when the job is new is a mistake that its
+// user is still there to correct; later it is an outage, which ends. The writer is to be closed even after an error.
 func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	def := p.job.plan.Stages[p.stage]
+	var mark uint64
+	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.dropped}
 	open := func() error {
-		w, err = p.sink.Open(ctx, def.Native.Config, p.job.spec.ID, string(def.ID))
+		w, mark, err = p.sink.Open(ctx, def.Native.Config, as)
 		return err
 	}
-	if !p.resumed {
+	if p.resumed {
+		err = p.again(ctx, "opening", open)
+	} else {
 		err = open()
-		return w, err
 	}
-	err = p.again(ctx, "opening", open)
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	if mark > p.given {
+		// Another copy of this store has gone on and written what this one would compute anew, and perhaps otherwise.
+		return w, fault.New(fault.Corruption, "outbox-behind", "block %d has been written, but the job's store ends at block %d",
+			mark, p.given).WithHint("run the job on the data directory that it ran on last, or start it as a new job")
+	}
+	if written := p.trim(mark); len(written) > 0 {
+		p.job.post(func() { p.published(written) })
+	}
+	return w, nil
 }
+
+// trim takes the blocks up to mark off the queue, as a batch that has been written.
+func (p *publisher) trim(mark uint64) []outgoing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(p.mu.queue) && p.mu.queue[n].block.Seq <= mark {
+		p.mu.bytes -= len(p.mu.queue[n].block.Data)
+		n++
+	}
+	batch := p.mu.queue[:n:n]
+	p.mu.queue = p.mu.queue[n:]
+	if n > 0 {
+		p.mu.taken++
+	}
+	return batch
+}
+
+// metaName is the metadata entry that holds the highest sequence dropped from this outbox as written.
+func (p *publisher) metaName() string { return metaPublished + strconv.Itoa(p.stage) }
 
 // again calls fn until it succeeds, again and again while the environment is to blame; the first failure is a warning to the user.
 func (p *publisher) again(ctx context.Context, doing string, fn func() error) error {
@@ -205,6 +260,8 @@ func (p *publisher) published(batch []outgoing) {
 	for _, o := range batch {
 		c.Published = append(c.Published, o.block.Seq)
 	}
+	last := binary.BigEndian.AppendUint64(nil, batch[len(batch)-1].block.Seq)
+	c.Meta = []store.Entry{{Name: p.metaName(), Value: last}}
 	if _, err := p.job.store.Commit(c); err != nil {
 		p.job.end(err)
 		return
@@ -212,7 +269,7 @@ func (p *publisher) published(batch []outgoing) {
 	p.mu.Lock()
 	p.mu.taken--
 	p.mu.Unlock()
-	p.job.finishIfDone()
+	p.job.settle()
 }
 
 // close closes the writer. run has ended.

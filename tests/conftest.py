@@ -3,8 +3,10 @@
 import itertools
 import logging
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +60,30 @@ def new_topic(server) -> Callable[..., str]:
         return name
 
     return create
+
+
+@pytest.fixture
+def worker_pool(tmp_path):
+    """An SDK worker pool in a process of its own, as a container image starts it."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    # The pool starts its workers with the "python" of the PATH.
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with (tmp_path / "pool.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("localhost", port), 1).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, "the worker pool does not start"
+            time.sleep(0.1)
+    yield f"localhost:{port}"
+    process.terminate()
+    process.wait(20)
 
 
 def portable_options(server: Server, *extra: str, runner: str = "PortableRunner") -> PipelineOptions:

@@ -57,11 +57,14 @@ func Compile(p *pipepb.Pipeline, o Options) (*plan.Plan, error) {
 
 func newGraph(c *pipepb.Components, o Options) *graph {
 	coders := newCoderTable(c.GetCoders())
+	windows := &windowTable{
+		src: c.GetWindowingStrategies(), envs: c.GetEnvironments(), coders: coders, done: map[string]*plan.Windowing{},
+	}
 	return &graph{
 		options:    o,
 		components: c,
 		coders:     coders,
-		windows:    &windowTable{src: c.GetWindowingStrategies(), coders: coders, done: map[string]*plan.Windowing{}},
+		windows:    windows,
 		envs:       newEnvTable(c.GetEnvironments(), o.EnvironmentSupported),
 		pcolls:     map[string]*pcollection{},
 		names:      map[string]bool{},
@@ -105,7 +108,7 @@ func (g *graph) read(roots []string) error {
 	if len(g.nodes) == 0 {
 		return refuse(codeEmpty, "no transform of the pipeline does anything").WithHint("apply at least one transform that is not empty")
 	}
-	return nil
+	return g.checkReplay()
 }
 
 // plan collects what the passes made. Errors are of kind Internal.

@@ -101,8 +101,9 @@ func (g *graph) connect() error {
 			stageOf[n] = s
 		}
 		if s.kind != plan.Harness && s.kind != plan.Sink {
-			pc := s.nodes[0].outputs[0].pc
-			s.plan.Outputs = []plan.Output{{Local: pc.id, PCollection: pc.id}}
+			for _, out := range s.nodes[0].outputs {
+				s.plan.Outputs = append(s.plan.Outputs, plan.Output{Local: out.pc.id, PCollection: out.pc.id})
+			}
 		}
 	}
 	c := &connector{graph: g, stageOf: stageOf, taken: map[plan.EdgeID]bool{}}
@@ -208,7 +209,8 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		if q.kind == plan.Harness {
 			q.write(from, element.id, window, nth[from], e.ID)
 		} else {
-			q.plan.Outputs[0].Edges = append(q.plan.Outputs[0].Edges, e.ID)
+			out := slices.IndexFunc(q.plan.Outputs, func(o plan.Output) bool { return o.Local == from.id })
+			q.plan.Outputs[out].Edges = append(q.plan.Outputs[out].Edges, e.ID)
 		}
 		nth[from]++
 	}

@@ -32,6 +32,8 @@ func (g *graph) describe() error {
 			}
 		case plan.Source, plan.Sink:
 			s.plan.Native = root.native
+		case plan.TestStream:
+			s.plan.Script = root.script
 		case plan.Impulse:
 		}
 	}

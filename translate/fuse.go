@@ -71,6 +71,8 @@ func (f *fuser) place(n *node) error {
 		f.start(n, plan.Group)
 	case sinkNode:
 		f.start(n, plan.Sink)
+	case testStreamNode:
+		return f.placeTestStream(n)
 	}
 	return nil
 }

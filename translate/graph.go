@@ -14,13 +14,14 @@ import (
 type nodeKind uint8
 
 const (
-	sdkNode       nodeKind = iota // in a harness
-	impulseNode                   // in the runner, as the following
-	sourceNode                    // native source
-	groupNode                     // GroupByKey
-	sinkNode                      // native sink
-	flattenNode                   // dissolves into edges, or runs in a harness next to all its producers
-	reshuffleNode                 // dissolves into edges
+	sdkNode        nodeKind = iota // in a harness
+	impulseNode                    // in the runner, as the following
+	sourceNode                     // native source
+	groupNode                      // GroupByKey
+	sinkNode                       // native sink
+	flattenNode                    // dissolves into edges, or runs in a harness next to all its producers
+	reshuffleNode                  // dissolves into edges
+	testStreamNode                 // in the runner
 )
 
 // node is a leaf transform after expansion.
@@ -44,6 +45,8 @@ type node struct {
 	stable    bool // requires stable input: root of its stage
 	finalizes bool
 	native    *plan.Native
+	script    *plan.Script // of a TestStream
+	events    string       // of a TestStream: the coder of its elements, in a length prefix
 }
 
 // root reports whether the node must read its stage's input itself.
@@ -109,6 +112,8 @@ type graph struct {
 	names  map[string]bool // unique names of nodes
 	ids    map[string]bool // ids of nodes
 
+	replay *node // the TestStream, if there is one
+
 	stages []*stage // after the fuse pass, in topological order
 }
 
@@ -170,7 +175,7 @@ func (g *graph) leaf(kind nodeKind, id string, t *pipepb.PTransform) (*node, err
 		n.outputs = append(n.outputs, output{tag, pc})
 	}
 	switch kind {
-	case sdkNode, flattenNode, reshuffleNode:
+	case sdkNode, flattenNode, reshuffleNode, testStreamNode:
 		if kind != sdkNode && t.GetEnvironmentId() == "" {
 			break
 		}

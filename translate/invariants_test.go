@@ -204,7 +204,7 @@ func checkLeaves(t testing.TB, p *pipepb.Pipeline, seen map[string]bool) {
 			}
 			return
 		case urn.ParDo, urn.GroupByKey, urn.Impulse, urn.AssignWindows, urn.CombinePrecombine, urn.CombineMerge, urn.CombineExtract,
-			urn.CombineGroupedValues, kafkaRead, kafkaWrite:
+			urn.CombineGroupedValues, urn.TestStream, kafkaRead, kafkaWrite:
 			if !seen[id] {
 				t.Errorf("transform %q is in no stage", transform.GetUniqueName())
 			}
@@ -222,8 +222,11 @@ func checkLeaves(t testing.TB, p *pipepb.Pipeline, seen map[string]bool) {
 // checkStage checks what hangs together within a stage.
 func checkStage(t testing.TB, compiled *plan.Plan, s *plan.Stage) {
 	t.Helper()
-	if (s.Kind == plan.Impulse || s.Kind == plan.Source) != (s.Input == "") {
+	if (s.Kind == plan.Impulse || s.Kind == plan.Source || s.Kind == plan.TestStream) != (s.Input == "") {
 		t.Errorf("stage %q of kind %s has input %q", s.Name, s.Kind, s.Input)
+	}
+	if s.Script != nil && len(s.Script.Tags) != len(s.Outputs) || (s.Script != nil) != (s.Kind == plan.TestStream) {
+		t.Errorf("stage %q of kind %s has %d outputs, script %s", s.Name, s.Kind, len(s.Outputs), s.Script)
 	}
 	if s.Input != "" {
 		if e := compiled.Edge(s.Input); (e.Kind == plan.Keyed) != (s.KeyCoder != "") || e.Consumer != s.ID {

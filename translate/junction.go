@@ -113,12 +113,18 @@ func (f *fuser) transcode(n *node, suffix string, from *pcollection) (*pcollecti
 	to.windows = n.outputs[0].pc.windows
 	step.main = []input{{"in", from}}
 	step.outputs = []output{{"out", to}}
-	step.id = unused(step.id, func(id string) bool { return f.ids[id] })
-	step.name = unused(step.name, func(name string) bool { return f.names[name] })
-	f.ids[step.id], f.names[step.name] = true, true
+	step.id, step.name = f.free(step.id, step.name)
 	to.producer = &step
 	f.placeInHarness(&step)
 	return to, nil
+}
+
+// free returns an id and a name for a step that no node has, and takes them.
+func (f *fuser) free(id, name string) (freeID, freeName string) {
+	id = unused(id, func(id string) bool { return f.ids[id] })
+	name = unused(name, func(name string) bool { return f.names[name] })
+	f.ids[id], f.names[name] = true, true
+	return id, name
 }
 
 // consumerEnv returns the environment of the first node that reads the collection in a harness, or "".

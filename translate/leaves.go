@@ -86,7 +86,7 @@ func (w *walker) known(id string, t *pipepb.PTransform) (bool, error) {
 	case urn.CreateView:
 		return true, nil // side inputs read the collection itself; nothing reads the view's output
 	case urn.TestStream:
-		return true, refuse(codeTestStream, "TestStream is not supported").WithHint("run tests that use TestStream on the DirectRunner")
+		return true, w.testStream(id, t)
 	case urn.Read:
 		if len(t.GetSubtransforms()) == 0 {
 			return true, refuse(codeRead, "a Read that is not expressed as a splittable DoFn").
@@ -172,6 +172,8 @@ func (w *walker) native(id string, t *pipepb.PTransform) error {
 	kind := sourceNode
 	if len(t.GetInputs()) > 0 {
 		kind = sinkNode
+		// What a sink puts out is nothing, whatever it declares: SDKs drop steps without outputs, so that it must declare something.
+		t = &pipepb.PTransform{UniqueName: t.GetUniqueName(), Spec: t.GetSpec(), Inputs: t.GetInputs(), DisplayData: t.GetDisplayData()}
 	}
 	n, err := w.leaf(kind, id, t)
 	if err != nil {

@@ -73,6 +73,8 @@ func (g *graph) typeInputs(n *node) error {
 		return globalOutput(n)
 	case n.native != nil:
 		return g.typeNative(n)
+	case n.kind == testStreamNode:
+		return globalOutput(n)
 	case n.kind == flattenNode, n.kind == reshuffleNode:
 		return n.sameWindows()
 	}
@@ -128,11 +130,13 @@ func (n *node) from() *pcollection {
 	return n.main[0].pc
 }
 
-// globalOutput checks that a root's output is in the global window.
+// globalOutput checks that a root's outputs are in the global window.
 func globalOutput(n *node) error {
-	if pc := n.outputs[0].pc; pc.windows.Coding != plan.GlobalWindow {
-		return refuse(codeWindowFn, "%s puts its output into %s windows", shortURN(n.urn), pc.windows.Kind).
-			WithHint("apply WindowInto to its output instead")
+	for _, out := range n.outputs {
+		if out.pc.windows.Coding != plan.GlobalWindow {
+			return refuse(codeWindowFn, "%s puts its output into %s windows", shortURN(n.urn), out.pc.windows.Kind).
+				WithHint("apply WindowInto to its output instead")
+		}
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -14,6 +16,7 @@ import (
 // windowTable translates the windowing strategies of a pipeline.
 type windowTable struct {
 	src    map[string]*pipepb.WindowingStrategy
+	envs   map[string]*pipepb.Environment
 	coders *coderTable
 	done   map[string]*plan.Windowing
 }
@@ -46,7 +49,7 @@ func (t *windowTable) of(id string) (*plan.Windowing, error) {
 	}
 	w.Accumulating = ws.GetAccumulationMode() == pipepb.AccumulationMode_ACCUMULATING
 	w.LatenessMs = ws.GetAllowedLateness()
-	w.EmptyOnClose = ws.GetClosingBehavior() == pipepb.ClosingBehavior_EMIT_ALWAYS
+	w.EmptyOnClose = ws.GetClosingBehavior() == pipepb.ClosingBehavior_EMIT_ALWAYS && !t.isPython(ws.GetEnvironmentId())
 	w.EmptyOnTime = ws.GetOnTimeBehavior() == pipepb.OnTimeBehavior_FIRE_ALWAYS
 	switch ws.GetOutputTime() {
 	case pipepb.OutputTime_EARLIEST_IN_PANE:
@@ -58,6 +61,13 @@ func (t *windowTable) of(id string) (*plan.Windowing, error) {
 	}
 	t.done[id] = w
 	return w, nil
+}
+
+// isPython reports whether an environment is of the Python SDK. Its users cannot choose a closing behaviour: it asks for EMIT_ALWAYS
+// whatever they do, and its own runners emit no empty pane when a window closes. Taken at its word, a sum would be followed by a sum
+// of nothing for every key. Spec: python transforms/core.py Windowing.to_runner_api.
+func (t *windowTable) isPython(env string) bool {
+	return slices.Contains(t.envs[env].GetCapabilities(), urn.PackedCombinePython)
 }
 
 // windowFn translates the window function. One that the runner does not know is the SDK's to assign, and to merge.

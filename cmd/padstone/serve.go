@@ -137,7 +137,7 @@ func (s *stack) addBroker(cfg Config) error {
 	if cfg.EmbeddedKafka == "" {
 		return nil
 	}
-	b, err := broker.Start(cfg.EmbeddedKafka, cfg.EmbeddedKafkaTopics, broker.Keep(filepath.Join(cfg.DataDir, "embedded-kafka"))...)
+	b, err := broker.StartKept(cfg.EmbeddedKafka, cfg.EmbeddedKafkaTopics, filepath.Join(cfg.DataDir, "embedded-kafka"))
 	if err != nil {
 		return err
 	}

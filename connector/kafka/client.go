@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,9 +33,9 @@ type cluster struct {
 }
 
 // newCluster makes a client; it does not connect yet.
-func newCluster(s *settings) (*cluster, error) {
+func newCluster(s *settings, more ...kgo.Opt) (*cluster, error) {
 	hook := &connections{}
-	client, err := kgo.NewClient(append(s.opts[:len(s.opts):len(s.opts)], kgo.WithHooks(hook))...)
+	client, err := kgo.NewClient(slices.Concat(s.opts, more, []kgo.Opt{kgo.WithHooks(hook)})...)
 	if err != nil {
 		return nil, fault.New(fault.Pipeline, codeProperty, "the Kafka client does not take the configuration: %w", err)
 	}

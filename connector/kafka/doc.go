@@ -10,7 +10,9 @@
 // has fetched; not polling stops the client at one buffered fetch a broker. See policy.go for watermarks and idle partitions.
 //
 // Sink. Publish decodes a block's elements into records that share its memory, hands them to an idempotent producer and waits
-// for all acknowledgements. It is at-least-once: what was published before a crash is published again when the outbox is.
+// for all acknowledgements. By default that is a transaction, which carries a mark of how far the outbox has come: see
+// transaction.go for who may write and marks.go for how a mark is read. Without transactions it is at-least-once: what was published
+// before a crash is published again when the outbox is.
 //
 // Goroutines: a reader owns one that asks for partition ends and new partitions, and, if it commits offsets, one for that; Close
 // waits for both. The client's own goroutines end with Close of the reader or writer.

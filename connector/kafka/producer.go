@@ -22,6 +22,11 @@ type producerSettings struct {
 	// delivery is how long one Publish may take; 0: as long as the job runs. It is not an option of the client, which would count
 	// from a record's timestamp, and that may be the user's.
 	delivery time.Duration
+
+	guarantee   string // padstone.delivery; "": not said
+	exactlyOnce bool   // what that comes to
+	marksTopic  string
+	txnTimeout  time.Duration
 }
 
 // Defaults that are Kafka's own, where the client has others, and ours.
@@ -30,6 +35,9 @@ const (
 	requestMaxDefault = 1 << 20              // max.request.size
 	bufferDefault     = 32 << 20             // buffer.memory
 	inflightDefault   = 5                    // max.in.flight.requests.per.connection
+
+	exactlyOnce = "exactly-once"
+	atLeastOnce = "at-least-once"
 
 	roundRobin = "org.apache.kafka.clients.producer.RoundRobinPartitioner"
 )
@@ -60,6 +68,12 @@ func producerProperties() map[string]property {
 			roundRobin, "org.apache.kafka.clients.producer.internals.DefaultPartitioner",
 			"org.apache.kafka.clients.producer.UniformStickyPartitioner"),
 		"partitioner.ignore.keys": boolean(func(s *settings, on bool) { s.producer.ignoreKeys = on }),
+
+		"padstone.delivery":    oneOf(func(s *settings, v string) { s.producer.guarantee = v }, exactlyOnce, atLeastOnce),
+		"padstone.marks.topic": text(func(s *settings, v string) { s.producer.marksTopic = v }),
+		"transaction.timeout.ms": millis(time.Second, 15*time.Minute, func(s *settings, d time.Duration) {
+			s.producer.txnTimeout = d
+		}),
 
 		"key.serializer":       without("WriteToKafka's key_serializer says it"),
 		"value.serializer":     without("WriteToKafka's value_serializer says it"),
@@ -101,6 +115,12 @@ func parseProducer(data []byte) (*config.Write, *settings, error) {
 	if p.requestMax == 0 {
 		p.requestMax = requestMaxDefault
 	}
+	if p.marksTopic == "" {
+		p.marksTopic = marksTopicDefault
+	}
+	if p.txnTimeout == 0 {
+		p.txnTimeout = txnTimeoutDefault
+	}
 	// The order matters: a later option wins, and those of the user come after the defaults.
 	s.opts = append([]kgo.Opt{
 		kgo.ClientID(clientID), kgo.ProducerLinger(lingerDefault),
@@ -112,7 +132,7 @@ func parseProducer(data []byte) (*config.Write, *settings, error) {
 }
 
 // acknowledgement resolves acks and enable.idempotence as Kafka's producer does: idempotence is on unless acks say otherwise, and
-// asking for both is an error. Spec: KIP-679.
+// asking for both is an error. Who asks for less than idempotence gets at-least-once. Spec: KIP-679.
 func (p *producerSettings) acknowledgement() ([]kgo.Opt, error) {
 	strong := p.acks == "" || p.acks == "all"
 	wanted := p.idempotence != nil && *p.idempotence
@@ -123,7 +143,14 @@ func (p *producerSettings) acknowledgement() ([]kgo.Opt, error) {
 		return nil, fault.New(fault.Pipeline, codeProperty,
 			"property \"enable.idempotence\" allows at most %d in max.in.flight.requests.per.connection", inflightDefault)
 	}
-	if strong && p.inflight <= inflightDefault && (p.idempotence == nil || wanted) {
+	idempotent := strong && p.inflight <= inflightDefault && (p.idempotence == nil || wanted)
+	if p.guarantee == exactlyOnce && !idempotent {
+		return nil, fault.New(fault.Pipeline, codeProperty,
+			"property \"padstone.delivery\" can be exactly-once only with acks=all, idempotence, and at most %d requests in flight",
+			inflightDefault)
+	}
+	p.exactlyOnce = idempotent && p.guarantee != atLeastOnce
+	if idempotent {
 		return []kgo.Opt{kgo.RequiredAcks(kgo.AllISRAcks())}, nil
 	}
 	acks := kgo.AllISRAcks()

@@ -22,6 +22,11 @@ import (
 // realFixture is a fixture on the broker of PADSTONE_KAFKA, with topics of its own, for what the embedded broker does otherwise.
 func realFixture(t *testing.T, configs map[string]*string) (*fixture, string) {
 	t.Helper()
+	return realPartitions(t, 2, configs)
+}
+
+func realPartitions(t *testing.T, partitions int32, configs map[string]*string) (*fixture, string) {
+	t.Helper()
 	addr := os.Getenv("PADSTONE_KAFKA")
 	if addr == "" {
 		t.Skip("PADSTONE_KAFKA names no broker")
@@ -33,8 +38,8 @@ func realFixture(t *testing.T, configs map[string]*string) (*fixture, string) {
 		t.Fatal(err)
 	}
 	f := &fixture{t: t, ctx: ctx, client: client, admin: kadm.NewClient(client), addr: addr}
-	topic := fmt.Sprintf("%s-%d", strings.ToLower(t.Name()), time.Now().UnixNano())
-	if _, err := f.admin.CreateTopic(ctx, 2, 1, configs, topic); err != nil {
+	topic := fmt.Sprintf("%s-%d", strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-"), time.Now().UnixNano())
+	if _, err := f.admin.CreateTopic(ctx, partitions, 1, configs, topic); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -52,7 +57,7 @@ func TestRealRoundTrip(t *testing.T) {
 	f, topic := realFixture(t, nil)
 	w := f.openSink(f.write(topic))
 	for i := range 50 {
-		if err := w.Publish(f.ctx, blocksOf(fmt.Sprint(i))); err != nil {
+		if err := w.Publish(f.ctx, f.numbered(blocksOf(fmt.Sprint(i))...)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +127,7 @@ func TestRealRefusals(t *testing.T) {
 	limit := "2000"
 	f, topic := realFixture(t, map[string]*string{"max.message.bytes": &limit})
 	w := f.openSink(f.write(topic))
-	err := w.Publish(f.ctx, blocksOf(strings.Repeat("x", 5000)))
+	err := w.Publish(f.ctx, f.numbered(blocksOf(strings.Repeat("x", 5000))...))
 	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline {
 		t.Fatalf("got %v", err)
 	}

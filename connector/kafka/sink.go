@@ -12,7 +12,6 @@ import (
 
 	"padstone/connector"
 	"padstone/connector/kafka/config"
-	"padstone/engine/element"
 	"padstone/internal/fault"
 )
 
@@ -29,22 +28,28 @@ func (s *sink) Validate(data []byte) error {
 	return err
 }
 
-// Open implements connector.Sink. It returns within about openTimeout. job and stage name nothing yet: an idempotent producer has
-// no identity beyond its connection.
-func (s *sink) Open(ctx context.Context, data []byte, _, _ string) (connector.Writer, error) {
+// Open implements connector.Sink. It returns within about openTimeout when there is nothing to connect to; brokers that answer may
+// take fenceTimeout more to give out the transactional id.
+func (s *sink) Open(ctx context.Context, data []byte, as connector.Identity) (connector.Writer, uint64, error) {
 	cfg, set, err := parseProducer(data)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	dec, err := newDecoder(cfg)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w := &writer{cfg: cfg, set: set, decode: dec, log: s.log}
-	if err := w.connect(ctx); err != nil {
-		return nil, err
+	if set.producer.exactlyOnce {
+		w.txn = newTransactions(as, set)
 	}
-	return w, nil
+	if err := w.connect(ctx); err != nil {
+		return nil, 0, err
+	}
+	if w.txn == nil {
+		return w, 0, nil
+	}
+	return w, w.txn.mark, nil
 }
 
 // writer implements connector.Writer.
@@ -53,24 +58,24 @@ type writer struct {
 	set    *settings
 	decode *decoder
 	log    *zap.Logger
-	kafka  *cluster // nil after a Publish was given up with records under way
+	txn    *transactions // nil: at-least-once
+	kafka  *cluster      // nil after a Publish has failed with records under way
 }
 
-// connect makes the client and checks that the topic is there.
+// connect makes the client, checks that the topic is there and, with transactions, finds out how far the last client came.
 func (w *writer) connect(ctx context.Context) error {
-	kafka, err := newCluster(w.set)
+	var more []kgo.Opt
+	if w.txn != nil {
+		more = w.txn.options(&w.set.producer)
+	}
+	kafka, err := newCluster(w.set, more...)
 	if err != nil {
 		return err
 	}
-	opening, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	if w.cfg.Topic == "" {
-		err = kafka.client.Ping(opening)
-		if err != nil {
-			err = kafka.openError(err)
+	if err = w.reach(ctx, kafka); err == nil && w.txn != nil {
+		if err = w.enter(ctx, kafka); err != nil {
+			w.rollBack(kafka)
 		}
-	} else {
-		_, err = kafka.partitions(opening, []string{w.cfg.Topic}, true)
 	}
 	if err != nil {
 		kafka.client.Close()
@@ -83,13 +88,37 @@ func (w *writer) connect(ctx context.Context) error {
 	return nil
 }
 
+// reach checks that brokers answer and that the topic is there.
+func (w *writer) reach(ctx context.Context, kafka *cluster) error {
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if w.cfg.Topic == "" {
+		if err := kafka.client.Ping(opening); err != nil {
+			return kafka.openError(err)
+		}
+		return nil
+	}
+	_, err := kafka.partitions(opening, []string{w.cfg.Topic}, true)
+	return err
+}
+
 // stuckAfter is how long a Publish waits for brokers before the log says so, and between two such lines.
 const stuckAfter = 10 * time.Second
 
-// Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When ctx or
-// delivery.timeout.ms ends first, the client is closed, because what it still held could otherwise be written after a later Publish
-// of the same blocks.
-func (w *writer) Publish(ctx context.Context, blocks []element.Block) error {
+// Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When it fails, the client is
+// closed, because what it still held could otherwise be written after a later Publish of the same blocks. A client that has lost its
+// transaction is replaced at once: the new one knows whether the writer itself was replaced.
+func (w *writer) Publish(ctx context.Context, blocks []connector.OutboxBlock) error {
+	err := w.publish(ctx, blocks)
+	if w.txn != nil && isFenced(err) && ctx.Err() == nil {
+		w.log.Warn("a transaction was lost; going on with another", zap.String("transactional_id", w.txn.id), zap.Error(err))
+		return w.publish(ctx, blocks)
+	}
+	return err
+}
+
+// publish is one attempt.
+func (w *writer) publish(ctx context.Context, blocks []connector.OutboxBlock) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -99,11 +128,19 @@ func (w *writer) Publish(ctx context.Context, blocks []element.Block) error {
 		}
 	}
 	var records []*kgo.Record
+	last := uint64(0)
 	for _, b := range blocks {
+		if w.txn != nil && b.Seq <= w.txn.mark {
+			continue // an attempt before this one came so far, though it was not told
+		}
 		var err error
-		if records, err = w.decode.block(records, b); err != nil {
+		if records, err = w.decode.block(records, b.Block); err != nil {
 			return err
 		}
+		last = b.Seq
+	}
+	if last == 0 {
+		return nil
 	}
 	if limit := w.set.producer.delivery; limit > 0 {
 		var cancel context.CancelFunc
@@ -111,28 +148,46 @@ func (w *writer) Publish(ctx context.Context, blocks []element.Block) error {
 			"brokers %s did not take %d records within delivery.timeout.ms, %v", w.kafka.servers, len(records), limit))
 		defer cancel()
 	}
+	err := w.watched(len(records), func() error {
+		if w.txn != nil {
+			return w.commit(ctx, records, last)
+		}
+		return w.produce(ctx, records)
+	})
+	if err == nil || (w.txn == nil && ctx.Err() == nil) {
+		return err
+	}
+	w.abandon()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// watched runs write and logs while it takes long.
+func (w *writer) watched(records int, write func() error) error {
 	done := make(chan error, 1)
-	var producing sync.WaitGroup
-	defer producing.Wait()
-	producing.Go(func() { done <- w.produce(ctx, records) })
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() { done <- write() })
 	ticker := time.NewTicker(stuckAfter)
 	defer ticker.Stop()
 	for {
 		select {
 		case err := <-done:
-			if ctx.Err() != nil && err != nil {
-				w.abandon()
-				return context.Cause(ctx)
-			}
 			return err
 		case <-ticker.C:
-			w.log.Warn("waiting for brokers to take records", zap.String("topic", w.cfg.Topic), zap.Int("records", len(records)),
+			w.log.Warn("waiting for brokers to take records", zap.String("topic", w.cfg.Topic), zap.Int("records", records),
 				zap.String("brokers", w.kafka.servers), zap.Error(w.kafka.hook.last()))
 		}
 	}
 }
 
+// abandon throws the client away, and with it what it has not written yet.
 func (w *writer) abandon() {
+	if w.txn != nil {
+		w.rollBack(w.kafka)
+	}
 	w.kafka.client.Close()
 	w.kafka = nil
 }
@@ -181,8 +236,9 @@ func (w *writer) classify(r *kgo.Record, err error) error {
 
 // Close implements connector.Writer.
 func (w *writer) Close() error {
-	if w.kafka != nil {
-		w.abandon()
+	if w.kafka != nil { // no transaction is open between two calls of Publish
+		w.kafka.client.Close()
+		w.kafka = nil
 	}
 	return nil
 }

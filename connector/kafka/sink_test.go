@@ -39,7 +39,9 @@ func (f *fixture) openSink(cfg *config.Write) connector.Writer {
 	if !ok {
 		f.t.Fatal("no sink")
 	}
-	w, err := snk.Open(f.ctx, encodeConfig(f.t, cfg), "job", "stage")
+	f.sinks++
+	as := connector.Identity{Job: f.t.Name() + fmt.Sprint(time.Now().UnixNano()), Stage: fmt.Sprint(f.sinks)} // a real broker remembers
+	w, _, err := snk.Open(f.ctx, encodeConfig(f.t, cfg), as)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func TestPublish(t *testing.T) {
 		blockOf(),
 		blockOf(globalHeader + lp("c") + lp("3")),
 	}
-	if err := w.Publish(f.ctx, blocks); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blocks...)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Publish(f.ctx, nil); err != nil {
@@ -132,7 +134,7 @@ func TestPublishMany(t *testing.T) {
 	for i := range 2000 {
 		elements = append(elements, globalHeader+lp("k")+lp(fmt.Sprintf("%0200d", i)))
 	}
-	if err := w.Publish(f.ctx, []element.Block{blockOf(elements...)}); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(elements...))); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.content(2000, "out"); !slices.IsSorted(got) || len(got) != 2000 {
@@ -147,7 +149,7 @@ func TestPartitioning(t *testing.T) {
 	for i := range 70 {
 		elements = append(elements, globalHeader+lp(fmt.Sprintf("key-%d", i%10))+lp("v"))
 	}
-	if err := w.Publish(f.ctx, []element.Block{blockOf(elements...)}); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(elements...))); err != nil {
 		t.Fatal(err)
 	}
 	got := f.content(70, "out")
@@ -326,7 +328,7 @@ func TestWriteRows(t *testing.T) {
 	for _, r := range rows {
 		elements = append(elements, globalHeader+lp(r))
 	}
-	if err := w.Publish(f.ctx, []element.Block{blockOf(elements...)}); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(elements...))); err != nil {
 		t.Fatal(err)
 	}
 	got := f.content(4, "out", "other")
@@ -341,7 +343,7 @@ func TestWriteRows(t *testing.T) {
 	}
 	// A partition that the topic does not have.
 	bad := globalHeader + lp("\x06\x01\x14"+"\x00\x00\x00\x00"+lp("k")+"\x09"+lp("v"))
-	err := w.Publish(f.ctx, []element.Block{blockOf(bad)})
+	err := w.Publish(f.ctx, f.numbered(blockOf(bad)))
 	if got := fault.Of(err); got == nil || got.Code != codeRecord || !strings.Contains(err.Error(), "no partition 9") {
 		t.Fatalf("got %v", err)
 	}
@@ -378,17 +380,17 @@ func TestWriteRefused(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1}, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
 	w := f.openSink(f.write("out"))
 	big := globalHeader + lp("k") + lp(strings.Repeat("x", 5000))
-	err := w.Publish(f.ctx, []element.Block{blockOf(big)})
+	err := w.Publish(f.ctx, f.numbered(blockOf(big)))
 	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline {
 		t.Fatalf("got %v", err)
 	}
 	huge := globalHeader + lp("k") + lp(strings.Repeat("x", 3<<20)) // beyond max.request.size
-	err = w.Publish(f.ctx, []element.Block{blockOf(huge)})
+	err = w.Publish(f.ctx, f.numbered(blockOf(huge)))
 	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline {
 		t.Fatalf("got %v", err)
 	}
 	// The writer goes on after a refusal.
-	if err := w.Publish(f.ctx, []element.Block{blockOf(globalHeader + lp("k") + lp("v"))}); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v")))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -398,7 +400,7 @@ func TestSinkOpenRefuses(t *testing.T) {
 	f.broker.Cluster().ControlKey(3, dropAutoCreate) // a broker without auto.create.topics.enable
 	snk, _ := Registry(zap.NewNop()).Sink(config.WriteURN)
 	start := time.Now()
-	_, err := snk.Open(f.ctx, encodeConfig(t, f.write("nowhere")), "job", "stage")
+	_, _, err := snk.Open(f.ctx, encodeConfig(t, f.write("nowhere")), connector.Identity{Job: "job", Stage: "stage"})
 	if got := fault.Of(err); got == nil || got.Code != codeTopic || !strings.Contains(err.Error(), "nowhere") {
 		t.Fatalf("got %v", err)
 	}
@@ -410,7 +412,7 @@ func TestSinkOpenRefuses(t *testing.T) {
 func TestAutoCreate(t *testing.T) {
 	f := newFixture(t, nil)
 	w := f.openSink(f.write("fresh"))
-	if err := w.Publish(f.ctx, []element.Block{blockOf(globalHeader + lp("k") + lp("v"))}); err != nil {
+	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v")))); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.content(1, "fresh"); !slices.Equal(got, []string{"fresh/0 k=v"}) {
@@ -427,7 +429,7 @@ func TestPublishOutage(t *testing.T) {
 	f.broker.Close()
 	ctx, cancel := context.WithTimeoutCause(f.ctx, 300*time.Millisecond, errors.New("enough"))
 	defer cancel()
-	block := []element.Block{blockOf(globalHeader + lp("k") + lp("v"))}
+	block := f.numbered(blockOf(globalHeader + lp("k") + lp("v")))
 	if err := w.Publish(ctx, block); err == nil || err.Error() != "enough" {
 		t.Fatalf("got %v", err)
 	}

@@ -34,6 +34,18 @@ type fixture struct {
 	addr   string
 	client *kgo.Client
 	admin  *kadm.Client
+	sinks  int    // opened so far, each with an identity of its own
+	seq    uint64 // the last that numbered has given
+}
+
+// numbered gives blocks the next sequences of the test.
+func (f *fixture) numbered(blocks ...element.Block) []connector.OutboxBlock {
+	out := make([]connector.OutboxBlock, len(blocks))
+	for i, b := range blocks {
+		f.seq++
+		out[i] = connector.OutboxBlock{Seq: f.seq, Block: b}
+	}
+	return out
 }
 
 func newFixture(t *testing.T, topics map[string]int32, opts ...broker.Option) *fixture {
@@ -225,7 +237,7 @@ func keep(dir string) []broker.Option { return broker.Keep(dir) }
 // restart brings the broker back on its old address with what it kept in dir.
 func (f *fixture) restart(addr, dir string) {
 	f.t.Helper()
-	b, err := broker.Start(addr, nil, broker.Keep(dir)...)
+	b, err := broker.StartKept(addr, nil, dir)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // Package bundle runs one bundle at a time of one stage: on an SDK harness, or in the runner for grouping, native sources and
-// sinks and impulses. Whatever runs, the outcome has one shape: a Result whose Commit holds all that the bundle does to the
-// durable state.
+// sinks, impulses and the events of a TestStream. Whatever runs, the outcome has one shape: a Result whose Commit holds all that the
+// bundle does to the durable state.
 //
 // A bundle reads its inputs and its key groups' rows, and writes nothing: state requests and timers go into a store.Bundle that
 // is part of the commit, so a bundle that fails leaves no trace. It does not choose its inputs (package scheduler) and does not

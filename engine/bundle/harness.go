@@ -10,6 +10,7 @@ import (
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
 	"padstone/engine/coder"
+	"padstone/engine/element"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/fnapi"
@@ -70,6 +71,7 @@ type harnessBundle struct {
 	late   *lateness
 	result Result
 
+	begunAt  element.Time // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
 	sent     []byte // restrictions as sent, one after another; splittable stages only
 	planned  int    // restrictions that this bundle still has to process
@@ -95,6 +97,9 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	inputs, err := h.prepare()
 	if err != nil {
 		return nil, err
+	}
+	if h.runner.Wall != nil {
+		h.begunAt = h.runner.Wall()
 	}
 	if h.bundle, err = h.slot.Worker.StartBundle(ctx, h.request()); err != nil {
 		return nil, err

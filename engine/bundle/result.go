@@ -29,6 +29,8 @@ type Result struct {
 	DroppedLate int64
 	// Finalize tells the harness that the bundle is durable; nil when it did not ask.
 	Finalize func(context.Context) error
+	// Outputs are the watermarks of a TestStream's outputs.
+	Outputs []element.Time
 	// Of source bundles.
 	Watermark element.Time
 	Done      bool
@@ -55,6 +57,8 @@ type Runner struct {
 	Load func(stage int, b scheduler.Block) ([]byte, error)
 	// Now is the processing time.
 	Now func() element.Time
+	// Wall is the clock of the harnesses where that is not Now, nil otherwise: processing-time timers that they set are moved.
+	Wall func() element.Time
 	// Machines are the grouping machines, by stage index.
 	Machines map[int]*group.Machine
 	// RestrictionFor is how long a bundle of an unbounded splittable DoFn runs before it is asked to return the rest. Its outputs

@@ -227,6 +227,9 @@ func (h *harnessBundle) setTimers(m message) error {
 		if rest, err = family.program.NextTimer(rest, &t); err != nil {
 			return fault.New(fault.Internal, "bad-element-encoding", "timer %q of %q: %w", m.family, family.def.Name, err)
 		}
+		if family.def.Domain == plan.ProcessingTime && !t.Clear {
+			t.Fire = h.onOurClock(t.Fire)
+		}
 		if err := h.setTimer(family, &t); err != nil {
 			return fmt.Errorf("timer %q of %q: %w", m.family, family.def.Name, err)
 		}

@@ -317,17 +317,17 @@ func (s sinks) Validate(config []byte) error {
 	return err
 }
 
-func (s sinks) Open(_ context.Context, config []byte, _, _ string) (connector.Writer, error) {
+func (s sinks) Open(_ context.Context, config []byte, _ connector.Identity) (connector.Writer, uint64, error) {
 	sink, c, err := s.find(config)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	shape := parseShape(c.Coder)
 	program, err := coder.Compile(shape.program())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return &writer{sink: sink, shape: shape, scanner: coder.NewScanner(program, plan.WindowCoding(c.Windows))}, nil
+	return &writer{sink: sink, shape: shape, scanner: coder.NewScanner(program, plan.WindowCoding(c.Windows))}, 0, nil
 }
 
 type writer struct {
@@ -336,7 +336,7 @@ type writer struct {
 	scanner *coder.Scanner
 }
 
-func (w *writer) Publish(_ context.Context, blocks []element.Block) error {
+func (w *writer) Publish(_ context.Context, blocks []connector.OutboxBlock) error {
 	s := w.sink
 	s.mu.Lock()
 	n := s.mu.calls
@@ -348,7 +348,8 @@ func (w *writer) Publish(_ context.Context, blocks []element.Block) error {
 		}
 	}
 	var texts []string
-	for _, b := range blocks {
+	for _, out := range blocks {
+		b := out.Block
 		count := 0
 		err := w.scanner.Scan(b.Data, func(e *coder.Elem) error {
 			count++

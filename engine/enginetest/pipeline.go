@@ -119,6 +119,11 @@ func (p *Pipeline) WriteTo(name string, s *Sink, c Collection) {
 	p.add(name, SinkURN, config(p.rig.Natives.sink(name, s), c.coder, c.windows), in(c), nil, "")
 }
 
+// WriteNative writes to a native sink of another registry, with its own configuration.
+func (p *Pipeline) WriteNative(name, urn string, config []byte, c Collection) {
+	p.add(name, urn, config, in(c), nil, "")
+}
+
 // nativeConfig configures a native transform.
 type nativeConfig struct{ Name, Coder, Windows string }
 

@@ -119,6 +119,18 @@ func (w Windows) Accumulating(n int32) Windows {
 	return Windows{s}
 }
 
+// Early returns the strategy with a trigger that fires before the end of a window with each n elements, at its end, empty or not,
+// and never again, discarding.
+func (w Windows) Early(n int32) Windows {
+	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: n}}}
+	s := proto.CloneOf(w.strategy)
+	s.Trigger = &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEndOfWindow_{
+		AfterEndOfWindow: &pipepb.Trigger_AfterEndOfWindow{EarlyFirings: count},
+	}}
+	s.OnTimeBehavior = pipepb.OnTimeBehavior_FIRE_ALWAYS
+	return Windows{s}
+}
+
 // id names the strategy by its content.
 func (w Windows) id() string { return fmt.Sprintf("windows-%x", marshal(w.strategy)) }
 

@@ -118,21 +118,27 @@ func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []live
 	return []liveSession{l}, nil
 }
 
-// merge makes one session of open ones. It continues the panes of that with the oldest address; the others' panes are forgotten.
+// merge makes one session of open ones, at the address of the oldest. A session that swallows others without growing goes on with its
+// panes; one of a new span begins its panes anew, as a window that has not been there. Spec: ReduceFnRunner.OnMergeCallback (Java
+// runners-core).
 func (x *call) merge(open []liveSession, s *session, b bounds) liveSession {
 	if len(open) == 1 && bytes.Equal(open[0].win, s.win) {
 		return open[0]
 	}
-	oldest := 0
+	oldest, panes, nonSpeculative := 0, int64(0), int64(0)
 	states := make([]*trigger.State, len(open))
 	for i := range open {
 		states[i] = &open[i].cell.trig
 		if open[i].addresses[0] < open[oldest].addresses[0] {
 			oldest = i
 		}
+		if bytes.Equal(open[i].win, s.win) {
+			panes, nonSpeculative = open[i].cell.panes, open[i].cell.nonSpeculative
+		}
 	}
 	l := liveSession{win: s.win, max: s.max, addresses: slices.Clone(open[oldest].addresses), cell: open[oldest].cell}
 	c := l.cell
+	c.panes, c.nonSpeculative = panes, nonSpeculative
 	c.trig = x.trigger.Merge(states, b.clock(x.env))
 	c.ended = b.ended(x.env)
 	for i := range open {

@@ -1,5 +1,7 @@
 package plan
 
+import "slices"
+
 // StageID is stable across submissions: a short hash of the unique names of the stage's transforms.
 type StageID string
 
@@ -36,6 +38,9 @@ const (
 	Harness StageKind = "harness" // fused user transforms in an SDK harness
 	Group   StageKind = "group"   // GroupByKey with windowing and triggers, in the runner
 	Sink    StageKind = "sink"    // native sink, fed through the outbox
+	// TestStream replays a script of events, one by one, each when nothing else in the job can go on. It has an output for each tag,
+	// with a watermark of its own, and it is the job's processing-time clock.
+	TestStream StageKind = "test_stream"
 )
 
 // Stage is a fused run of transforms with one main input.
@@ -46,12 +51,14 @@ type Stage struct {
 	Env  EnvID // Harness; and Group if the SDK merges its windows
 	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
 	Transforms []Transform
-	Input      EdgeID // main input; empty for Impulse and Source
+	Input      EdgeID // main input; empty for Impulse, Source and TestStream
 
 	// Descriptor is a serialised ProcessBundleDescriptor without service descriptors and with an empty id. Harness only.
 	Descriptor []byte
-	InputRead  string   // transform id of the descriptor's data source (GRPC read)
-	Outputs    []Output // one for each data sink (GRPC write) of a Harness stage; exactly one with empty Write for the other kinds
+	InputRead  string // transform id of the descriptor's data source (GRPC read)
+	// Outputs are one for each data sink (GRPC write) of a Harness stage, and without Write for the other kinds: one, or for a
+	// TestStream one a tag.
+	Outputs    []Output
 	SideInputs []SideInput
 	States     []State
 	Timers     []TimerFamily
@@ -68,6 +75,7 @@ type Stage struct {
 	// late and when the state of a window is collected.
 	Windowing *Windowing
 	Native    *Native // Source and Sink only
+	Script    *Script // TestStream only
 	// Merge has the SDK of Env merge the windows of a Group stage; set iff Windowing is of kind MergingCustom.
 	Merge *WindowMerge
 }
@@ -278,6 +286,11 @@ type TimeShift struct {
 	DelayMs  int64 `json:",omitempty"`
 	PeriodMs int64 `json:",omitempty"` // align up to a multiple of PeriodMs plus OffsetMs
 	OffsetMs int64 `json:",omitempty"`
+}
+
+// Replay returns the index of the TestStream stage, or -1. A plan has one at most.
+func (p *Plan) Replay() int {
+	return slices.IndexFunc(p.Stages, func(s *Stage) bool { return s.Kind == TestStream })
 }
 
 // Stage returns the stage with the id, or nil.

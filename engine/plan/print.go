@@ -45,6 +45,9 @@ func (w *printer) stage(s *Stage) {
 	if s.Native != nil {
 		w.line("  native    %s, %d bytes of configuration", s.Native.URN, len(s.Native.Config))
 	}
+	if s.Script != nil {
+		w.line("  script    %s", s.Script)
+	}
 	for _, side := range s.SideInputs {
 		w.edge("side", side.Edge, fmt.Sprintf(" %s to %s as %s, %s", side.Access, side.Transform, side.Local, side.Windowing))
 	}

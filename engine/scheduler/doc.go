@@ -10,5 +10,7 @@
 // A bundle owns its key groups from Start until Committed or Failed. A bundle carries either due timers or data, timers first, so
 // that data cannot overwrite a timer that is being fired. Downstream stages are served before upstream ones: the pipe drains.
 //
+// The events of a TestStream start one by one, each when every other stage has come to rest (replay.go).
+//
 // No clock, no I/O, no goroutine, no map order: the same events give the same actions. Time comes in as Now of each event.
 package scheduler

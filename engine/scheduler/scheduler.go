@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 
 	"padstone/engine/element"
 	"padstone/engine/plan"
@@ -41,6 +42,9 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	}
 	for i, def := range p.Stages {
 		st := &stage{index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime}
+		if def.Kind == plan.TestStream {
+			st.outputs = slices.Repeat([]element.Time{element.MinTime}, len(def.Outputs))
+		}
 		byID[def.ID] = st
 		s.stages = append(s.stages, st)
 	}
@@ -59,9 +63,7 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 		st.keyed = e.Kind == plan.Keyed
 		st.batch = st.def.Kind == plan.Group && s.cfg.BatchGroup != nil && e.Bounded && s.cfg.BatchGroup(st.def)
 		st.deferred = st.def.Kind == plan.Group && !st.batch && s.cfg.DeferGroup != nil && e.Bounded && s.cfg.DeferGroup(st.def)
-		for _, id := range e.Producers {
-			st.upstream = append(st.upstream, byID[id])
-		}
+		st.upstream = producers(e, byID)
 	}
 	if st.keyed {
 		groups = s.plan.KeyGroups
@@ -74,9 +76,7 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 	st.queues = make([]queue, groups)
 	for _, si := range st.def.SideInputs {
 		sd := side{def: si, edge: edges[si.Edge]}
-		for _, id := range s.plan.Edges[sd.edge].Producers {
-			sd.producers = append(sd.producers, byID[id])
-		}
+		sd.producers = producers(s.plan.Edges[sd.edge], byID)
 		st.sides = append(st.sides, sd)
 	}
 	for _, o := range st.def.Outputs {
@@ -86,6 +86,24 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 			}
 		}
 	}
+}
+
+// producers returns what puts elements on the edge.
+func producers(e *plan.Edge, byID map[plan.StageID]*stage) []producer {
+	var all []producer
+	for _, id := range e.Producers {
+		st := byID[id]
+		if st.def.Kind != plan.TestStream {
+			all = append(all, producer{stage: st})
+			continue
+		}
+		for i, o := range st.def.Outputs {
+			if slices.Contains(o.Edges, e.ID) {
+				all = append(all, producer{st, i})
+			}
+		}
+	}
+	return all
 }
 
 // Step takes an event that happened at now and returns what to start. now must not go back; if the clock does, the scheduler's
@@ -171,6 +189,9 @@ func (s *Scheduler) restore(ev Restored) {
 	for _, i := range ev.Done {
 		s.stages[i].done = true
 	}
+	for _, o := range ev.Outputs {
+		copy(s.stages[o.Stage].outputs, o.Watermarks)
+	}
 	for _, e := range ev.SideReady {
 		s.sideFilled[e] = true
 	}
@@ -210,8 +231,14 @@ func (s *Scheduler) committed(ev Committed) error {
 	for _, t := range ev.Timers {
 		st.timers[t.Group] = t
 	}
-	if st.def.Kind == plan.Source || st.def.Kind == plan.Impulse {
+	switch st.def.Kind {
+	case plan.Source, plan.Impulse:
 		st.sourceWM = max(st.sourceWM, ev.Watermark)
+		st.done = st.done || ev.Done
+	case plan.TestStream:
+		for i, w := range ev.Outputs {
+			st.outputs[i] = max(st.outputs[i], w)
+		}
 		st.done = st.done || ev.Done
 	}
 	return nil
@@ -268,7 +295,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 func (s *Scheduler) drain() {
 	s.draining = true
 	for _, st := range s.stages {
-		if st.def.Kind == plan.Source {
+		if st.def.Kind == plan.Source || st.def.Kind == plan.TestStream {
 			st.done = true
 		}
 	}

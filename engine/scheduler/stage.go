@@ -12,8 +12,8 @@ import (
 type stage struct {
 	index     int
 	def       *plan.Stage
-	upstream  []*stage // producers of the input edge
-	consumers []*stage // of the output edges that are not side inputs
+	upstream  []producer // of the input edge
+	consumers []*stage   // of the output edges that are not side inputs
 	sides     []side
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
@@ -34,15 +34,30 @@ type stage struct {
 	retryAt element.Time
 
 	in, out  element.Time
-	sourceWM element.Time // Source and Impulse
-	done     bool         // Source and Impulse: exhausted
+	sourceWM element.Time   // Source and Impulse
+	outputs  []element.Time // TestStream: watermarks by output
+	done     bool           // Source, Impulse and TestStream: exhausted
+}
+
+// producer is what puts elements on an edge: a stage, or one output of a TestStream stage.
+type producer struct {
+	*stage
+	output int
+}
+
+// watermark is that of what the producer puts out.
+func (p producer) watermark() element.Time {
+	if p.def.Kind == plan.TestStream {
+		return p.outputs[p.output]
+	}
+	return p.out
 }
 
 // side is a side input of a stage.
 type side struct {
 	def       plan.SideInput
 	edge      int
-	producers []*stage
+	producers []producer
 }
 
 // queue is a FIFO of blocks.
@@ -120,21 +135,19 @@ func (s *stage) nextTimer() (event, processing element.Time) {
 	return event, processing
 }
 
-// due says whether the key group has a timer to fire.
-func (s *stage) due(group int, now element.Time) bool {
-	if s.deferred && s.in < element.MaxTime {
-		return false
-	}
-	t := &s.timers[group]
-	if t.Event <= s.in {
-		return true
-	}
-	return t.Processing <= now || (t.Processing != NoTimer && s.in >= element.MaxTime)
-}
-
 // refresh recomputes the watermarks; upstream stages must have been refreshed before.
 func (s *stage) refresh() {
 	switch s.def.Kind {
+	case plan.TestStream:
+		s.out = element.MaxTime
+		for i := range s.outputs {
+			if s.done {
+				s.outputs[i] = element.MaxTime
+			}
+			s.out = min(s.out, s.outputs[i])
+		}
+		s.in = s.out
+		return
 	case plan.Source, plan.Impulse:
 		s.in = max(s.in, s.sourceWM)
 		if s.done && s.running == 0 { // a bundle in flight may still bring elements
@@ -145,7 +158,7 @@ func (s *stage) refresh() {
 	}
 	in := element.MaxTime
 	for _, u := range s.upstream {
-		in = min(in, u.out)
+		in = min(in, u.watermark())
 	}
 	waiting := s.waitTS.Min()
 	if !s.batch {
@@ -157,7 +170,7 @@ func (s *stage) refresh() {
 
 // idle says that nothing waits, runs or is set to fire, and nothing will come.
 func (s *stage) idle() bool {
-	if s.running > 0 || s.pending.count > 0 || s.out < element.MaxTime {
+	if s.running > 0 || s.pending.count > 0 || s.out < element.MaxTime || (s.def.Kind == plan.TestStream && !s.done) {
 		return false
 	}
 	event, processing := s.nextTimer()

@@ -16,7 +16,7 @@ func (s *Scheduler) startAll(actions []Action) []Action {
 			actions = append(actions, *b)
 		}
 	}
-	return actions
+	return s.startReplay(actions)
 }
 
 // start starts one bundle of a stage, or returns nil.
@@ -26,6 +26,8 @@ func (s *Scheduler) start(st *stage) *Start {
 	}
 	b := &Start{Stage: st.index, InputWatermark: st.in, OutputWatermark: st.out, Now: s.now}
 	switch st.def.Kind {
+	case plan.TestStream:
+		return nil // see startReplay
 	case plan.Impulse, plan.Source:
 		if st.done || st.running > 0 || s.backPressure(st) != nil {
 			return nil
@@ -51,6 +53,12 @@ func (s *Scheduler) start(st *stage) *Start {
 		}
 		s.envs[st.def.Env].load[b.Process]++
 	}
+	s.begin(st, b)
+	return b
+}
+
+// begin takes what a bundle owns.
+func (s *Scheduler) begin(st *stage, b *Start) {
 	s.nextID++
 	b.Bundle = s.nextID
 	s.bundles[b.Bundle] = b
@@ -60,7 +68,6 @@ func (s *Scheduler) start(st *stage) *Start {
 			st.busy[g] = true
 		}
 	}
-	return b
 }
 
 // fillGroup chooses the inputs of a Group bundle.
@@ -118,12 +125,25 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 func (s *Scheduler) hasWork(st *stage, process, processes int) bool {
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	for g := from; g < to; g++ {
-		if !st.busy[g] && (st.due(g, s.now) || (st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil)) {
+		if !st.busy[g] && (s.due(st, g) || (st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil)) {
 			return true
 		}
 	}
 	return false
 }
+
+// due says whether a key group of the stage has a timer to fire.
+func (s *Scheduler) due(st *stage, group int) bool {
+	if st.deferred && st.in < element.MaxTime {
+		return false
+	}
+	t := &st.timers[group]
+	return t.Event <= st.in || t.Processing <= s.now || (t.Processing != NoTimer && s.allTimers(st))
+}
+
+// allTimers says whether processing-time timers of the stage are due whatever the clock says: its input is at its end, and the clock
+// is not a TestStream's, whose script says when it moves.
+func (s *Scheduler) allTimers(st *stage) bool { return st.in >= element.MaxTime && !s.replaying() }
 
 // keyGroupRange returns the key groups [from, to) that are pinned to a process.
 func keyGroupRange(process, processes, groups int) (from, to int) {
@@ -134,12 +154,12 @@ func keyGroupRange(process, processes, groups int) (from, to int) {
 func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool {
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	for g := from; g < to; g++ {
-		if !st.busy[g] && st.due(g, s.now) {
+		if !st.busy[g] && s.due(st, g) {
 			b.Groups = append(b.Groups, uint16(g))
 		}
 	}
 	b.Timers = len(b.Groups) > 0
-	b.AllTimers = b.Timers && st.in >= element.MaxTime
+	b.AllTimers = b.Timers && s.allTimers(st)
 	return b.Timers
 }
 
@@ -149,7 +169,7 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	elements, bytes := 0, 0
 	for g := from; g < to && s.within(elements, bytes, b.Final); g++ {
 		q := &st.queues[g]
-		if st.busy[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || st.due(g, s.now) {
+		if st.busy[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
 			continue
 		}
 		b.Groups = append(b.Groups, uint16(g))
@@ -231,7 +251,7 @@ func (s *Scheduler) firstPane(sd *side) bool {
 func (sd *side) watermark() element.Time {
 	wm := element.MaxTime
 	for _, p := range sd.producers {
-		wm = min(wm, p.out)
+		wm = min(wm, p.watermark())
 	}
 	return wm
 }

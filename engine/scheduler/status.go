@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"padstone/engine/element"
+	"padstone/engine/plan"
 )
 
 // Status is the picture of one stage.
@@ -30,6 +31,12 @@ func (s *Scheduler) Status(index int) Status {
 // waiting says in words why a stage with work does not run, or what holds its watermark.
 func (s *Scheduler) waiting(st *stage) string {
 	if st.running > 0 || st.idle() {
+		return ""
+	}
+	if st.def.Kind == plan.TestStream {
+		if busy := s.busyStage(); busy != nil {
+			return fmt.Sprintf("its next event waits until %q has come to rest", busy.def.Name)
+		}
 		return ""
 	}
 	if st.retryAt > s.now {

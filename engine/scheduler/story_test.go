@@ -15,15 +15,15 @@ import (
 // TestStories walks the stories in testdata. Commands:
 //
 //	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C] [splittable] [drainable] [bounded]
-//	restore NAME [wm=T] [done] [hold=T] [block=…]
+//	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)]   input: sequence numbers of blocks
 //	harness [processes=N] [each=N]
-//	commit BUNDLE [wm=T] [done]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
+//	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
 //	fail BUNDLE [retry=T]
 //	tick, drain
 //	status                        watermarks and backlog of every stage
 //
-// Every command takes now=T. Times are milliseconds; inf is the end of time.
+// Each consumer of a test_stream has an output of its own, in the order of the consumers. Every command takes now=T. Times are milliseconds; inf is the end of time.
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		st := &story{}
@@ -147,6 +147,9 @@ func (st *story) restored(t *testing.T, d *datadriven.TestData) Restored {
 	if d.HasArg("done") {
 		r.Done = append(r.Done, stage)
 	}
+	if w := timesArg(d, "outputs"); w != nil {
+		r.Outputs = append(r.Outputs, StageOutputs{Stage: stage, Watermarks: w})
+	}
 	if d.HasArg("hold") {
 		r.Holds = append(r.Holds, StageHold{Stage: stage, At: timeArg(t, d, "hold"), Count: 1})
 	}
@@ -164,6 +167,7 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 	if d.HasArg("wm") {
 		c.Watermark = timeArg(t, d, "wm")
 	}
+	c.Outputs = timesArg(d, "outputs")
 	self := -1
 	if b := st.sched.bundles[c.Bundle]; b != nil { // else the scheduler must refuse the event
 		self = b.Stage
@@ -291,9 +295,26 @@ func timeArg(t *testing.T, d *datadriven.TestData, name string) element.Time {
 	return parseTime(s)
 }
 
+// timesArg reads a list of times, nil when there is none.
+func timesArg(d *datadriven.TestData, name string) []element.Time {
+	var times []element.Time
+	for _, arg := range d.CmdArgs {
+		if arg.Key != name {
+			continue
+		}
+		for _, v := range arg.Vals {
+			times = append(times, parseTime(v))
+		}
+	}
+	return times
+}
+
 func parseTime(s string) element.Time {
-	if s == "inf" {
+	switch s {
+	case "inf":
 		return element.MaxTime
+	case "-inf":
+		return element.MinTime
 	}
 	return element.Time(number(s))
 }

@@ -33,7 +33,8 @@ type Restored struct {
 	Holds      []StageHold
 	Timers     []StageTimers
 	Watermarks []StageWatermark
-	Done       []int // stages (impulses, bounded sources) that are exhausted
+	Done       []int // stages (impulses, bounded sources, test streams) that are exhausted
+	Outputs    []StageOutputs
 	SideReady  []int // side edges that hold at least one element
 }
 
@@ -63,6 +64,12 @@ type StageWatermark struct {
 	Watermark element.Time
 }
 
+// StageOutputs are the watermarks of the outputs of a TestStream stage, in their order.
+type StageOutputs struct {
+	Stage      int
+	Watermarks []element.Time
+}
+
 // NoTimer is later than every timer.
 const NoTimer = element.MaxTime + 1
 
@@ -75,7 +82,8 @@ type Committed struct {
 	Timers    []StageTimers // of the bundle's key groups, as they are after the commit
 	// Source bundles only.
 	Watermark element.Time
-	Done      bool
+	Done      bool           // also of a TestStream bundle: the script is at its end
+	Outputs   []element.Time // TestStream bundles only: the watermark of each output
 }
 
 // HoldDelta changes the number of watermark holds at a time.

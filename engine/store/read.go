@@ -121,6 +121,9 @@ func (s *Store) Applied() uint64 {
 	return s.mu.applied
 }
 
+// LastBlock returns the last sequence that a block was given. Not to be called while Commit runs.
+func (s *Store) LastBlock() uint64 { return s.blockSeq }
+
 func (s *Store) entries(t rows.Table, stage uint32) ([]Entry, error) {
 	var out []Entry
 	from := rows.Prefix(t, stage, 0)

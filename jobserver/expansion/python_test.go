@@ -185,7 +185,7 @@ func (b *built) write() *config.Write {
 			b.t.Fatalf("input %s is not there", id)
 		}
 	}
-	if len(x.GetInputs()) != 1 || len(x.GetOutputs()) != 0 {
+	if len(x.GetInputs()) != 1 || len(x.GetOutputs()) != 1 {
 		b.t.Fatalf("write %v", x)
 	}
 	return cfg

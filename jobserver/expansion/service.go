@@ -130,6 +130,30 @@ func (x *expansion) settle(urn connector.URN, config []byte) {
 	x.transform.EnvironmentId = ""
 }
 
+// settleWithin makes the transform a composite without outputs, with the native transform as its only step. The step has an output
+// that nobody reads: the Python SDK drops leaves without outputs when it optimizes a batch pipeline, and the write would be lost.
+// Spec: python translations.py leaf_transform_stages.
+func (x *expansion) settleWithin(urn connector.URN, config []byte, step string) {
+	inner, nothing := x.id("step"), x.id("nothing")
+	x.components.Pcollections[nothing] = &pipepb.PCollection{
+		UniqueName: nothing, CoderId: x.coder("coder_bytes", "beam:coder:bytes:v1", nil),
+		WindowingStrategyId: x.globalWindowing(), IsBounded: pipepb.IsBounded_BOUNDED,
+	}
+	if x.components.Transforms == nil {
+		x.components.Transforms = map[string]*pipepb.PTransform{}
+	}
+	x.components.Transforms[inner] = &pipepb.PTransform{
+		UniqueName: x.transform.GetUniqueName() + "/" + step,
+		Spec:       &pipepb.FunctionSpec{Urn: string(urn), Payload: config},
+		Inputs:     x.transform.GetInputs(),
+		Outputs:    map[string]string{"nothing": nothing},
+	}
+	x.transform.Spec = nil
+	x.transform.Outputs = nil
+	x.transform.Subtransforms = []string{inner}
+	x.transform.EnvironmentId = ""
+}
+
 // input returns the one input PCollection.
 func (x *expansion) input() (*pipepb.PCollection, error) {
 	if len(x.transform.GetInputs()) != 1 {

@@ -222,12 +222,18 @@ func TestWriteFragment(t *testing.T) {
 		if resp.GetError() != "" {
 			t.Fatal(resp.GetError())
 		}
-		cfg, err := config.ParseWrite(resp.GetTransform().GetSpec().GetPayload())
+		x := resp.GetTransform()
+		if len(x.GetOutputs()) != 0 || x.GetInputs()["input"] != "pc" || x.GetUniqueName() != "MyWrite" || len(x.GetSubtransforms()) != 1 {
+			t.Fatalf("transform %v", x)
+		}
+		// An SDK keeps a step only if it puts out something that it did not take in.
+		step := resp.GetComponents().GetTransforms()[x.GetSubtransforms()[0]]
+		if out := resp.GetComponents().GetPcollections()[step.GetOutputs()["nothing"]]; out == nil || step.GetInputs()["input"] != "pc" {
+			t.Errorf("step %v", step)
+		}
+		cfg, err := config.ParseWrite(step.GetSpec().GetPayload())
 		if err != nil || cfg.Window != want || !cfg.Key.Nullable || cfg.Value != (config.Operand{Format: config.Int64, Coder: config.VarintCoder}) {
 			t.Errorf("config %+v, %v", cfg, err)
-		}
-		if x := resp.GetTransform(); len(x.GetOutputs()) != 0 || x.GetInputs()["input"] != "pc" || x.GetUniqueName() != "MyWrite" {
-			t.Errorf("transform %v", x)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"padstone/internal/fault"
 )
 
-// write expands a Kafka write: one transform with one input and no output.
+// write expands a Kafka write: a transform with one input and no output, and the native write as its only step.
 func (s *Service) write(x *expansion, headers bool) error {
 	in, err := x.input()
 	if err != nil {
@@ -59,8 +59,7 @@ func (s *Service) settleWrite(x *expansion, cfg *config.Write) error {
 	if err := sink.Validate(data); err != nil {
 		return err
 	}
-	x.transform.Outputs = nil
-	x.settle(config.WriteURN, data)
+	x.settleWithin(config.WriteURN, data, "Publish")
 	return nil
 }
 

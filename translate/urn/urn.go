@@ -91,5 +91,8 @@ const (
 	RequiresOnWindowExpiration = "beam:requirement:pardo:on_window_expiration:v1"
 )
 
+// PackedCombinePython is a capability that every environment of the Python SDK declares, and no other SDK's.
+const PackedCombinePython = "beam:combinefn:packed_python:v1"
+
 // EnvAnyOf is an environment that offers several to choose from.
 const EnvAnyOf = "beam:env:anyof:v1"

@@ -27,7 +27,7 @@ type Broker struct {
 type Option = kfake.Opt
 
 // Keep stores topics and group offsets in dir and reads what is there already, so that they outlast the process: what a producer
-// was told to be written is on disk.
+// was told to be written is on disk. StartKept also ends what was open.
 func Keep(dir string) []Option { return []Option{kfake.DataDir(dir), kfake.SyncWrites()} }
 
 // Start binds addr, "localhost:9092" for example, or port 0 for a free one, and creates the topics with the given numbers of
@@ -68,6 +68,19 @@ func Start(addr string, topics map[string]int32, more ...Option) (*Broker, error
 			cluster.Close()
 			return nil, err
 		}
+	}
+	return b, nil
+}
+
+// StartKept is Start with what an earlier broker kept in dir, which may have been killed in the middle of anything.
+func StartKept(addr string, topics map[string]int32, dir string) (*Broker, error) {
+	b, err := Start(addr, topics, Keep(dir)...)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.settle(); err != nil {
+		b.cluster.Close()
+		return nil, err
 	}
 	return b, nil
 }

@@ -55,7 +55,7 @@ func TestPortTaken(t *testing.T) {
 func TestKeep(t *testing.T) {
 	dir := t.TempDir()
 	start := func() (*broker.Broker, *kgo.Client) {
-		b, err := broker.Start("localhost:0", map[string]int32{"orders": 2}, broker.Keep(dir)...)
+		b, err := broker.StartKept("localhost:0", map[string]int32{"orders": 2}, dir)
 		if err != nil {
 			t.Fatal(err)
 		}

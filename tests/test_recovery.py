@@ -1,0 +1,71 @@
+"""A job that runs when the server is killed goes on with the next server on the same data directory."""
+
+import os
+import subprocess
+import sys
+import time
+
+from broker import Payments, Topic
+from conftest import PIPELINES
+from generate import Record
+
+START_MS = 1_790_000_000_000
+WINDOW_MS = 10_000
+PARTITIONS = 2
+
+
+def records(number: int) -> list[Record]:
+    """Window `number` of the input: so many records of each of ten keys, over all partitions."""
+    at = START_MS + number * WINDOW_MS
+    return [Record(n % PARTITIONS, at + n, f"key{n % 10}".encode(), b"x") for n in range(10 * (number + 1))]
+
+
+def wait(holds, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.1)
+
+
+def committed(server, job: str) -> dict[int, int]:
+    sources = server.api.job(job)["description"].get("sources") or ()
+    splits = [split for source in sources for split in source["splits"]]
+    return {int(split["split"].rpartition("-")[2]): max(0, split["committed"]) for split in splits}
+
+
+def test_a_killed_server_goes_on_with_its_job(server, start_server, new_topic, tmp_path, worker_pool):
+    source, target = new_topic("recovery-in", PARTITIONS), new_topic("recovery-out")
+    own = start_server()
+    # The script's own client loses its server; its worker pool lives on, as a sidecar does.
+    flags = ["--runner=PortableRunner", f"--job_endpoint={own.job_endpoint}"]
+    flags += ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
+    flags += ["--bootstrap", server.kafka, "--input", source, "--output", target]
+    with (tmp_path / "script.log").open("wb") as log:
+        script = subprocess.Popen(
+            [sys.executable, str(PIPELINES / "forever.py"), *flags],
+            env={**own.script_env(), "PATH": os.environ["PATH"]},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait(own.api.jobs)
+        job = own.api.jobs()[0]["id"]
+        own.api.wait_state(job, "RUNNING")
+        producer = Payments(server.kafka, source, PARTITIONS)
+        for number in range(4):
+            producer.produce(records(number))
+            if number < 3:  # killed with records unread, read and not grouped, and panes on their way
+                own.kill()
+                own = start_server()
+                own.api.wait_state(job, "RUNNING")
+        wait(lambda: committed(own, job) == producer.ends)
+        own.api.drain(job)
+        assert own.api.wait_state(job) == "DRAINED"
+    finally:
+        script.kill()
+        script.wait()
+    topic = Topic(server.kafka, target, 1)
+    counts = sorted(int(value) for _, _, value in topic.read_to(topic.end_offsets()))
+    topic.close()
+    assert counts == sorted([number + 1 for number in range(4) for _ in range(10)])
