@@ -181,7 +181,7 @@ func (j *job) launch() error {
 	j.fleet = fleet
 	used := make(map[plan.EnvID]bool)
 	for _, s := range j.plan.Stages {
-		if s.Kind == plan.Harness {
+		if s.Env != "" {
 			used[s.Env] = true
 		}
 	}

@@ -60,7 +60,7 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 		}
 		return j.runner.Sink(start)
 	case plan.Group:
-		return j.runner.Group(start)
+		return j.runner.Group(start, j.fleet.Merger(j.ctx, start))
 	case plan.Harness:
 		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
 			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
@@ -129,7 +129,9 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	}
 	for i := range c.Added {
 		a := &c.Added[i]
-		j.cache.put(a.Block.Seq, a.Block.Data)
+		if a.Block.Body == 0 {
+			j.cache.put(a.Block.Seq, a.Block.Data)
+		}
 		ev.Added = append(ev.Added, scheduler.StageBlock{
 			Stage: int(a.Stage), Block: schedulerBlock(a.Group, int(a.Edge), a.Block.Header),
 		})

@@ -7,10 +7,6 @@ import (
 	"padstone/engine/store"
 )
 
-// cacheBytesMax bounds the blocks kept in memory between the commit that made them and the bundle that takes them. What does not
-// fit is read back from the store.
-const cacheBytesMax = 64 << 20
-
 // blockCache keeps recent blocks by sequence. Safe for concurrent use.
 type blockCache struct {
 	max int

@@ -80,6 +80,12 @@ type Config struct {
 	Scheduler scheduler.Config
 	// BundlesPerProcess is how many bundles a harness process has in flight; default 3.
 	BundlesPerProcess int
+	// CacheBytes bounds a job's blocks in memory between the commit that made them and the bundle that takes them; default 64 MiB.
+	// What does not fit is read back from the store.
+	CacheBytes int
+	// GroupBytes bounds what each of the two groupings of a job that may run at a time holds of a bounded input; default 64 MiB. What
+	// does not fit is sorted in files.
+	GroupBytes int
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
 	// StopTimeout bounds the end of a job's harnesses; default 10 s.
@@ -92,6 +98,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BundlesPerProcess == 0 {
 		c.BundlesPerProcess = 3
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.GroupBytes == 0 {
+		c.GroupBytes = 64 << 20
 	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }

@@ -100,14 +100,15 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	}
 	j := &job{
 		cfg: cfg, spec: spec, log: log, reporter: reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st,
-		cache:  newBlockCache(cacheBytesMax),
+		cache:  newBlockCache(cfg.CacheBytes),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.replay = newReplay(j.plan, cfg.Now)
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Log: log.Named("bundle")}
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
+		Log: log.Named("bundle")}
 	if j.replay != nil {
 		j.runner.Wall = cfg.Now
 	}
@@ -115,7 +116,8 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
-	sc.BatchGroup = func(s *plan.Stage) bool { return batch || machines[stageIndex(j.plan, s.ID)].BatchEligible() }
+	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
+	sc.DeferGroup = func(*plan.Stage) bool { return batch }
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched = scheduler.New(j.plan, sc)
 	return j, nil

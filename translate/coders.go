@@ -163,6 +163,28 @@ func (t *coderTable) kv(id string) (key, value string, err error) {
 	return parts[0], parts[1], nil
 }
 
+// stateBacked returns the coder of KV<K, iterable<V>> with an iterable that may be a token instead of values. Both read what either
+// writes but for the token. Spec: beam_runner_api.proto StandardCoders.STATE_BACKED_ITERABLE.
+func (t *coderTable) stateBacked(id string) (string, error) {
+	key, values, err := t.kv(id)
+	if err != nil {
+		return "", err
+	}
+	c, err := t.get(values)
+	if err != nil {
+		return "", err
+	}
+	parts, err := components(values, c, 1)
+	if err != nil {
+		return "", err
+	}
+	backed, err := t.intern(values+".backed", urn.CoderStateBackedIterable, nil, parts[0])
+	if err != nil {
+		return "", err
+	}
+	return t.intern(id+".backed", urn.CoderKV, nil, key, backed)
+}
+
 // wire returns the coder with everything that the runner cannot frame wrapped in a length prefix, down to where it must look.
 // Spec: beam_runner_api.proto StandardCoders. The row coder is framed as opaque: its fields are nobody's business here.
 func (t *coderTable) wire(id string) (wire, error) {

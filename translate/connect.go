@@ -9,6 +9,7 @@ import (
 
 	"padstone/engine/plan"
 	"padstone/internal/fault"
+	"padstone/translate/urn"
 )
 
 // idBytes is the length of the hashes in stage and edge ids.
@@ -134,7 +135,7 @@ func (c *connector) inputs(s *stage) error {
 		if err != nil {
 			return in(err, s.nodes[0].user)
 		}
-		s.plan.Input = e.ID
+		s.plan.Input, s.stateBacked = e.ID, e.StateBacked
 		if kind == plan.Keyed {
 			if s.plan.KeyCoder, err = c.keyProgram(s.input); err != nil {
 				return in(err, s.nodes[0].user)
@@ -214,8 +215,17 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		nth[from]++
 	}
 	e.Name = strings.Join(names, " + ") + " -> " + s.plan.Name
+	e.StateBacked = kind != plan.Side && c.readsStateBacked(s, pc)
 	s.edges = append(s.edges, e)
 	return e, nil
+}
+
+// readsStateBacked reports whether a stage reads a collection that a grouping puts out, in part at least, and whose iterables its SDK
+// can read by state requests. A consumer in the runner cannot: it copies what it reads, and a token is good for as long as its block
+// waits.
+func (c *connector) readsStateBacked(s *stage, pc *pcollection) bool {
+	return s.kind == plan.Harness && c.envs.capable(s.env, urn.CoderStateBackedIterable) &&
+		slices.ContainsFunc(pc.from(), func(from *pcollection) bool { return c.stageOf[from.producer].kind == plan.Group })
 }
 
 // write adds an edge to a data sink of the stage, made for it if need be.

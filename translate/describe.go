@@ -25,6 +25,11 @@ func (g *graph) describe() error {
 			}
 		case plan.Group:
 			s.plan.Windowing = s.input.windows
+			if s.input.windows.Kind == plan.MergingCustom {
+				if err := g.describeMerge(s); err != nil {
+					return in(err, root.user)
+				}
+			}
 		case plan.Source, plan.Sink:
 			s.plan.Native = root.native
 		case plan.TestStream:
@@ -138,7 +143,13 @@ func (b *builder) source() error {
 	if err != nil {
 		return err
 	}
-	return b.port(s.plan.InputRead, urn.DataSource, w.id, window, nil, map[string]string{"out": s.input.id})
+	element := w.id
+	if s.stateBacked { // the collection's own coder stays: it describes values, the port's what comes in their place
+		if element, err = b.coders.stateBacked(element); err != nil {
+			return err
+		}
+	}
+	return b.port(s.plan.InputRead, urn.DataSource, element, window, nil, map[string]string{"out": s.input.id})
 }
 
 // port adds a data source or sink. Spec: beam_fn_api.proto RemoteGrpcPort; who runs the bundle fills in the address.
@@ -291,8 +302,8 @@ func (b *builder) payload(n *node) ([]byte, error) {
 func (g *graph) environments() ([]*plan.Environment, error) {
 	used := map[plan.EnvID]bool{}
 	for _, s := range g.stages {
-		if s.kind == plan.Harness {
-			used[s.env] = true
+		if s.plan.Env != "" {
+			used[s.plan.Env] = true
 		}
 	}
 	var all []*plan.Environment

@@ -20,6 +20,8 @@ type stage struct {
 	plan   *plan.Stage
 	writes []*write
 	edges  []*plan.Edge // that it reads
+	// stateBacked says that the iterables of the main input may be tokens.
+	stateBacked bool
 }
 
 // rooted reports whether the stage has a root that wants its input for itself.

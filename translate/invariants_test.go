@@ -110,8 +110,11 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 		if len(s.Transforms) == 0 || s.Name == "" {
 			t.Errorf("stage %s has no transforms or no name", s.ID)
 		}
-		if (s.Kind == plan.Harness) != (s.Env != "") {
+		if (s.Kind == plan.Harness || s.Merge != nil) != (s.Env != "") {
 			t.Errorf("stage %q: kind %s in environment %q", s.Name, s.Kind, s.Env)
+		}
+		if merges := s.Kind == plan.Group && s.Windowing.Kind == plan.MergingCustom; merges != (s.Merge != nil) {
+			t.Errorf("stage %q: kind %s, windows %s, merge %v", s.Name, s.Kind, s.Windowing, s.Merge)
 		}
 		for _, step := range s.Transforms {
 			if seen[step.ID] {
@@ -122,6 +125,11 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 	}
 	checkEdges(t, compiled, place)
 	for _, s := range compiled.Stages {
+		if s.Merge != nil { // a stage of its own, as far as the SDK can see
+			checkDescriptor(t, &plan.Stage{
+				Name: s.Name, InputRead: s.Merge.Read, Outputs: []plan.Output{{Write: s.Merge.Write, Edges: []plan.EdgeID{"merged"}}},
+			}, s.Merge.Descriptor)
+		}
 		if s.Kind == plan.Harness {
 			checkDescriptor(t, s, s.Descriptor)
 			if s.Splittable != nil && s.Splittable.DrainDescriptor != nil {

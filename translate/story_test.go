@@ -90,7 +90,11 @@ func summary(p *plan.Plan) string {
 		for _, q := range e.Producers {
 			producers = append(producers, name(q))
 		}
-		fmt.Fprintf(&b, "  %s %s %s %s %s <- %s\n", role, e.PCollection, e.Kind, e.Element, e.Window, strings.Join(producers, ", "))
+		backed := ""
+		if e.StateBacked {
+			backed = " state-backed"
+		}
+		fmt.Fprintf(&b, "  %s %s %s %s %s%s <- %s\n", role, e.PCollection, e.Kind, e.Element, e.Window, backed, strings.Join(producers, ", "))
 	}
 	for _, s := range p.Stages {
 		fmt.Fprintf(&b, "%s %s", s.Kind, name(s.ID))
@@ -275,7 +279,11 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 		"sessions":   {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"merged":     {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_ALREADY_MERGED},
 		"days":       {WindowFn: mine("days"), WindowCoderId: "my_day"},
-		"visits":     {WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
+		"visits": {
+			WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE, EnvironmentId: "merger",
+		},
+		"homeless":   {WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
+		"whole":      {WindowFn: mine("visits"), WindowCoderId: "global_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"retracting": {WindowFn: fixed, WindowCoderId: "interval_window", AccumulationMode: pipepb.AccumulationMode_RETRACTING},
 		"empty":      {WindowFn: fn(urn.FixedWindows, &pipepb.FixedWindowsPayload{}), WindowCoderId: "interval_window"},
 		"miscoded":   {WindowFn: fixed, WindowCoderId: "global_window"},

@@ -70,8 +70,7 @@ func (t *windowTable) isPython(env string) bool {
 	return slices.Contains(t.envs[env].GetCapabilities(), urn.PackedCombinePython)
 }
 
-// windowFn translates the window function. A function that the runner does not know is assigned by the SDK; merging takes the
-// runner, so a merging one is refused.
+// windowFn translates the window function. One that the runner does not know is the SDK's to assign, and to merge.
 func windowFn(ws *pipepb.WindowingStrategy) (*plan.Windowing, error) {
 	if ws.GetMergeStatus() == pipepb.MergeStatus_ALREADY_MERGED {
 		// The windows in the elements are what an earlier grouping merged; they stand, whatever function made them.
@@ -89,8 +88,7 @@ func windowFn(ws *pipepb.WindowingStrategy) (*plan.Windowing, error) {
 		return sessionWindows(fn)
 	}
 	if ws.GetMergeStatus() == pipepb.MergeStatus_NEEDS_MERGE {
-		return nil, refuse(codeMergingWindowFn, "the window function %q merges windows in user code", fn.GetUrn()).
-			WithHint("use Sessions, or a window function that does not merge")
+		return &plan.Windowing{Kind: plan.MergingCustom}, nil
 	}
 	return &plan.Windowing{Kind: plan.Custom}, nil
 }
@@ -164,7 +162,7 @@ func malformedWindowFn(fn *pipepb.FunctionSpec, err error) *fault.Error {
 // fitCoding checks that windows of the function can be encoded with the strategy's window coder.
 func fitCoding(w *plan.Windowing) error {
 	switch {
-	case w.Kind == plan.Custom:
+	case w.Kind == plan.Custom, w.Kind == plan.MergingCustom && w.Coding != plan.GlobalWindow:
 		return nil
 	case w.Kind == plan.Global && w.Coding == plan.GlobalWindow, w.Kind != plan.Global && w.Coding == plan.IntervalWindow:
 		return nil

@@ -30,6 +30,7 @@ type Stage struct {
 	sides   map[sideID]*edge
 	// expiry is the timer family that is fired once for every key and window that ends; -1 when there is none.
 	expiry int
+	merge  *windowMerge // of a Group stage whose windows the SDK merges
 }
 
 // edge is a materialised PCollection on its way to a consumer.
@@ -127,6 +128,12 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 		}
 		s.states[cellID{c.def.Transform, c.def.Cell}] = c
 	}
+	if def.Merge != nil {
+		var err error
+		if s.merge, err = compileMerge(def); err != nil {
+			return nil, err
+		}
+	}
 	for i := range def.Timers {
 		t := &timerFamily{def: &def.Timers[i], number: i}
 		var err error
@@ -149,15 +156,30 @@ func compileOptional(src string) (*coder.Program, error) {
 	return coder.Compile(src)
 }
 
+// feedsStateBacked says whether some consumer can read grouped values by state requests.
+func (s *Stage) feedsStateBacked() bool {
+	for _, o := range s.outputs {
+		for _, e := range o.edges {
+			if e.def.StateBacked {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Stateful says whether the stage keeps user state or timers.
 func (s *Stage) Stateful() bool { return len(s.states) > 0 || len(s.timers) > 0 }
 
-// Descriptor returns the stage's bundle descriptor under the id, with every endpoint filled in. drain asks for the variant that
-// truncates restrictions.
+// Descriptor returns the stage's bundle descriptor under the id, with every endpoint filled in; of a Group stage, the one that merges
+// its windows. drain asks for the variant that truncates restrictions.
 func (s *Stage) Descriptor(id string, drain bool, data, state *pipepb.ApiServiceDescriptor) (*fnpb.ProcessBundleDescriptor, error) {
 	raw := s.Def.Descriptor
-	if drain {
+	switch {
+	case drain:
 		raw = s.Def.Splittable.DrainDescriptor
+	case s.merge != nil:
+		raw = s.Def.Merge.Descriptor
 	}
 	d := &fnpb.ProcessBundleDescriptor{}
 	if err := proto.Unmarshal(raw, d); err != nil {

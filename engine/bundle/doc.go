@@ -7,7 +7,8 @@
 // commit (package engine). It is the engine's only use of package fnapi.
 //
 // Elements are never decoded: outputs are framed once by a scanner, split by key group where the consumer is keyed, and kept as
-// the bytes that came. Goroutines: a bundle runs on its caller's; the data callbacks of package fnapi only append to slices.
+// the bytes that came. What a bundle puts out beyond 16 MiB is written ahead of its commit. Goroutines: a bundle runs on its caller's,
+// and the one of its intake routes what the harness sends; the callbacks of package fnapi hand over, and wait when the intake is full.
 //
 // Errors: fault.Pipeline for what user code raised (with its traceback), fault.Environment for lost harnesses and outside
 // systems, fault.Internal for a harness that breaks the protocol.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
+	"padstone/engine/group"
 	"padstone/engine/plan"
 	"padstone/engine/scheduler"
 	"padstone/fnapi"
@@ -44,7 +46,7 @@ func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
 	f.mu.pools = make(map[plan.EnvID]Pool)
 	f.mu.streams = make(map[fnapi.WorkerID]map[int]bool)
 	for _, s := range job.Stages {
-		if s.Def.Kind != plan.Harness {
+		if s.Def.Kind != plan.Harness && s.merge == nil {
 			continue
 		}
 		for _, drain := range []bool{false, true} {
@@ -108,24 +110,49 @@ func (f *Fleet) Progressed(env plan.EnvID) {
 }
 
 // Run runs a bundle of a Harness stage on a process of its environment.
-func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Result, error) {
+func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (res *Result, err error) {
 	st := f.job.Stages[start.Stage]
+	err = f.on(st, start.Process, start.Truncate, func(slot Slot) error {
+		res, err = r.Harness(ctx, start, slot)
+		return err
+	})
+	return res, err
+}
+
+// Merger returns what merges the windows of a Group stage: the SDK in which their function is written, in a bundle of its own beside
+// those that the scheduler counts. It is nil for other stages.
+func (f *Fleet) Merger(ctx context.Context, start *scheduler.Start) group.Merger {
+	st := f.job.Stages[start.Stage]
+	if st.merge == nil {
+		return nil
+	}
+	return func(sets [][][]byte) (merged [][]group.Merged, err error) {
+		err = f.on(st, int(start.Bundle%math.MaxInt32), false, func(slot Slot) error {
+			merged, err = st.merge.merge(ctx, slot, sets)
+			return err
+		})
+		return merged, err
+	}
+}
+
+// on calls run with a place on a process of the stage's environment.
+func (f *Fleet) on(st *Stage, process int, truncate bool, run func(slot Slot) error) error {
 	f.mu.Lock()
 	pool := f.mu.pools[st.Def.Env]
 	f.mu.Unlock()
 	if pool == nil {
-		return nil, fault.New(fault.Internal, "bad-plan", "environment %q has no harness pool", st.Def.Env)
+		return fault.New(fault.Internal, "bad-plan", "environment %q has no harness pool", st.Def.Env)
 	}
 	workers := pool.Workers()
 	if len(workers) == 0 {
 		if err := pool.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		return nil, fault.New(fault.Environment, "harness-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
+		return fault.New(fault.Environment, "harness-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
 	}
-	w := workers[start.Process%len(workers)]
+	w := workers[process%len(workers)]
 	slot := Slot{
-		Worker: w, Descriptor: f.descriptor(st, start.Truncate), Drain: f.drain,
+		Worker: w, Descriptor: f.descriptor(st, truncate), Drain: f.drain,
 		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
 	}
 	if w.Supports(fnapi.CapabilityNamedDataStreams) {
@@ -134,12 +161,12 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (*Re
 		slot.DataStream = fmt.Sprintf("stream-%d", n)
 	}
 	generation := w.Generation()
-	res, err := r.Harness(ctx, start, slot)
+	err := run(slot)
 	if errors.Is(err, fnapi.ErrWorkerLost) && w.Generation() == generation {
 		// It may have lost a data stream alone and not notice: it would hang with the next bundle on that stream.
 		w.Disconnect("a bundle has lost its connection")
 	}
-	return res, err
+	return err
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"iter"
 
 	"padstone/engine/element"
@@ -35,15 +36,29 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 }
 
 // Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
-// groups at once.
-func (r *Runner) Group(start *scheduler.Start) (*Result, error) {
+// groups at once. merge merges windows if the SDK has to.
+func (r *Runner) Group(start *scheduler.Start, merge group.Merger) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
 		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
+	switch {
+	case start.Deferred && start.Timers:
+		g.env = group.Ending()
+	case start.Deferred:
+		g.env = group.Collecting()
+	case start.AllTimers:
+		g.env.Now = element.MaxTime
+	}
+	g.env.Merge = merge
+	ahead := r.Store.WriteAhead()
+	g.router.writeAhead(r.Store, ahead)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
-	g.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start)}
+	if st.feedsStateBacked() {
+		g.out.Contents = ahead
+	}
+	g.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Ahead: ahead}
 	if err := g.run(); err != nil {
 		g.result.Discard()
 		return nil, err
@@ -70,7 +85,7 @@ func (g *grouping) run() error {
 	} else if err := g.streaming(); err != nil {
 		return err
 	}
-	if err := g.flush(g.out.Block); err != nil {
+	if err := g.flush(g.out.Block, g.out.Backed); err != nil {
 		return err
 	}
 	g.result.Commit.Added, g.result.Commit.Side = g.router.added, g.router.side
@@ -105,9 +120,6 @@ func (g *grouping) streaming() error {
 // fire hands the due timers of the key groups to the machine, which removes them.
 func (g *grouping) fire(txs *transactions) error {
 	left := timersMax
-	if g.start.AllTimers {
-		g.env.Now = element.MaxTime
-	}
 	for _, id := range g.start.Groups {
 		tx := txs.byID[id]
 		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, g.env.Now}} {
@@ -128,50 +140,16 @@ func (g *grouping) fire(txs *transactions) error {
 }
 
 // final groups all elements of each key group.
-func (g *grouping) final() error {
+func (g *grouping) final() (err error) {
+	scratch := g.runner.Store.Scratch()
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	budget := group.Budget{BytesMax: g.runner.GroupBytesMax, Scratch: scratch}
 	for _, blocks := range byGroup(g.start.Blocks) {
-		group := g.together
-		if g.machine.BatchEligible() {
-			group = func(blocks []scheduler.Block) error { return g.machine.GroupAll(g.load(blocks), &g.out) }
-		}
-		if err := group(blocks); err != nil {
+		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// together groups all elements of a key group whose trigger may fire more than once: first come the elements, then the end of time.
-// The rows live in this bundle alone: at the end of time the machine has collected all of them.
-func (g *grouping) together(blocks []scheduler.Block) error {
-	scratch := g.runner.Store.Begin(uint32(g.start.Stage))
-	defer scratch.Discard()
-	tx := scratch.Group(blocks[0].Group)
-	data, err := g.concat(blocks)
-	if err != nil {
-		return err
-	}
-	env := group.Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Now: g.start.Now, Together: true}
-	if err := g.machine.Process(tx, data, env, &g.out); err != nil {
-		return err
-	}
-	env = group.Env{InputWatermark: element.MaxTime, OutputWatermark: element.MinTime, Now: element.MaxTime}
-	for {
-		fired := 0
-		for _, domain := range []plan.TimeDomain{plan.EventTime, plan.ProcessingTime} {
-			due, err := timer.Due(tx, domain, element.MaxTime, timersMax)
-			if err != nil {
-				return err
-			}
-			if err := g.machine.Timers(tx, due, env, &g.out); err != nil {
-				return err
-			}
-			fired += len(due)
-		}
-		if fired == 0 {
-			return nil
-		}
-	}
 }
 
 // byGroup cuts blocks into runs of one key group. Key groups come one after another in a bundle.
@@ -215,9 +193,9 @@ func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {
 }
 
 // flush hands emitted panes to the consumers.
-func (g *grouping) flush(b element.Block) error {
+func (g *grouping) flush(b element.Block, backed []group.Backed) error {
 	for _, o := range g.stage.outputs {
-		if err := g.router.write(o, b.Data); err != nil {
+		if err := g.router.writeBacked(o, b.Data, backed); err != nil {
 			return err
 		}
 	}

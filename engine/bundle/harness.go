@@ -32,15 +32,25 @@ const messageBytes = 2 << 20
 // Harness runs a bundle of a Harness stage.
 func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
-	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, router: newRouter(r.Job.Plan.KeyGroups), late: &lateness{}}
-	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start)}
+	ahead := r.Store.WriteAhead()
+	rt := newRouter(r.Job.Plan.KeyGroups)
+	rt.writeAhead(r.Store, ahead)
+	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, router: rt, intake: newIntake(st, rt), late: &lateness{}}
+	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Ahead: ahead}
 	if st.Def.KeyCoder != "" {
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
 		h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	}
 	h.state = &stateHandler{stage: st, store: r.Store, txs: h.txs}
-	err := h.run(ctx)
+	h.intake.start()
+	resp, err := h.run(ctx)
 	h.state.close()
+	if ierr := h.intake.end(); err == nil {
+		err = ierr
+	}
+	if err == nil {
+		err = h.finish(resp)
+	}
 	if err != nil {
 		h.result.Discard()
 		return nil, err
@@ -57,6 +67,7 @@ type harnessBundle struct {
 	txs    *transactions // nil unless the stage is keyed
 	state  *stateHandler
 	router *router
+	intake *intake
 	late   *lateness
 	result Result
 
@@ -71,7 +82,6 @@ type harnessBundle struct {
 
 	received struct {
 		sync.Mutex
-		data   []message
 		timers []message
 	}
 }
@@ -82,19 +92,20 @@ type message struct {
 	data              []byte
 }
 
-func (h *harnessBundle) run(ctx context.Context) error {
+// run runs the bundle to the harness's response.
+func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, error) {
 	inputs, err := h.prepare()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if h.runner.Wall != nil {
 		h.begunAt = h.runner.Wall()
 	}
 	if h.bundle, err = h.slot.Worker.StartBundle(ctx, h.request()); err != nil {
-		return err
+		return nil, err
 	}
 	if err := h.send(ctx, inputs); err != nil {
-		return h.failed(ctx, err)
+		return nil, h.failed(ctx, err)
 	}
 	stop := h.checkpointer(ctx)
 	resp, err := h.bundle.Wait(ctx)
@@ -102,9 +113,9 @@ func (h *harnessBundle) run(ctx context.Context) error {
 		err = serr
 	}
 	if err != nil {
-		return h.failed(ctx, err)
+		return nil, h.failed(ctx, err)
 	}
-	return h.finish(resp)
+	return resp, nil
 }
 
 // failed ends the bundle on the harness's side and prefers the bundle's own reason to the one that followed from it.
@@ -154,9 +165,7 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 		Inputs: []string{h.stage.Def.InputRead},
 		State:  h.state,
 		OnData: func(transform string, data []byte) {
-			h.received.Lock()
-			h.received.data = append(h.received.data, message{transform: transform, data: data})
-			h.received.Unlock()
+			h.intake.put(message{transform: transform, data: data})
 		},
 		OnTimers: func(transform, family string, data []byte) {
 			h.received.Lock()
@@ -236,16 +245,6 @@ func (h *harnessBundle) cut(data []byte) (int, error) {
 
 // finish turns the complete bundle into its result.
 func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
-	for _, m := range h.received.data {
-		o := h.stage.byWrite[m.transform]
-		if o == nil {
-			return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
-				m.transform, h.stage.Def.Name)
-		}
-		if err := h.router.write(o, m.data); err != nil {
-			return err
-		}
-	}
 	for _, m := range h.received.timers {
 		if err := h.setTimers(m); err != nil {
 			return err

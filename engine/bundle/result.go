@@ -44,6 +44,9 @@ func (r *Result) Discard() {
 	if r.Commit.Rows != nil {
 		r.Commit.Rows.Discard()
 	}
+	if r.Commit.Ahead != nil {
+		r.Commit.Ahead.Discard()
+	}
 }
 
 // Runner runs the bundles of one job. Safe for concurrent use: each bundle has its own state.
@@ -61,7 +64,9 @@ type Runner struct {
 	// RestrictionFor is how long a bundle of an unbounded splittable DoFn runs before it is asked to return the rest. Its outputs
 	// become visible when it ends. Default 250 ms.
 	RestrictionFor time.Duration
-	Log            *zap.Logger
+	// GroupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files. 0: no bound.
+	GroupBytesMax int
+	Log           *zap.Logger
 }
 
 // timersMax bounds the timers that one bundle fires.

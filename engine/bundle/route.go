@@ -5,6 +5,7 @@ import (
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/engine/group"
 	"padstone/engine/plan"
 	"padstone/engine/rows"
 	"padstone/engine/store"
@@ -18,7 +19,10 @@ type router struct {
 	groups int
 	added  []store.Added
 	side   []store.SideRow
-	count  int64 // elements put out, counted once however many consumers there are
+	count  int64        // elements put out, counted once however many consumers there are
+	bytes  int          // of the blocks in added
+	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
+	store  *store.Store // to read contents from; set where ahead is
 
 	// Scratch of keyed splitting, reused between messages.
 	marks []mark
@@ -39,38 +43,55 @@ type groupSize struct {
 
 func newRouter(groups int) *router { return &router{groups: groups} }
 
+// writeAhead has the router write ahead what is too much to keep until the commit.
+func (r *router) writeAhead(s *store.Store, ahead *store.Ahead) { r.store, r.ahead = s, ahead }
+
 // write routes one message: whole encoded elements of an output. It keeps data; the caller must not change it.
-func (r *router) write(o *output, data []byte) error {
+func (r *router) write(o *output, data []byte) error { return r.writeBacked(o, data, nil) }
+
+// writeBacked is write for elements some of which have their values in contents. Consumers that cannot read those get them inline.
+func (r *router) writeBacked(o *output, data []byte, backed []group.Backed) error {
 	if len(data) == 0 {
 		return nil
 	}
-	counted := false
-	for _, e := range o.edges {
-		var n int
-		var err error
-		switch e.def.Kind {
-		case plan.FIFO:
-			n, err = r.fifo(e, data)
-		case plan.Keyed:
-			n, err = r.keyed(e, data)
-		case plan.Side:
-			n, err = r.sideInput(e, data)
-		default:
-			err = fmt.Errorf("edge %q has the unknown kind %q", e.def.Name, e.def.Kind)
+	for i, e := range o.edges {
+		n, err := r.send(e, data, backed)
+		if err != nil && fault.Of(err) == nil {
+			err = fault.New(fault.Internal, "bad-element-encoding", "output %q does not follow its coder: %w", e.def.Name, err)
 		}
 		if err != nil {
-			return fault.New(fault.Internal, "bad-element-encoding", "output %q does not follow its coder: %w", e.def.Name, err)
+			return err
 		}
-		if !counted {
+		if i == 0 {
 			r.count += int64(n)
-			counted = true
 		}
 	}
 	return nil
 }
 
+// send routes one message to one consumer and returns the number of its elements.
+func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) {
+	if len(backed) > 0 && !e.def.StateBacked {
+		var err error
+		if data, err = r.inline(e, data, backed); err != nil {
+			return 0, err
+		}
+		backed = nil
+	}
+	switch e.def.Kind {
+	case plan.FIFO:
+		return r.fifo(e, data, backed)
+	case plan.Keyed:
+		return r.keyed(e, data, backed)
+	case plan.Side:
+		return r.sideInput(e, data)
+	default:
+		return 0, fmt.Errorf("edge %q has the unknown kind %q", e.def.Name, e.def.Kind)
+	}
+}
+
 // fifo keeps the message as one block.
-func (r *router) fifo(e *edge, data []byte) (int, error) {
+func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) {
 	var h store.Header
 	if e.needWindow {
 		h.MaxWindow = element.MinTime
@@ -92,22 +113,67 @@ func (r *router) fifo(e *edge, data []byte) (int, error) {
 		}
 		h = store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}
 	}
-	r.add(e, 0, h, data)
-	return h.Count, nil
+	var refs []rows.ContentID
+	for _, b := range backed {
+		refs = append(refs, b.Content)
+	}
+	return h.Count, r.add(e, 0, h, data, refs)
 }
 
-func (r *router) add(e *edge, group uint16, h store.Header, data []byte) {
+// blocksBytesMax bounds the blocks that a bundle keeps until its commit. What it puts out beyond that is written ahead.
+const blocksBytesMax = 16 << 20
+
+func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []rows.ContentID) error {
 	if h.Count == 0 {
-		return
+		return nil
 	}
 	h.Bytes, h.Hold, h.AvailableAt = len(data), h.MinTS, element.MinTime
-	r.added = append(r.added, store.Added{
-		Stage: uint32(e.consumer), Group: group, Edge: uint32(e.index), Block: store.Block{Header: h, Data: data},
-	})
+	b := store.Block{Header: h, Data: data, Refs: refs}
+	if r.ahead != nil && r.bytes+len(data) > blocksBytesMax {
+		body := r.ahead.New()
+		if err := body.Append(data); err != nil {
+			return err
+		}
+		b.Data, b.Body = nil, body.ID()
+	} else {
+		r.bytes += len(data)
+	}
+	r.added = append(r.added, store.Added{Stage: uint32(e.consumer), Group: group, Edge: uint32(e.index), Block: b})
+	return nil
+}
+
+// inline returns the elements with all values inline.
+func (r *router) inline(e *edge, data []byte, backed []group.Backed) ([]byte, error) {
+	size := int64(len(data))
+	for _, b := range backed {
+		if size += b.Bytes; b.Bytes > group.InlineBytesLimit {
+			return nil, group.TooLong()
+		}
+	}
+	out := make([]byte, 0, size)
+	at := 0
+	for _, b := range backed {
+		var el coder.Elem
+		rest, err := e.scanner.Next(data[b.At:], &el)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, data[at:b.At+len(el.Raw)-len(el.Rest())]...)
+		out = group.AppendIterable(out, nil, b.Count) // so many bytes hold no more values than a length can tell
+		for page := range b.Pages {
+			values, err := r.store.Page(b.Content, page)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, values...)
+		}
+		at = len(data) - len(rest)
+	}
+	return append(out, data[at:]...), nil
 }
 
 // keyed splits the message by key group, in two passes over one arena: measure, then copy.
-func (r *router) keyed(e *edge, data []byte) (int, error) {
+func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error) {
 	if r.sizes == nil {
 		r.sizes = make([]groupSize, r.groups)
 	}
@@ -115,9 +181,17 @@ func (r *router) keyed(e *edge, data []byte) (int, error) {
 		r.sizes[i] = groupSize{min: element.MaxTime, max: element.MinTime, window: element.MinTime}
 	}
 	r.marks = r.marks[:0]
+	var refs map[uint16][]rows.ContentID
+	if len(backed) > 0 {
+		refs = make(map[uint16][]rows.ContentID)
+	}
 	pos := 0
 	err := e.scanner.Scan(data, func(el *coder.Elem) error {
 		g := coder.KeyGroup(el.Key, r.groups)
+		if len(backed) > 0 && backed[0].At == pos {
+			refs[g] = append(refs[g], backed[0].Content)
+			backed = backed[1:]
+		}
 		s := &r.sizes[g]
 		s.bytes += len(el.Raw)
 		s.count++
@@ -149,7 +223,9 @@ func (r *router) keyed(e *edge, data []byte) (int, error) {
 	for g := range r.sizes {
 		s := &r.sizes[g]
 		h := store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window}
-		r.add(e, uint16(g), h, arena[s.at-s.bytes:s.at:s.at])
+		if err := r.add(e, uint16(g), h, arena[s.at-s.bytes:s.at:s.at], refs[uint16(g)]); err != nil {
+			return 0, err
+		}
 	}
 	return len(r.marks), nil
 }

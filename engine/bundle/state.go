@@ -11,6 +11,7 @@ import (
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/engine/group"
 	"padstone/engine/rows"
 	"padstone/engine/store"
 	"padstone/fnapi"
@@ -66,6 +67,8 @@ func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*
 	case *fnpb.StateKey_IterableSideInput_, *fnpb.StateKey_MultimapSideInput_,
 		*fnpb.StateKey_MultimapKeysSideInput_, *fnpb.StateKey_MultimapKeysValuesSideInput_:
 		err = h.sideInput(req, resp)
+	case *fnpb.StateKey_Runner_:
+		err = h.content(req, resp, k.Runner.GetKey())
 	default:
 		if e, ok := fnapi.MultimapEntries(req.GetStateKey()); ok {
 			err = h.multimapEntries(req, resp, cellKey{e.Transform, e.State, e.Window, e.Key})
@@ -77,6 +80,32 @@ func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*
 		return nil, fmt.Errorf("stage %q: %w", h.stage.Def.Name, err)
 	}
 	return resp, nil
+}
+
+// content serves the values of a state-backed iterable, a page at a time. The continuation token is the number of the next page.
+func (h *stateHandler) content(req *fnpb.StateRequest, resp *fnpb.StateResponse, token []byte) error {
+	get := req.GetGet()
+	if get == nil {
+		return fmt.Errorf("a grouped iterable can only be read, not %T", req.GetRequest())
+	}
+	id, pages, ok := group.ParseToken(token)
+	if !ok {
+		return fmt.Errorf("the token %x of an iterable is not ours", token)
+	}
+	n := uint64(0)
+	if at := get.GetContinuationToken(); len(at) == 8 {
+		n = binary.BigEndian.Uint64(at)
+	}
+	data, err := h.store.Page(id, n)
+	if err != nil {
+		return err
+	}
+	out := &fnpb.StateGetResponse{Data: data}
+	if n+1 < pages {
+		out.ContinuationToken = binary.BigEndian.AppendUint64(nil, n+1)
+	}
+	resp.Response = &fnpb.StateResponse_Get{Get: out}
+	return nil
 }
 
 // cellKey names a user state cell of one key and window.

@@ -44,6 +44,7 @@ func newHarnesses(s *fnapi.Server) *Harnesses {
 	h.mu.fns = fakesdk.Builtins()
 	maps.Copy(h.mu.fns, combineFns())
 	h.mu.fns[urn.AssignWindows] = assign
+	h.mu.fns[urn.MergeWindows] = mergeGaps
 	return h
 }
 

@@ -16,7 +16,10 @@ import (
 // Pipeline is a pipeline under construction. Names are unique names; transform ids are "t-" and the name.
 type Pipeline struct {
 	Proto *pipepb.Pipeline
-	rig   *Rig
+	// StateBacked makes harnesses declare that they read iterables by state requests: their DoFns must use Context.Grouped. Set it
+	// before transforms are added.
+	StateBacked bool
+	rig         *Rig
 }
 
 // Collection is an output of a transform.
@@ -48,8 +51,12 @@ func (p *Pipeline) environment(id string) string {
 	if id == "" {
 		id = environmentDefault
 	}
+	capabilities := []string{fnapi.CapabilityNamedDataStreams, urn.TruncateSized}
+	if p.StateBacked {
+		capabilities = append(capabilities, urn.CoderStateBackedIterable)
+	}
 	p.Proto.GetComponents().GetEnvironments()[id] = &pipepb.Environment{
-		Urn: "beam:env:external:v1", Payload: []byte(id), Capabilities: []string{fnapi.CapabilityNamedDataStreams, urn.TruncateSized},
+		Urn: "beam:env:external:v1", Payload: []byte(id), Capabilities: capabilities,
 	}
 	return id
 }

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -24,6 +25,7 @@ var leaves = map[string][2]string{
 	"bytes":  {"beam:coder:bytes:v1", "lp"},
 	"varint": {"beam:coder:varint:v1", "varint"},
 	"double": {"beam:coder:double:v1", "fixed(8)"},
+	"window": {"beam:coder:interval_window:v1", "window(interval)"},
 }
 
 // composites are the URNs of the others; their framing program has the same name.
@@ -159,6 +161,11 @@ func (s shape) values(b []byte) ([][]byte, error) {
 		out, b = append(out, value), rest
 	}
 	return out, nil
+}
+
+// Iter encodes an iterable of known length.
+func Iter(values ...[]byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(values))), bytes.Join(values, nil)...)
 }
 
 // Text encodes a string as a value of coder bytes.

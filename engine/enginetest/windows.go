@@ -1,8 +1,11 @@
 package enginetest
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -36,6 +39,54 @@ func Sessions(ms int64) Windows {
 	return windows(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: gap}, "interval", pipepb.MergeStatus_NEEDS_MERGE)
 }
 
+// gapsURN is a window function that the runner does not know: its payload is that of Sessions.
+const gapsURN = "enginetest:window_fn:gaps:v1"
+
+// Gaps is like Sessions, but merges in the harness.
+func Gaps(ms int64) Windows {
+	gap := durationpb.New(time.Duration(ms) * time.Millisecond)
+	w := windows(gapsURN, &pipepb.SessionWindowsPayload{GapSize: gap}, "interval", pipepb.MergeStatus_NEEDS_MERGE)
+	w.strategy.EnvironmentId = environmentDefault
+	return w
+}
+
+// mergeGaps is the DoFn that merges windows of Gaps: those that overlap. "Poison" is a window that begins at time 666.
+// Spec: beam_runner_api.proto StandardPTransforms.MERGE_WINDOWS.
+func mergeGaps([]byte) (fakesdk.DoFn, error) {
+	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+		nonce, windows, err := Values("window", e.Value)
+		if err != nil {
+			return err
+		}
+		c.Count("windows", int64(len(windows)))
+		slices.SortFunc(windows, func(a, b []byte) int { return cmp.Compare(windowStart(a), windowStart(b)) })
+		unmerged, merged := [][]byte{}, [][]byte{}
+		for len(windows) > 0 {
+			start, end, n := windowStart(windows[0]), WindowEnd(windows[0]), 1
+			if start == 666 {
+				return errors.New("Traceback (most recent call last): ValueError: the number of the beast")
+			}
+			for n < len(windows) && windowStart(windows[n]) < end {
+				end = max(end, WindowEnd(windows[n]))
+				n++
+			}
+			if n == 1 {
+				unmerged = append(unmerged, windows[0])
+			} else {
+				merged = append(merged, KV(span(end, end-start), Iter(windows[:n]...)))
+			}
+			windows = windows[n:]
+		}
+		e.Value = KV(nonce, KV(Iter(unmerged...), Iter(merged...)))
+		return c.Emit("", e)
+	}}, nil
+}
+
+func windowStart(w []byte) int64 {
+	size, _ := binary.Uvarint(w[8:])
+	return WindowEnd(w) - int64(size)
+}
+
 func windows(fn string, payload proto.Message, coder string, merge pipepb.MergeStatus_Enum) Windows {
 	return Windows{&pipepb.WindowingStrategy{
 		WindowFn: &pipepb.FunctionSpec{Urn: fn, Payload: marshal(payload)}, MergeStatus: merge, WindowCoderId: coder,
@@ -56,6 +107,15 @@ func (w Windows) Lateness(ms int64) Windows {
 func (w Windows) EveryElement() Windows {
 	s := proto.CloneOf(w.strategy)
 	s.Trigger = &pipepb.Trigger{Trigger: &pipepb.Trigger_Always_{Always: &pipepb.Trigger_Always{}}}
+	return Windows{s}
+}
+
+// Accumulating returns the strategy with a trigger that fires with each n elements of a key and window, accumulating.
+func (w Windows) Accumulating(n int32) Windows {
+	s := proto.CloneOf(w.strategy)
+	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: n}}}
+	s.Trigger = &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: count}}}
+	s.AccumulationMode = pipepb.AccumulationMode_ACCUMULATING
 	return Windows{s}
 }
 
@@ -94,7 +154,7 @@ func assign(payload []byte) (fakesdk.DoFn, error) {
 	switch spec.GetUrn() {
 	case urn.FixedWindows:
 		err = proto.Unmarshal(spec.GetPayload(), &fixed)
-	case urn.SessionWindows:
+	case urn.SessionWindows, gapsURN:
 		err = proto.Unmarshal(spec.GetPayload(), &sessions)
 	}
 	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
@@ -102,7 +162,7 @@ func assign(payload []byte) (fakesdk.DoFn, error) {
 		switch spec.GetUrn() {
 		case urn.FixedWindows:
 			e.Windows = append(e.Windows, Window(e.Timestamp, fixed.GetSize().AsDuration().Milliseconds())...)
-		case urn.SessionWindows:
+		case urn.SessionWindows, gapsURN:
 			gap := sessions.GetGapSize().AsDuration().Milliseconds()
 			e.Windows = append(e.Windows, span(e.Timestamp+gap, gap)...)
 		}

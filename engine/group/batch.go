@@ -6,27 +6,51 @@ import (
 	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/plan"
+	"padstone/engine/rows"
 )
 
-// GroupAll groups all elements of one key group of a bounded input and emits each key and window once, in order of first arrival,
-// with a pane that is first, last and on time. Nothing is late. It may stand in for Process only if BatchEligible.
+// Budget bounds the memory of GroupAll.
+type Budget struct {
+	BytesMax int          // 0: no bound
+	Scratch  rows.Scratch // takes what is over it; set unless BytesMax is 0
+}
+
+// GroupAll groups all elements of one key group of a bounded input and emits each key and window once, with a pane that is first, last
+// and on time. Nothing is late. It may stand in for Process only if BatchEligible.
 //
 // blocks yields the input; its slices must stay unchanged until GroupAll returns: they are held, not copied. Memory beyond them is
-// about 16 bytes an element and window and 100 a key and window. An error of blocks ends the call.
-func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], out *Output) error {
+// about 16 bytes an element and window and 100 a key and window. Within the budget panes come in order of first arrival. An input
+// over the budget is sorted: runs that fit are written to the scratch, in order of key and window, and merged. Panes then come in that
+// order. An error of blocks ends the call.
+func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], budget Budget, out *Output) error {
 	g := newGrouper(m, element.MinTime)
+	runs := &sorter{m: m, scratch: budget.Scratch}
 	for block, err := range blocks {
+		if err == nil {
+			err = g.add(block)
+		}
+		if err == nil && budget.BytesMax > 0 && g.footprint() > budget.BytesMax {
+			err = runs.spill(g)
+			g = newGrouper(m, element.MinTime)
+		}
 		if err != nil {
 			return err
 		}
-		if err := g.add(block); err != nil {
-			return err
-		}
 	}
-	var win []byte
+	if len(runs.runs) == 0 {
+		return g.emitAll(out)
+	}
+	if err := runs.spill(g); err != nil {
+		return err
+	}
+	return runs.emit(out)
+}
+
+// emitAll emits everything in order of first arrival.
+func (g *grouper) emitAll(out *Output) error {
 	for i := range g.buckets {
 		b := &g.buckets[i]
-		if !m.merging {
+		if !g.m.merging {
 			if err := g.emitOnly(out, b.key, g.windows[b.win], g.windowMax[b.win], &b.run); err != nil {
 				return err
 			}
@@ -35,8 +59,7 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], out *Output) error {
 		found, _ := g.sessions(b, nil)
 		for j := range found {
 			s := &found[j]
-			win = s.span.Append(win[:0])
-			if err := g.emitOnly(out, b.key, win, s.span.Max(), &s.run); err != nil {
+			if err := g.emitOnly(out, b.key, s.win, s.max, &s.run); err != nil {
 				return err
 			}
 		}
@@ -46,11 +69,20 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], out *Output) error {
 
 // emitOnly emits the only pane of a key and window.
 func (g *grouper) emitOnly(out *Output, key, win []byte, maxTS element.Time, r *run) error {
-	ts := maxTS
-	if g.m.windowing.OutputTime != plan.EndOfWindow {
-		ts = min(r.ts, maxTS)
+	out.begin()
+	if err := g.emit(out, r); err != nil {
+		return err
 	}
-	out.begin(ts, win, coder.Pane{First: true, Last: true, Timing: coder.OnTime}, key, r.count)
-	out.Block.Data = g.appendValues(out.Block.Data, r)
-	return out.end(r.count)
+	return out.end(g.m.onlyTime(maxTS, r.ts), win, onlyPane, key, r.count)
+}
+
+// onlyPane is the pane of everything that a key and window has.
+var onlyPane = coder.Pane{First: true, Last: true, Timing: coder.OnTime}
+
+// onlyTime returns the timestamp of the only pane of a window; ts is the combined one of its values.
+func (m *Machine) onlyTime(maxTS, ts element.Time) element.Time {
+	if m.windowing.OutputTime == plan.EndOfWindow {
+		return maxTS
+	}
+	return min(ts, maxTS)
 }

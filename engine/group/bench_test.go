@@ -30,14 +30,14 @@ func BenchmarkGroupAll(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for b.Loop() {
-					out := Output{FlushBytes: 1 << 20, Flush: func(element.Block) error { return nil }}
+					out := Output{FlushBytes: 1 << 20, Flush: func(element.Block, []Backed) error { return nil }}
 					err := r.m.GroupAll(func(yield func([]byte, error) bool) {
 						for _, block := range blocks {
 							if !yield(block, nil) {
 								return
 							}
 						}
-					}, &out)
+					}, Budget{}, &out)
 					if err != nil || out.Panes != int64(c.keys) {
 						b.Fatal(out.Panes, err)
 					}

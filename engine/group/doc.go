@@ -2,16 +2,20 @@
 //
 // There are two ways in. Machine.Process takes elements as they come, keeps them in rows and fires panes by trigger; what it wants
 // to be woken for it sets as timers of package timer, which Machine.Timers handles. Machine.GroupAll takes all elements of a key
-// group at once, when the input is bounded and the trigger fires once (BatchEligible), and keeps nothing.
+// group at once, when the input is bounded and the trigger fires once (BatchEligible), and keeps nothing; what is over its budget it
+// sorts in files. Either way the values of a pane are copied to where they are put out: the few inline, the many into a content, page
+// by page, so that no pane is ever whole in memory.
 //
 // Rows, all within one key group of one stage. A window's encoding shows its own end, and begins with the end of the window:
 //
 //	Trigger  window, key                   → cell (see cell.go): pane, trigger, hold                       not merging
 //	Group    window, len+key, chunk u64    → values, nested encoding, concatenated                         not merging
-//	Trigger  key                           → sessions of the key: span, addresses, cell (see sessions.go)  merging
+//	Trigger  key                           → sessions of the key: window, addresses, cell (see sessions.go)  merging
 //	Group    len+key, address u64, chunk   → values                                                        merging
 //
-// A session keeps its values where they were first put: merging hands on the address and moves nothing.
+// A session keeps its values where they were first put: merging hands on the address and moves nothing. Windows that a function of the
+// user's merges are kept like sessions; Env.Merge, called once in a call of Process, asks the function about the keys for which new
+// windows have come.
 //
 // Invariants: what is emitted is never a decoded value; after the watermark has passed a window's end by the allowed lateness
 // nothing of it is left, no row, timer or hold; a trigger is evaluated once for a key and window in a call, or after each element if

@@ -2,6 +2,7 @@ package group
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"padstone/engine/coder"
 	"padstone/engine/rows"
@@ -30,7 +31,12 @@ type place struct {
 
 // take adds the values of a run to the cell and fires what they make ready.
 func (x *call) take(c *cell, p *place, r *run) error {
-	if !x.counting || x.env.Together {
+	if x.env.Deferred {
+		x.arrive(c, r, p.bounds, x.env)
+		x.store(c, p, r)
+		return nil
+	}
+	if !x.counting {
 		x.arrive(c, r, p.bounds, x.env)
 		return x.evaluate(c, p, r)
 	}
@@ -80,6 +86,17 @@ func (x *call) evaluate(c *cell, p *place, pending *run) error {
 	return nil
 }
 
+// evaluateDeferred evaluates a trigger that was put off, as if all elements had just come.
+func (x *call) evaluateDeferred(c *cell, p *place) error {
+	if !x.env.Deferred || c.closed {
+		return nil
+	}
+	end := x.env
+	x.env = Collecting()
+	defer func() { x.env = end }()
+	return x.evaluate(c, p, nil)
+}
+
 // emit emits a pane if it has values, or if an empty one is asked for, and makes the cell's values old.
 // Spec: ReduceFnRunner.needToEmit (Java runners-core).
 func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
@@ -103,39 +120,64 @@ func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
 	if pending != nil {
 		count += pending.count
 	}
-	x.out.begin(ts, p.win, pane, p.key, count)
+	x.out.begin()
 	if c.stored > 0 {
-		for _, prefix := range p.stores {
-			err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
-				x.out.Block.Data = append(x.out.Block.Data, value...)
-				return true
-			})
-			if err != nil {
-				return err
-			}
+		if err := x.emitStored(p.stores); err != nil {
+			return err
 		}
 	}
 	if pending != nil {
-		x.out.Block.Data = x.g.appendValues(x.out.Block.Data, pending)
+		if err := x.g.emit(x.out, pending); err != nil {
+			return err
+		}
 	}
-	return x.out.end(count)
+	return x.out.end(ts, p.win, pane, p.key, count)
 }
 
-// store appends values to the cell's rows.
-func (x *call) store(c *cell, p *place, r *run) {
-	if c.chunkBytes > 0 && c.chunkBytes+int64(r.bytes) > chunkBytesMax {
-		c.chunk++
-		c.chunkBytes = 0
+// emitStored adds the values at the prefixes to the pane in hand. They are copied: a pane outlives its rows.
+func (x *call) emitStored(stores [][]byte) error {
+	for _, prefix := range stores {
+		var failed error
+		err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
+			failed = x.out.add(value)
+			return failed == nil
+		})
+		if err != nil || failed != nil {
+			return errors.Join(err, failed)
+		}
 	}
-	x.row = x.g.appendValues(x.row[:0], r)
+	return nil
+}
+
+// store appends values to the cell's rows, none of which is longer than chunkBytesMax but for the sake of a single value.
+func (x *call) store(c *cell, p *place, r *run) {
+	x.row = x.row[:0]
+	for i := r.head; r.count > 0 && i >= 0; i = x.g.entries[i].next {
+		v := x.g.value(i)
+		if full := c.chunkBytes + int64(len(x.row)); full > 0 && full+int64(len(v)) > chunkBytesMax {
+			x.storeRow(c, p)
+			c.chunk++
+			c.chunkBytes = 0
+		}
+		x.row = append(x.row, v...)
+	}
+	x.storeRow(c, p)
+	c.stored += r.count
+}
+
+// storeRow appends the values in x.row to the cell's last row.
+func (x *call) storeRow(c *cell, p *place) {
+	if len(x.row) == 0 {
+		return
+	}
 	key := chunkRow(p.stores[0], c.chunk)
 	if c.chunkBytes == 0 {
 		x.tx.Set(rows.Group, key, x.row)
 	} else {
 		x.tx.Merge(rows.Group, key, x.row)
 	}
-	c.stored += r.count
-	c.chunkBytes += int64(r.bytes)
+	c.chunkBytes += int64(len(x.row))
+	x.row = x.row[:0]
 }
 
 // chunkRow returns the suffix of a row of values. The result may share memory with the store's prefix and the next result.

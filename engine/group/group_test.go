@@ -103,7 +103,7 @@ func TestElementBeyondItsWindow(t *testing.T) {
 	r := newRig(t, w)
 	data := []datum{{key: "a", ts: 77, value: "v", wins: []window.Span{{Start: 0, End: 10}}}}
 	var out Output
-	if err := r.m.GroupAll(r.inBlocks(data, 1), &out); err != nil {
+	if err := r.m.GroupAll(r.inBlocks(data, 1), Budget{}, &out); err != nil {
 		t.Fatal(err)
 	}
 	r.add(data...)
@@ -123,22 +123,22 @@ func TestFlush(t *testing.T) {
 		data = append(data, datum{key: fmt.Sprint("k", i), ts: 1, value: "v"})
 	}
 	var panes int
-	out := Output{FlushBytes: 500, Flush: func(b element.Block) error {
+	out := Output{FlushBytes: 500, Flush: func(b element.Block, _ []Backed) error {
 		panes += len(decode(t, r.w.Coding, b))
 		if len(b.Data) < 500 || len(b.Data) > 600 {
 			t.Errorf("a block of %d bytes", len(b.Data))
 		}
 		return nil
 	}}
-	if err := r.m.GroupAll(r.inBlocks(data, 7), &out); err != nil {
+	if err := r.m.GroupAll(r.inBlocks(data, 7), Budget{}, &out); err != nil {
 		t.Fatal(err)
 	}
 	if panes += out.Block.Count; panes != 100 || out.Panes != 100 {
 		t.Errorf("%d panes, %d told", panes, out.Panes)
 	}
 	full := errors.New("full")
-	out = Output{Flush: func(element.Block) error { return full }}
-	if err := r.m.GroupAll(r.inBlocks(data, 7), &out); !errors.Is(err, full) {
+	out = Output{Flush: func(element.Block, []Backed) error { return full }}
+	if err := r.m.GroupAll(r.inBlocks(data, 7), Budget{}, &out); !errors.Is(err, full) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -156,7 +156,7 @@ func TestErrors(t *testing.T) {
 		}
 		bad := errors.New("disk")
 		blocks := iter.Seq2[[]byte, error](func(yield func([]byte, error) bool) { yield(nil, bad) })
-		if err := r.m.GroupAll(blocks, &out); !errors.Is(err, bad) {
+		if err := r.m.GroupAll(blocks, Budget{}, &out); !errors.Is(err, bad) {
 			t.Errorf("input that fails: %v", err)
 		}
 		r.add(datum{key: "a", ts: 1, value: "v"})

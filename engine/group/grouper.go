@@ -18,6 +18,7 @@ type grouper struct {
 	m      *Machine
 	floor  element.Time // timestamps before it do not count towards a run's
 	blocks [][]byte
+	bytes  int // of the blocks
 
 	entries []entry
 	arrived []arrival // parallel to entries, when windows merge or elements are counted
@@ -41,7 +42,8 @@ type entry struct {
 
 // arrival is what a value needs to be looked at alone.
 type arrival struct {
-	span window.Span // when windows merge
+	span window.Span // of a session
+	win  int32       // of a window that a function of the user's merges
 	ts   element.Time
 }
 
@@ -74,6 +76,7 @@ func (g *grouper) add(block []byte) error {
 		return fmt.Errorf("group: a block of %d bytes is too large", len(block))
 	}
 	g.blocks = append(g.blocks, block)
+	g.bytes += len(block)
 	var e coder.Elem
 	for rest := block; len(rest) > 0; {
 		at := len(block) - len(rest)
@@ -103,7 +106,7 @@ func (g *grouper) place(e *coder.Elem, hash uint64, win []byte, v entry) error {
 	var id int32
 	var span window.Span
 	var err error
-	if g.m.merging {
+	if g.m.merging && !g.m.custom {
 		span, err = window.ParseSpan(win)
 	} else {
 		id, err = g.intern(win)
@@ -112,7 +115,10 @@ func (g *grouper) place(e *coder.Elem, hash uint64, win []byte, v entry) error {
 		return err
 	}
 	if g.m.merging || g.m.counting {
-		g.arrived = append(room(g.arrived), arrival{span, e.TS})
+		g.arrived = append(room(g.arrived), arrival{span, id, e.TS})
+	}
+	if g.m.merging {
+		id = 0 // one bucket a key
 	}
 	g.entries = append(room(g.entries), v)
 	b := g.bucket(e.Key, hash, id)
@@ -202,6 +208,13 @@ func room[T any](s []T) []T {
 	return slices.Grow(s, max(64, cap(s)))
 }
 
+// footprint estimates the memory that the grouper holds on to.
+func (g *grouper) footprint() int {
+	const entrySize, arrivalSize, bucketSize, windowSize = 16, 32, 80, 160
+	return g.bytes + cap(g.entries)*entrySize + cap(g.arrived)*arrivalSize + cap(g.buckets)*bucketSize +
+		len(g.windows)*windowSize + len(g.table)*4
+}
+
 func (g *grouper) grow() {
 	g.table = make([]int32, 4*len(g.table))
 	mask := uint64(len(g.table) - 1)
@@ -214,23 +227,31 @@ func (g *grouper) grow() {
 	}
 }
 
-// appendValues appends the values of a run to dst.
-func (g *grouper) appendValues(dst []byte, r *run) []byte {
-	for i := r.head; r.count > 0 && i >= 0; i = g.entries[i].next {
-		e := &g.entries[i]
-		dst = append(dst, g.blocks[e.block][e.off:e.off+e.size]...)
-	}
-	return dst
+// value returns the value of an entry.
+func (g *grouper) value(i int32) []byte {
+	e := &g.entries[i]
+	return g.blocks[e.block][e.off : e.off+e.size]
 }
 
-// session is the values of one key that went into one merged span.
+// emit adds the values of a run to the pane in hand.
+func (g *grouper) emit(out *Output, r *run) error {
+	for i := r.head; r.count > 0 && i >= 0; i = g.entries[i].next {
+		if err := out.add(g.value(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// session is the values of one key that went into one merged window.
 type session struct {
 	run
-	span window.Span
+	win []byte
+	max element.Time
 }
 
-// sessions splits the values of a bucket by merged span. known are spans that take part without values: they come first in into,
-// which maps each of them to its session. The bucket's run is used up; found is valid until the next call.
+// sessions splits the values of a bucket by merged span, in order of their starts. known are spans that take part without values:
+// into maps each of them to its session. The bucket's run is used up; found is valid until the next call.
 func (g *grouper) sessions(b *bucket, known []window.Span) (found []session, into []int) {
 	spans := append(g.spans[:0], known...)
 	for i := b.head; b.count > 0 && i >= 0; i = g.entries[i].next {
@@ -240,7 +261,7 @@ func (g *grouper) sessions(b *bucket, known []window.Span) (found []session, int
 	merged, into := window.Merge(spans)
 	found = g.found[:0]
 	for _, span := range merged {
-		found = append(found, session{span: span})
+		found = append(found, session{win: span.Append(nil), max: span.Max()})
 	}
 	g.found = found
 	next := b.head

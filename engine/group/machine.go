@@ -17,6 +17,7 @@ type Machine struct {
 	trigger   *trigger.Program
 	scanner   *coder.Scanner
 	merging   bool
+	custom    bool // merging, by a function of the user's
 	counting  bool // the trigger is evaluated after each element
 	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
 	// pane for every key at the end of the global window is not the price of a trigger by count.
@@ -31,7 +32,7 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 	}
 	switch {
 	case w.Kind == plan.Global && w.Coding != plan.GlobalWindow,
-		w.Kind == plan.Custom && w.Coding == plan.GlobalWindow,
+		(w.Kind == plan.Custom || w.Kind == plan.MergingCustom) && w.Coding == plan.GlobalWindow,
 		(w.Kind == plan.Fixed || w.Kind == plan.Sliding || w.Kind == plan.Sessions) && w.Coding != plan.IntervalWindow:
 		return nil, fault.New(fault.Pipeline, "invalid-windowing", "windows of kind %s in coding %s", w.Kind, w.Coding)
 	case w.LatenessMs < 0:
@@ -45,15 +46,16 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 		windowing: *w,
 		trigger:   prog,
 		scanner:   coder.NewScanner(elem, w.Coding),
-		merging:   w.Kind == plan.Sessions,
+		merging:   w.Kind == plan.Sessions || w.Kind == plan.MergingCustom,
+		custom:    w.Kind == plan.MergingCustom,
 		counting:  prog.Counts(),
 		onTime:    w.EmptyOnTime && prog.HasOnTime(),
 	}, nil
 }
 
 // BatchEligible reports whether GroupAll may stand in for Process when the input is bounded: without late data, the trigger fires
-// once, at the end of the window.
-func (m *Machine) BatchEligible() bool { return m.trigger.OnlyEndOfWindow() }
+// once, at the end of the window. Windows that the user's code merges are left to Process.
+func (m *Machine) BatchEligible() bool { return m.trigger.OnlyEndOfWindow() && !m.custom }
 
 // Env is what the machine sees of time during one call.
 type Env struct {
@@ -61,9 +63,22 @@ type Env struct {
 	// OutputWatermark of the stage, at most InputWatermark. What lies before it can hold it no more.
 	OutputWatermark element.Time
 	Now             element.Time // processing time
-	// Together says that all elements of the key group come in this one call, as in batch: a trigger that counts elements is
-	// evaluated after all of them.
-	Together bool
+	// Deferred puts triggers off to the end of a bounded input: see Collecting.
+	Deferred bool
+	// Merge merges windows by the user's function. Called by Process only, and only if windows are of kind plan.MergingCustom.
+	Merge Merger
+}
+
+// Collecting is the environment of Process in batch, when triggers are evaluated once all elements are there: a trigger that counts
+// then fires for what there is, however the elements came. Nothing is late. Ending is that of Timers once they are.
+func Collecting() Env {
+	return Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Now: element.MinTime, Deferred: true}
+}
+
+// Ending is the environment of Timers at the end of an input that was collected. A trigger is evaluated twice: as if all elements had
+// just come, and at the end of time.
+func Ending() Env {
+	return Env{InputWatermark: element.MaxTime, OutputWatermark: element.MinTime, Now: element.MaxTime, Deferred: true}
 }
 
 // bounds are the instants of a window.

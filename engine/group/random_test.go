@@ -176,7 +176,7 @@ func TestGroupAll(t *testing.T) {
 				}
 				var out Output
 				r := newRig(t, w)
-				if err := r.m.GroupAll(r.inBlocks(data, 1+rng.IntN(50)), &out); err != nil {
+				if err := r.m.GroupAll(r.inBlocks(data, 1+rng.IntN(50)), Budget{}, &out); err != nil {
 					t.Fatal(err)
 				}
 				got := sorted(decode(t, r.w.Coding, out.Block))

@@ -50,7 +50,7 @@ func newRig(t testing.TB, w plan.Windowing) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{t: t, w: w, m: m, env: Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime}}
+	return &rig{t: t, w: w, m: m, env: Env{InputWatermark: element.MinTime, OutputWatermark: element.MinTime, Merge: mergeOverlaps}}
 }
 
 func codingOf(k plan.WindowKind) plan.WindowCoding {

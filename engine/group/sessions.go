@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -12,35 +13,53 @@ import (
 	"padstone/engine/window"
 )
 
-// keySessions are the sessions of one key: one row.
+// keySessions are the sessions of one key, or its windows that a function of the user's merges: one row.
 //
-// Encoding: next address uvarint, event timer 8 bytes, wake timer 8 bytes; then for each session its encoded span, the number of
+// Encoding: next address uvarint, event timer 8 bytes, wake timer 8 bytes; then for each session its encoded window, the number of
 // addresses and the addresses as uvarints, and the cell with its length.
 type keySessions struct {
 	nextAddress uint64
 	eventAt     element.Time // the timers that are set, or never
 	wakeAt      element.Time
-	live        []liveSession // by start; no two overlap
+	live        []liveSession // sessions by start, no two of which overlap; windows of the user's in no order
 }
 
 // liveSession is a session that has not expired. Its values are at its addresses, oldest first.
 type liveSession struct {
-	span      window.Span
+	win       []byte
+	max       element.Time
 	addresses []uint64
 	cell      *cell
 }
 
-// addToSessions adds the values of a key.
-func (x *call) addToSessions(b *bucket) error {
-	ks, err := x.loadSessions(b.key)
-	if err != nil {
-		return err
+// addToSessions adds the values of all keys.
+func (x *call) addToSessions() error {
+	if x.custom {
+		return x.addToMerged()
 	}
-	known := make([]window.Span, len(ks.live))
-	for i := range ks.live {
-		known[i] = ks.live[i].span
+	for i := range x.g.buckets {
+		b := &x.g.buckets[i]
+		ks, err := x.loadSessions(b.key)
+		if err != nil {
+			return err
+		}
+		known := make([]window.Span, len(ks.live))
+		for j := range ks.live {
+			if known[j], err = window.ParseSpan(ks.live[j].win); err != nil {
+				return corrupt(b.key, err)
+			}
+		}
+		merged, into := x.g.sessions(b, known)
+		if err := x.addMerged(b.key, ks, merged, into); err != nil {
+			return err
+		}
 	}
-	merged, into := x.g.sessions(b, known)
+	return nil
+}
+
+// addMerged adds the values of one key, which have been distributed to the windows of the key as they are now. into tells where the
+// live ones went.
+func (x *call) addMerged(key []byte, ks *keySessions, merged []session, into []int) error {
 	var live []liveSession
 	for i := range merged {
 		var from []liveSession
@@ -49,24 +68,24 @@ func (x *call) addToSessions(b *bucket) error {
 				from = append(from, ks.live[j])
 			}
 		}
-		kept, err := x.addToSession(b.key, ks, &merged[i], from)
+		kept, err := x.addToSession(key, ks, &merged[i], from)
 		if err != nil {
 			return err
 		}
 		live = append(live, kept...)
 	}
 	ks.live = live
-	return x.saveSessions(b.key, ks)
+	return x.saveSessions(key, ks)
 }
 
 // addToSession merges the sessions in from and the values in s, which have become one, and returns what is left of it: one
 // session, or, when the whole is late or closed, what was there.
 func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []liveSession) ([]liveSession, error) {
-	if s.count == 0 {
+	if s.count == 0 && len(from) == 1 && bytes.Equal(from[0].win, s.win) {
 		return from, nil // nothing came: it is one live session as it was
 	}
-	b := x.bounds(s.span.Max())
-	if b.expired(x.env) {
+	b := x.bounds(s.max)
+	if b.expired(x.env) && s.count > 0 {
 		x.out.DroppedLate += s.count
 		return from, nil
 	}
@@ -74,19 +93,25 @@ func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []live
 	var l liveSession
 	switch {
 	case len(open) > 0:
-		l = x.merge(open, s.span, b)
+		l = x.merge(open, s, b)
 	case len(from) > 0:
 		// Only closed sessions: they swallow what belongs to them, and so does the whole from now on.
 		x.out.DroppedClosed += s.count
 		c := newCell()
 		c.closed, c.ended = true, b.ended(x.env)
-		return []liveSession{{span: s.span, addresses: from[0].addresses, cell: c}}, nil
+		return []liveSession{{win: s.win, max: s.max, addresses: from[0].addresses, cell: c}}, nil
 	default:
-		l = liveSession{span: s.span, addresses: []uint64{ks.nextAddress}, cell: newCell()}
+		l = liveSession{win: s.win, max: s.max, addresses: []uint64{ks.nextAddress}, cell: newCell()}
 		ks.nextAddress++
 	}
 	p := x.placeOfSession(key, &l)
-	if err := x.take(l.cell, p, &s.run); err != nil {
+	var err error
+	if s.count > 0 {
+		err = x.take(l.cell, p, &s.run)
+	} else if !x.env.Deferred { // windows have merged for the sake of others: the trigger may see that as its moment
+		err = x.evaluate(l.cell, p, nil)
+	}
+	if err != nil {
 		return nil, err
 	}
 	x.settleSession(&l, b)
@@ -96,8 +121,8 @@ func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []live
 // merge makes one session of open ones, at the address of the oldest. A session that swallows others without growing goes on with its
 // panes; one of a new span begins its panes anew, as a window that has not been there. Spec: ReduceFnRunner.OnMergeCallback (Java
 // runners-core).
-func (x *call) merge(open []liveSession, span window.Span, b bounds) liveSession {
-	if len(open) == 1 && open[0].span == span {
+func (x *call) merge(open []liveSession, s *session, b bounds) liveSession {
+	if len(open) == 1 && bytes.Equal(open[0].win, s.win) {
 		return open[0]
 	}
 	oldest, panes, nonSpeculative := 0, int64(0), int64(0)
@@ -107,11 +132,11 @@ func (x *call) merge(open []liveSession, span window.Span, b bounds) liveSession
 		if open[i].addresses[0] < open[oldest].addresses[0] {
 			oldest = i
 		}
-		if open[i].span == span {
+		if bytes.Equal(open[i].win, s.win) {
 			panes, nonSpeculative = open[i].cell.panes, open[i].cell.nonSpeculative
 		}
 	}
-	l := liveSession{span: span, addresses: slices.Clone(open[oldest].addresses), cell: open[oldest].cell}
+	l := liveSession{win: s.win, max: s.max, addresses: slices.Clone(open[oldest].addresses), cell: open[oldest].cell}
 	c := l.cell
 	c.panes, c.nonSpeculative = panes, nonSpeculative
 	c.trig = x.trigger.Merge(states, b.clock(x.env))
@@ -137,7 +162,7 @@ func (x *call) merge(open []liveSession, span window.Span, b bounds) liveSession
 }
 
 func (x *call) placeOfSession(key []byte, l *liveSession) *place {
-	p := &place{key: key, win: l.span.Append(nil), bounds: x.bounds(l.span.Max())}
+	p := &place{key: key, win: l.win, bounds: x.bounds(l.max)}
 	for _, a := range l.addresses {
 		p.stores = append(p.stores, binary.BigEndian.AppendUint64(rows.AppendBytes(nil, key), a))
 	}
@@ -152,7 +177,7 @@ func (x *call) settleSession(l *liveSession, b bounds) {
 		l.addresses = l.addresses[:1]
 	}
 	c.wake = never
-	if c.closed {
+	if c.closed || x.env.Deferred {
 		return
 	}
 	if at, ok := x.trigger.Wake(&c.trig, b.clock(x.env)); ok {
@@ -176,6 +201,9 @@ func (x *call) visitSessions(key []byte, family string) error {
 	for i := range ks.live {
 		l := &ks.live[i]
 		p := x.placeOfSession(key, l)
+		if err := x.evaluateDeferred(l.cell, p); err != nil {
+			return err
+		}
 		if p.bounds.expired(x.env) {
 			if err := x.final(l.cell, p); err != nil {
 				return err
@@ -201,7 +229,7 @@ func (x *call) visitSessions(key []byte, family string) error {
 func (x *call) saveSessions(key []byte, ks *keySessions) error {
 	event, wake := never, never
 	for i := range ks.live {
-		b := x.bounds(ks.live[i].span.Max())
+		b := x.bounds(ks.live[i].max)
 		at := b.collect
 		if c := ks.live[i].cell; !c.ended && !c.closed {
 			at = min(b.max, b.collect)
@@ -256,8 +284,7 @@ func (m *Machine) appendSessions(dst []byte, ks *keySessions) []byte {
 	dst = rows.AppendTime(dst, ks.wakeAt)
 	var buf []byte
 	for _, l := range ks.live {
-		buf = l.span.Append(buf[:0])
-		dst = rows.AppendBytes(dst, buf)
+		dst = rows.AppendBytes(dst, l.win)
 		dst = binary.AppendUvarint(dst, uint64(len(l.addresses)))
 		for _, a := range l.addresses {
 			dst = binary.AppendUvarint(dst, a)
@@ -286,11 +313,12 @@ func (m *Machine) parseSessions(b []byte) (*keySessions, error) {
 }
 
 func (m *Machine) parseSession(b []byte) (l liveSession, rest []byte, err error) {
-	span, b, ok := rows.TakeBytes(b)
+	win, b, ok := rows.TakeBytes(b)
 	if !ok {
 		return l, nil, errCell
 	}
-	if l.span, err = window.ParseSpan(span); err != nil {
+	l.win = bytes.Clone(win)
+	if l.max, err = window.Max(m.windowing.Coding, l.win); err != nil {
 		return l, nil, err
 	}
 	count, n := binary.Uvarint(b)

@@ -26,20 +26,13 @@ func (m *Machine) Process(tx rows.Tx, block []byte, env Env, out *Output) error 
 	if err := x.g.add(block); err != nil {
 		return err
 	}
+	if m.merging {
+		return x.addToSessions()
+	}
 	for i := range x.g.buckets {
-		b := &x.g.buckets[i]
-		var err error
-		if m.merging {
-			err = x.addToSessions(b)
-		} else {
-			err = x.addToWindow(b)
-		}
-		if err != nil {
+		if err := x.addToWindow(&x.g.buckets[i]); err != nil {
 			return err
 		}
-	}
-	if m.merging {
-		return nil
 	}
 	return x.watchWindows()
 }
@@ -124,7 +117,7 @@ func (x *call) addToWindow(b *bucket) error {
 func (x *call) settle(c *cell, p *place, row []byte) error {
 	c.setHold(x.tx, x.holdFor(c, p.bounds, x.env))
 	wake := never
-	if !c.closed {
+	if !c.closed && !x.env.Deferred {
 		if at, ok := x.trigger.Wake(&c.trig, p.bounds.clock(x.env)); ok {
 			wake = at
 		}
@@ -240,6 +233,9 @@ func (x *call) visit(f found, win []byte, b bounds) error {
 		return nil
 	}
 	p := x.placeOf(f.row[len(win):], win, b)
+	if err := x.evaluateDeferred(c, p); err != nil {
+		return err
+	}
 	if b.expired(x.env) {
 		if err := x.final(c, p); err != nil {
 			return err

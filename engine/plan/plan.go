@@ -48,7 +48,7 @@ type Stage struct {
 	ID   StageID
 	Name string // for people: the common composite prefix of the user's names, or their list
 	Kind StageKind
-	Env  EnvID // Harness only
+	Env  EnvID // Harness; and Group if the SDK merges its windows
 	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
 	Transforms []Transform
 	Input      EdgeID // main input; empty for Impulse, Source and TestStream
@@ -76,6 +76,16 @@ type Stage struct {
 	Windowing *Windowing
 	Native    *Native // Source and Sink only
 	Script    *Script // TestStream only
+	// Merge has the SDK of Env merge the windows of a Group stage; set iff Windowing is of kind MergingCustom.
+	Merge *WindowMerge
+}
+
+// WindowMerge describes bundles that merge windows by a window function of the user's.
+// Spec: beam_runner_api.proto StandardPTransforms.MERGE_WINDOWS. In goes KV<nonce, iterable<window>>, out comes
+// KV<nonce, KV<iterable<unmerged window>, iterable<KV<merged window, iterable<window>>>>>, both in the global window. Nonces are bytes.
+type WindowMerge struct {
+	Descriptor  []byte // as Stage.Descriptor
+	Read, Write string // transform ids of the data source and the data sink
 }
 
 // Transform is one user-visible transform of a stage.
@@ -115,6 +125,9 @@ type Edge struct {
 	Element string
 	Window  WindowCoding
 	Bounded bool
+	// StateBacked is set on edges from a Group to a Harness stage that can read the iterable of an element KV<K, iterable<V>> by
+	// state requests: the iterable may be a token instead of values. Spec: StandardCoders.STATE_BACKED_ITERABLE.
+	StateBacked bool
 }
 
 // WindowCoding names the encoding of windows in an element.
@@ -212,7 +225,9 @@ const (
 	Fixed    WindowKind = "fixed"
 	Sliding  WindowKind = "sliding"
 	Sessions WindowKind = "sessions"
-	Custom   WindowKind = "custom" // assigned by the SDK; non-merging only
+	Custom   WindowKind = "custom" // assigned by the SDK
+	// MergingCustom is assigned by the SDK and merged by it, see Stage.Merge.
+	MergingCustom WindowKind = "merging_custom"
 )
 
 // Windowing is a windowing strategy.

@@ -80,7 +80,8 @@ func (w *printer) edge(role string, id EdgeID, more string) {
 		w.line("  %-9s %s: no such edge%s", role, id, more)
 		return
 	}
-	w.line("  %-9s %s %s %s %s %s%s <- %s", role, id, e.Kind, e.Element, e.Window, boundedness(e.Bounded), more, w.stages(e.Producers))
+	w.line("  %-9s %s %s %s %s %s%s%s <- %s", role, id, e.Kind, e.Element, e.Window, boundedness(e.Bounded),
+		mark(e.StateBacked, " state-backed"), more, w.stages(e.Producers))
 }
 
 func (w *printer) output(out Output) {

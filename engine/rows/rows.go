@@ -2,6 +2,7 @@ package rows
 
 import (
 	"encoding/binary"
+	"io"
 
 	"padstone/engine/element"
 )
@@ -24,6 +25,9 @@ const (
 	Outbox  Table = 0x0b // seq u64 → block, to be published; group is 0
 	Metric  Table = 0x0c // metric key → aggregated MonitoringInfo; stage and group are 0
 	Delayed Table = 0x0d // available-at u64, seq u64 → block of residuals that wait for processing time
+	// Content rows are written ahead of the commit that refers to them (see package store); stage and group are 0.
+	Page       Table = 0x0e // content id u64, page u64 → a page
+	ContentRef Table = 0x0f // block seq u64, content id u64 → empty: the waiting block refers to the content
 )
 
 // PrefixLen is the length of table, stage and group.
@@ -80,4 +84,34 @@ type Tx interface {
 	Scan(t Table, prefix, from []byte, fn func(key, value []byte) bool) error
 	// Hold adds delta to the number of watermark holds at t of this stage; counted in the bundle's commit.
 	Hold(t element.Time, delta int)
+}
+
+// ContentID names a content: bytes too many for memory that a bundle has written ahead of its commit, in pages. They are kept while
+// a block that refers to them waits in some inbox. Ids are never 0.
+type ContentID uint64
+
+// Contents makes the contents of one bundle. Nobody knows of them before the bundle's commit, and a bundle that fails leaves none.
+// Not for concurrent use.
+type Contents interface {
+	New() Content
+}
+
+// Content is a content that is being written. An error means that the store cannot be written: the bundle must fail.
+type Content interface {
+	ID() ContentID
+	// Append adds a page, which the caller may reuse afterwards.
+	Append(page []byte) error
+}
+
+// Scratch makes files for what a bundle cannot hold in memory and needs no longer than it runs. They do not survive a crash.
+type Scratch interface {
+	Create() (ScratchFile, error)
+}
+
+// ScratchFile is written once, then read once. Not for concurrent use.
+type ScratchFile interface {
+	io.Writer
+	// Open ends the writing and reads from the beginning.
+	Open() (io.ReadCloser, error)
+	Remove() error
 }

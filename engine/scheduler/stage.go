@@ -17,6 +17,7 @@ type stage struct {
 	sides     []side
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
+	deferred  bool // a Group that evaluates its triggers at the end of its bounded input
 
 	queues  []queue // one a key group; FIFO stages have one
 	delayed delayHeap

@@ -76,6 +76,10 @@ func (s *Scheduler) fillGroup(st *stage, b *Start) bool {
 		b.Final = true
 		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
 	}
+	if st.def.Merge != nil && s.envs[st.def.Env] == nil {
+		return false // its windows are merged in a harness that has yet to come
+	}
+	b.Deferred = st.deferred
 	return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
 }
 
@@ -130,6 +134,9 @@ func (s *Scheduler) hasWork(st *stage, process, processes int) bool {
 
 // due says whether a key group of the stage has a timer to fire.
 func (s *Scheduler) due(st *stage, group int) bool {
+	if st.deferred && st.in < element.MaxTime {
+		return false
+	}
 	t := &st.timers[group]
 	return t.Event <= st.in || t.Processing <= s.now || (t.Processing != NoTimer && s.allTimers(st))
 }

@@ -52,7 +52,7 @@ func (s *Scheduler) waiting(st *stage) string {
 		if sd := s.sideBlocking(st, st.queues[g].first()); sd != nil {
 			return fmt.Sprintf("waits for side input %q of %q, whose watermark is %v", sd.def.Local, sd.def.Transform, sd.watermark())
 		}
-		if st.def.Kind == plan.Harness && s.envs[st.def.Env] == nil {
+		if st.def.Env != "" && s.envs[st.def.Env] == nil {
 			return fmt.Sprintf("waits for a harness of environment %q", st.def.Env)
 		}
 		if st.batch && st.in < element.MaxTime {

@@ -130,6 +130,8 @@ type Start struct {
 	Truncate bool
 	// Final: the bundle of a batch Group stage holds all elements of its key groups.
 	Final bool
+	// Deferred: the bundle belongs to a Group stage that evaluates its triggers once its bounded input is at its end.
+	Deferred bool
 
 	InputWatermark, OutputWatermark, Now element.Time
 }
@@ -154,6 +156,9 @@ type Config struct {
 	RunnerSlots       int   // grouping bundles at a time; default 2
 	// BatchGroup says whether a Group stage collects its input, if that is bounded, and groups it once at the end.
 	BatchGroup func(*plan.Stage) bool
+	// DeferGroup says whether a Group stage of bounded input that is no BatchGroup keeps its elements in rows as they come, and
+	// evaluates its triggers at the end.
+	DeferGroup func(*plan.Stage) bool
 	// SideReadyAt is the watermark that a side input must reach before an element whose window ends at main may be processed.
 	SideReadyAt func(side plan.SideInput, main element.Time) element.Time
 }

@@ -28,8 +28,18 @@ type Header struct {
 // Block is a header with its elements.
 type Block struct {
 	Header
-	Data []byte
+	Data []byte // nil when they were written ahead
+	// Body is the content whose only page holds the elements, if they were written ahead of the commit; then Bytes tells their
+	// length.
+	Body rows.ContentID
+	// Refs are the contents that elements of the block refer to. Known to Commit only: a block that is read does not tell.
+	Refs []rows.ContentID
 }
+
+const (
+	flagResidual = 1 << iota
+	flagBody     // the content and the number of its bytes follow instead of the data
+)
 
 // inboxKey is Inbox | consumer stage | key group | edge u32 | seq u64.
 func inboxKey(stage uint32, group uint16, edge uint32, seq uint64) []byte {
@@ -48,13 +58,18 @@ func appendBlock(dst []byte, b *Block) []byte {
 	dst = binary.AppendVarint(dst, int64(b.Hold))
 	flags := byte(0)
 	if b.Residual {
-		flags |= 1
+		flags |= flagResidual
+	}
+	if b.Body != 0 {
+		dst = append(dst, flags|flagBody)
+		dst = binary.AppendUvarint(dst, uint64(b.Body))
+		return binary.AppendUvarint(dst, uint64(b.Bytes))
 	}
 	dst = append(dst, flags)
 	return append(dst, b.Data...)
 }
 
-// parseBlock reads what appendBlock wrote. Data aliases v.
+// parseBlock reads what appendBlock wrote. Data aliases v, or is left out when the block has a body.
 func parseBlock(seq uint64, v []byte) (Block, error) {
 	b := Block{Header: Header{Seq: seq}}
 	count, n := binary.Uvarint(v)
@@ -73,9 +88,19 @@ func parseBlock(seq uint64, v []byte) (Block, error) {
 	if len(v) == 0 {
 		return b, corruptBlock(seq)
 	}
-	b.Residual = v[0]&1 != 0
-	b.Data = v[1:]
-	b.Bytes = len(b.Data)
+	flags := v[0]
+	v = v[1:]
+	b.Residual = flags&flagResidual != 0
+	if flags&flagBody == 0 {
+		b.Data, b.Bytes = v, len(v)
+		return b, nil
+	}
+	body, n := binary.Uvarint(v)
+	size, m := binary.Uvarint(v[max(n, 0):])
+	if n <= 0 || m <= 0 || body == 0 {
+		return b, corruptBlock(seq)
+	}
+	b.Body, b.Bytes = rows.ContentID(body), int(size)
 	return b, nil
 }
 

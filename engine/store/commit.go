@@ -50,6 +50,7 @@ type Commit struct {
 	Side      []SideRow
 	Outbox    []Block  // to be published by this sink stage, in order; Commit assigns Seq
 	Published []uint64 // outbox sequences of this stage that the outside has acknowledged
+	Ahead     *Ahead   // contents that the bundle has written; nil when there are none
 	Positions []Entry  // of this source stage
 	Meta      []Entry
 	Metrics   []Entry
@@ -102,14 +103,18 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 			w.hold(c.Stage, t, s.addHold(c.Stage, t, delta))
 		}
 	}
-	for _, id := range c.Consumed {
-		w.note(batch.SingleDelete(inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
-	}
+	s.adopt(c.Ahead)
 	for i := range c.Added {
 		a := &c.Added[i]
 		a.Block.Seq = s.nextSeq()
 		w.block(inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
+		w.note(s.refer(batch, &a.Block))
 	}
+	for _, id := range c.Consumed { // after Added: what passes from block to block is not let go
+		w.note(batch.SingleDelete(inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
+		w.note(s.release(batch, id.Seq))
+	}
+	w.note(s.dropUnreferred(batch, c.Ahead))
 	for _, r := range c.Side {
 		key := append(rows.Prefix(rows.Side, r.Edge, 0), r.Key...)
 		w.note(batch.Set(binary.BigEndian.AppendUint64(key, s.nextSeq()), r.Value, nil))

@@ -23,6 +23,9 @@ func (s *Store) load() error {
 		s.mu.durable = s.mu.applied
 		s.blockSeq = binary.BigEndian.Uint64(v[8:])
 	}
+	if err := s.loadContents(); err != nil {
+		return err
+	}
 	return s.scanTable(rows.Hold, func(stage uint32, _ uint16, suffix, v []byte) error {
 		if len(suffix) != 8 || len(v) != 8 {
 			return fault.New(fault.Corruption, "store-corrupt", "a watermark hold of stage %d is malformed", stage)
@@ -56,7 +59,7 @@ func (s *Store) Inbox(fn func(stage uint32, group uint16, edge uint32, h Header)
 	})
 }
 
-// Block reads one block of a stage's inbox. The data is owned by the caller.
+// Block reads one block of a stage's inbox, with the data of its body. The data is owned by the caller.
 func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 	v, err := s.get(inboxKey(stage, id.Group, id.Edge, id.Seq))
 	if err != nil {
@@ -65,7 +68,12 @@ func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 	if v == nil {
 		return Block{}, fault.New(fault.Corruption, "store-corrupt", "block %d of stage %d, group %d is missing", id.Seq, stage, id.Group)
 	}
-	return parseBlock(id.Seq, v)
+	b, err := parseBlock(id.Seq, v)
+	if err != nil || b.Body == 0 {
+		return b, err
+	}
+	b.Data, err = s.Page(b.Body, 0)
+	return b, err
 }
 
 // Outbox calls fn for every block that a sink stage has yet to publish, in order, until it returns false.

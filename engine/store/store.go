@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -28,8 +29,9 @@ const (
 	None Durability = "none"
 )
 
-// FormatVersion is the version of the row layouts. A store with another version is refused.
-const FormatVersion = 1
+// FormatVersion is the version of the row layouts. A store with a later version is refused; an earlier one is read and becomes of
+// this version. 2: contents.
+const FormatVersion = 2
 
 var metaFormat = []byte("format")
 
@@ -49,12 +51,19 @@ type Config struct {
 // Store is an open database. Commit is called by one goroutine; reads (Bundle, Scan) may be concurrent.
 type Store struct {
 	db         *pebble.DB
+	fs         vfs.FS
+	dir        string
 	durability Durability
 	log        *zap.Logger
 
 	// Of the committing goroutine only.
 	blockSeq uint64                          // last sequence given to a block
 	holds    map[uint32]map[element.Time]int // stage → time → absolute number of watermark holds
+	contents map[rows.ContentID]*content     // of committed bundles
+	referred map[uint64][]rows.ContentID     // sequence of a waiting block → what it refers to
+
+	contentSeq atomic.Uint64 // last id given to a content
+	scratchSeq atomic.Uint64 // last name given to a scratch file
 
 	mu struct {
 		sync.Mutex
@@ -80,7 +89,10 @@ func Open(c Config) (*Store, error) {
 	if c.Durability == "" {
 		c.Durability = Frontier
 	}
-	s := &Store{durability: c.Durability, log: c.Logger, kick: make(chan struct{}, 1), synced: make(chan struct{})}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	s := &Store{fs: c.FS, dir: c.Dir, durability: c.Durability, log: c.Logger, kick: make(chan struct{}, 1), synced: make(chan struct{})}
 	s.mu.wake = make(chan struct{})
 	opts := &pebble.Options{
 		FS:                          c.FS,
@@ -100,6 +112,10 @@ func Open(c Config) (*Store, error) {
 	}
 	s.db = db
 	if err := errors.Join(s.checkFormat(), s.load()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := s.emptyScratch(); err != nil {
+		err = fault.New(fault.Environment, "store-open", "cannot empty the scratch of the job's store in %s: %w", c.Dir, err)
 		return nil, errors.Join(err, db.Close())
 	}
 	go s.syncer()
@@ -126,11 +142,14 @@ func (s *Store) checkFormat() error {
 	if err != nil {
 		return readError(err)
 	}
-	defer closer.Close()
-	if len(v) != 4 || binary.BigEndian.Uint32(v) != FormatVersion {
-		return fault.New(fault.Corruption, "store-format", "the job's store has format %x, this binary reads %d", v, FormatVersion)
+	earlier := len(v) == 4 && binary.BigEndian.Uint32(v) < FormatVersion
+	if !earlier && (len(v) != 4 || binary.BigEndian.Uint32(v) != FormatVersion) {
+		err = fault.New(fault.Corruption, "store-format", "the job's store has format %x, this binary reads %d", v, FormatVersion)
 	}
-	return nil
+	if err = errors.Join(err, closer.Close()); err != nil || !earlier {
+		return err
+	}
+	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), pebble.Sync)
 }
 
 // Close waits for the syncer and closes the database. Bundles and iterators must be closed before.

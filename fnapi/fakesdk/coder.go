@@ -1,6 +1,7 @@
 package fakesdk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,6 +81,10 @@ func (cs coders) compile(id string, depth int) (frame, error) {
 		return sequence(parts...), nil
 	case "beam:coder:iterable:v1":
 		return iterable(parts[0]), nil
+	case urnStateBacked:
+		return stateBacked(parts[0]), nil
+	case "beam:coder:custom_window:v1":
+		return sequence(fixed(8), lengthPrefixed), nil
 	default:
 		return nil, fmt.Errorf("coder %q is not known", urn)
 	}
@@ -150,6 +155,25 @@ func iterable(part frame) frame {
 			}
 		}
 	}
+}
+
+const urnStateBacked = "beam:coder:state_backed_iterable:v1"
+
+// stateBacked frames an iterable that may be a token instead of values.
+func stateBacked(part frame) frame {
+	plain := iterable(part)
+	return func(b []byte) ([]byte, error) {
+		if rest, ok := cutToken(b); ok {
+			return lengthPrefixed(rest)
+		}
+		return plain(b)
+	}
+}
+
+// cutToken cuts off what comes before the token of an iterable without values; ok is false for another one.
+func cutToken(b []byte) (rest []byte, ok bool) {
+	head := binary.AppendUvarint([]byte{0xff, 0xff, 0xff, 0xff}, math.MaxUint64)
+	return bytes.CutPrefix(b, head)
 }
 
 // valueCoder reads and writes the elements of one PCollection.

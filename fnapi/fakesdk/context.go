@@ -2,7 +2,10 @@ package fakesdk
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"iter"
+	"math"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 )
@@ -122,6 +125,61 @@ func (c *Context) state(req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
 	}
 	req.InstructionId = c.bundle.id
 	return s.call(req)
+}
+
+// Grouped reads an element of KV<K, iterable<V>>: its key, nested encoding, and its encoded values one after the other. Values that
+// the runner keeps are asked for page by page, as they are read, anew with each iteration. A value is valid until the next one.
+func (c *Context) Grouped(e Element) (key []byte, values iter.Seq2[[]byte, error], err error) {
+	if key, err = c.Key(e); err != nil {
+		return nil, nil, err
+	}
+	if c.node.inputValue == nil {
+		return nil, nil, fmt.Errorf("the input of %q is not grouped", c.node.name)
+	}
+	iterable := e.Value[len(key):]
+	if token, ok := cutToken(iterable); ok {
+		return key, c.pages(&fnpb.StateKey{Type: &fnpb.StateKey_Runner_{Runner: &fnpb.StateKey_Runner{Key: Bytes(token)}}}), nil
+	}
+	if len(iterable) < 4 || binary.BigEndian.Uint32(iterable) == math.MaxUint32 {
+		return nil, nil, fmt.Errorf("the values of %q are in chunks", c.node.name)
+	}
+	return key, func(yield func([]byte, error) bool) { c.yieldAll(iterable[4:], yield) }, nil
+}
+
+// pages reads the values of a state cell as they are asked for.
+func (c *Context) pages(key *fnpb.StateKey) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var token []byte
+		for {
+			resp, err := c.state(&fnpb.StateRequest{
+				StateKey: key, Request: &fnpb.StateRequest_Get{Get: &fnpb.StateGetRequest{ContinuationToken: token}},
+			})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			token = resp.GetGet().GetContinuationToken()
+			if !c.yieldAll(resp.GetGet().GetData(), yield) || len(token) == 0 {
+				return
+			}
+		}
+	}
+}
+
+// yieldAll yields the values of a run until it is told to stop.
+func (c *Context) yieldAll(run []byte, yield func([]byte, error) bool) bool {
+	for len(run) > 0 {
+		rest, err := c.node.inputValue(run)
+		if err != nil {
+			yield(nil, err)
+			return false
+		}
+		if !yield(run[:len(run)-len(rest)], nil) {
+			return false
+		}
+		run = rest
+	}
+	return true
 }
 
 // Bag is a bag state cell.

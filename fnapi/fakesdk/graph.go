@@ -33,6 +33,7 @@ type node struct {
 	outputs       map[string]string
 	port          valueCoder // sources: how to read
 	inputKey      frame      // ParDos with a KV input
+	inputValue    frame      // ParDos with grouped input: one of its values
 	newFn         New
 	payload       []byte
 	families      map[string]family
@@ -99,6 +100,13 @@ func (n *node) compile(d *fnpb.ProcessBundleDescriptor, cs coders, t *pipepb.PTr
 	if input := d.GetPcollections()[n.inputs[n.mainInput]]; input != nil {
 		if n.inputKey, err = cs.key(input.GetCoderId()); err != nil {
 			return err
+		}
+		if n.inputKey != nil {
+			if values := cs[cs[input.GetCoderId()].GetComponentCoderIds()[1]]; values.GetSpec().GetUrn() == "beam:coder:iterable:v1" {
+				if n.inputValue, err = cs.frame(values.GetComponentCoderIds()[0]); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return n.compileTimers(cs, pardo.GetTimerFamilySpecs())

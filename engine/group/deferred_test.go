@@ -1,0 +1,78 @@
+package group
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// TestDeferred puts triggers off to the end of the input: what comes out does not depend on how the elements came, nothing is lost,
+// and nothing is left.
+func TestDeferred(t *testing.T) {
+	all := windowings(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		w := all[name]
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(7, uint64(len(name))))
+			var data []datum
+			placed := int64(0)
+			for i := range 60 {
+				d := datum{key: string(rune('a' + rng.IntN(3))), ts: element.Time(rng.IntN(80) - 20), value: fmt.Sprint("v", i)}
+				n, _ := newRig(t, w).assign(d)
+				placed += int64(n)
+				data = append(data, d)
+			}
+			whole := deferred(t, w, data, len(data), placed)
+			for _, size := range []int{1, 7} {
+				if got := deferred(t, w, data, size, placed); got != whole {
+					t.Errorf("in parts of %d:\n%sat once:\n%s", size, got, whole)
+				}
+			}
+		})
+	}
+}
+
+func deferred(t *testing.T, w plan.Windowing, data []datum, size int, placed int64) string {
+	t.Helper()
+	r := newRig(t, w)
+	r.env = Collecting()
+	for part := range slices.Chunk(data, size) {
+		r.add(part...)
+	}
+	if len(r.panes) > 0 {
+		t.Errorf("%d panes before the end", len(r.panes))
+	}
+	r.env = Ending()
+	for due := r.due(plan.EventTime, element.MaxTime); len(due) > 0; due = r.due(plan.EventTime, element.MaxTime) {
+		var out Output
+		if err := r.m.Timers(&r.tx, due, r.env, &out); err != nil {
+			t.Fatal(err)
+		}
+		r.closed += out.DroppedClosed
+		r.panes = append(r.panes, decode(t, r.w.Coding, out.Block)...)
+	}
+	if r.tx.Total() != 0 || r.tx.Holds() != "none" {
+		t.Errorf("left behind at the end: %s", r.rest())
+	}
+	checkValues(t, w, r, placed)
+	return sorted(r.panes)
+}
+
+// TestDeferredCount: a trigger by count, which the elements in parts would set off many times, fires once for what there is.
+func TestDeferredCount(t *testing.T) {
+	w := fixed("")
+	w.Kind = plan.Global
+	w.Trigger = &plan.Trigger{Kind: plan.TriggerRepeat, Children: []*plan.Trigger{{Kind: plan.TriggerAfterCount, Count: 2}}}
+	var data []datum
+	for i := range 5 {
+		data = append(data, datum{key: "a", ts: 1, value: fmt.Sprint(i)})
+	}
+	if got, want := deferred(t, w, data, 2, 5), "a global @"+clockText(element.EndOfGlobalTime)+" early 0/-1 first: 0 1 2 3 4\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
