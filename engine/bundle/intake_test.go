@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
@@ -16,12 +15,13 @@ import (
 	"padstone/engine/group"
 	"padstone/engine/plan"
 	"padstone/engine/store"
+	"padstone/engine/store/storetest"
 	"padstone/internal/fault"
 )
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Config{Dir: "job", FS: vfs.NewMem(), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: "job", FS: storetest.NewDisk(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
