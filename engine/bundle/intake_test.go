@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
@@ -21,7 +20,7 @@ import (
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Config{Dir: "job", FS: vfs.NewMem(), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: t.TempDir(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
