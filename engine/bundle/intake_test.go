@@ -15,13 +15,12 @@ import (
 	"padstone/engine/group"
 	"padstone/engine/plan"
 	"padstone/engine/store"
-	"padstone/engine/store/storetest"
 	"padstone/internal/fault"
 )
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Config{Dir: "job", FS: storetest.NewDisk(), Logger: zap.NewNop()})
+	s, err := store.Open(store.Config{Dir: t.TempDir(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
