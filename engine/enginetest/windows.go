@@ -64,7 +64,7 @@ func mergeGaps([]byte) (fakesdk.DoFn, error) {
 		for len(windows) > 0 {
 			start, end, n := windowStart(windows[0]), WindowEnd(windows[0]), 1
 			if start == 666 {
-				return errors.New("Traceback (most recent call last): ValueError: the number of the beast")
+				return errors.New("no window begins at 666")
 			}
 			for n < len(windows) && windowStart(windows[n]) < end {
 				end = max(end, WindowEnd(windows[n]))
