@@ -65,6 +65,7 @@ RACE := $(if $(shell command -v $${CC:-cc} 2>/dev/null),-race)
 test-go: build $(VENV)/.test
 	$(if $(RACE),,@echo "no C compiler: running without the race detector")
 	$(GO) test $(RACE) -timeout 10m ./...
+	$(if $(RACE),$(GO) test -run InBoundedMemory ./engine)
 
 test-python: build $(VENV)/.test
 	$(PY) -m pytest tests
