@@ -345,7 +345,11 @@ func TestDrain(t *testing.T) {
 	p := r.Pipeline()
 	src := &enginetest.Source{Unbounded: true}
 	for i := range 200 {
-		src.Batches = append(src.Batches, enginetest.Batch{Elements: texts(fmt.Sprint("x", i))})
+		b := enginetest.Batch{Elements: texts(fmt.Sprint("x", i))}
+		if i >= 100 {
+			b.Gate = make(chan struct{}) // never opened: the drain comes before the end of the script, however fast the machine
+		}
+		src.Batches = append(src.Batches, b)
 	}
 	slow := p.Map("slow", p.Read("in", src, "bytes"), "", func(c *fakesdk.Context, e fakesdk.Element) error {
 		time.Sleep(time.Millisecond)
