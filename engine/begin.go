@@ -264,6 +264,6 @@ func environment(env *plan.Environment) (*pipepb.Environment, error) {
 func schedulerBlock(group uint16, edge int, h store.Header) scheduler.Block {
 	return scheduler.Block{
 		Group: group, Edge: edge, Seq: h.Seq, Count: h.Count, Bytes: h.Bytes,
-		MaxWindow: h.MaxWindow, AvailableAt: h.AvailableAt, Hold: h.Hold, Residual: h.Residual,
+		MaxWindow: h.MaxWindow, AvailableAt: h.AvailableAt, Hold: h.Hold,
 	}
 }

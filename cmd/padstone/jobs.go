@@ -55,6 +55,16 @@ func (o *jobsOptions) connect(ctx context.Context, term *terminal) (*client, err
 	return api, nil
 }
 
+// connectTo connects to the server and finds the job that the user means.
+func (o *jobsOptions) connectTo(ctx context.Context, term *terminal, text string) (*client, *jobRecord, error) {
+	api, err := o.connect(ctx, term)
+	if err != nil {
+		return nil, nil, err
+	}
+	job, err := find(ctx, api, text)
+	return api, job, err
+}
+
 // find returns the job that text means: its id, or a part at the beginning of one id or name only.
 func find(ctx context.Context, api *client, text string) (*jobRecord, error) {
 	job, err := api.job(ctx, text)

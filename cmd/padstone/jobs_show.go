@@ -42,11 +42,7 @@ func newJobsDescribe(term *terminal, o *jobsOptions) *cobra.Command {
 		Short: "Describe a job: stages, watermarks, backlog, sources, workers",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := o.connect(cmd.Context(), term)
-			if err != nil {
-				return err
-			}
-			job, err := find(cmd.Context(), api, args[0])
+			_, job, err := o.connectTo(cmd.Context(), term, args[0])
 			if err != nil {
 				return err
 			}
@@ -66,11 +62,7 @@ func newJobsMessages(term *terminal, o *jobsOptions) *cobra.Command {
 		Short: "Print the messages of a job",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := o.connect(cmd.Context(), term)
-			if err != nil {
-				return err
-			}
-			job, err := find(cmd.Context(), api, args[0])
+			api, job, err := o.connectTo(cmd.Context(), term, args[0])
 			if err != nil {
 				return err
 			}

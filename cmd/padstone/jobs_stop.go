@@ -29,11 +29,7 @@ func newJobsStop(term *terminal, o *jobsOptions, verb string) *cobra.Command {
 			"cancelling,\nCANCELLED; 1 for FAILED; 2 for CANCELLED.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := o.connect(cmd.Context(), term)
-			if err != nil {
-				return err
-			}
-			job, err := find(cmd.Context(), api, args[0])
+			api, job, err := o.connectTo(cmd.Context(), term, args[0])
 			if err != nil {
 				return err
 			}

@@ -119,24 +119,9 @@ func (g *grouping) streaming() error {
 
 // fire hands the due timers of the key groups to the machine, which removes them.
 func (g *grouping) fire(txs *transactions) error {
-	left := timersMax
-	for _, id := range g.start.Groups {
-		tx := txs.byID[id]
-		for _, d := range []dueUpTo{{plan.EventTime, g.start.InputWatermark}, {plan.ProcessingTime, g.env.Now}} {
-			if left <= 0 {
-				return nil
-			}
-			due, err := timer.Due(tx, d.domain, d.upTo, left)
-			if err != nil {
-				return err
-			}
-			left -= len(due)
-			if err := g.machine.Timers(tx, due, g.env, &g.out); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return eachDue(txs, g.start.Groups, g.start.InputWatermark, g.env.Now, func(id uint16, due []timer.Fired) error {
+		return g.machine.Timers(txs.byID[id], due, g.env, &g.out)
+	})
 }
 
 // final groups all elements of each key group.

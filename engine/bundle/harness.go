@@ -3,7 +3,6 @@ package bundle
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -35,7 +34,7 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot)
 	ahead := r.Store.WriteAhead()
 	rt := newRouter(r.Job.Plan.KeyGroups)
 	rt.writeAhead(r.Store, ahead)
-	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, router: rt, intake: newIntake(st, rt), late: &lateness{}}
+	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, router: rt, intake: newIntake(st, rt)}
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Ahead: ahead}
 	if st.Def.KeyCoder != "" {
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
@@ -68,7 +67,6 @@ type harnessBundle struct {
 	state  *stateHandler
 	router *router
 	intake *intake
-	late   *lateness
 	result Result
 
 	begunAt  element.Time // on the harness's clock, where that is another
@@ -262,7 +260,6 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	h.result.Commit.Added = append(h.router.added, h.residual.blocks...)
 	h.result.Commit.Side = h.router.side
 	h.result.ElementsOut = h.router.count
-	h.result.DroppedLate = h.late.dropped
 	h.result.Infos = resp.GetMonitoringInfos()
 	if resp.GetRequiresFinalization() {
 		h.result.Finalize = h.bundle.Finalize
@@ -358,9 +355,4 @@ func (h *harnessBundle) giveBack(from, to int) error {
 		}
 	}
 	return nil
-}
-
-// String names the bundle in errors.
-func (h *harnessBundle) String() string {
-	return fmt.Sprintf("bundle %s of %q", h.slot.Instruction, h.stage.Def.Name)
 }

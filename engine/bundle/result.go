@@ -72,74 +72,79 @@ type Runner struct {
 // timersMax bounds the timers that one bundle fires.
 const timersMax = 10_000
 
-// dueUpTo is the time up to which timers of a domain are due.
-type dueUpTo struct {
-	domain plan.TimeDomain
-	upTo   element.Time
+// eachDue hands the timers of the key groups that are due to fn, group by group, event time first, up to what a bundle fires. fn
+// removes them.
+func eachDue(
+	txs *transactions, groups []uint16, event, processing element.Time, fn func(group uint16, due []timer.Fired) error,
+) error {
+	left := timersMax
+	for _, g := range groups {
+		for _, d := range []struct {
+			domain plan.TimeDomain
+			upTo   element.Time
+		}{{plan.EventTime, event}, {plan.ProcessingTime, processing}} {
+			if left <= 0 {
+				return nil
+			}
+			due, err := timer.Due(txs.byID[g], d.domain, d.upTo, left)
+			if err != nil {
+				return err
+			}
+			left -= len(due)
+			if err := fn(g, due); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // dueTimers returns the timers of the bundle's key groups that are due, and takes them out of the rows.
 func dueTimers(txs *transactions, start *scheduler.Start) (map[uint16][]timer.Fired, error) {
-	due := make(map[uint16][]timer.Fired)
-	left := timersMax
-	for _, g := range start.Groups {
-		tx := txs.byID[g]
-		now := start.Now
-		if start.AllTimers {
-			now = element.MaxTime
-		}
-		for _, d := range []dueUpTo{{plan.EventTime, start.InputWatermark}, {plan.ProcessingTime, now}} {
-			if left <= 0 {
-				return due, nil
-			}
-			fired, err := timer.Due(tx, d.domain, d.upTo, left)
-			if err != nil {
-				return nil, err
-			}
-			for _, f := range fired {
-				if _, err := timer.Remove(tx, f); err != nil {
-					return nil, err
-				}
-			}
-			due[g] = append(due[g], fired...)
-			left -= len(fired)
-		}
+	now := start.Now
+	if start.AllTimers {
+		now = element.MaxTime
 	}
-	return due, nil
+	all := make(map[uint16][]timer.Fired)
+	err := eachDue(txs, start.Groups, start.InputWatermark, now, func(g uint16, due []timer.Fired) error {
+		for _, f := range due {
+			if _, err := timer.Remove(txs.byID[g], f); err != nil {
+				return err
+			}
+		}
+		all[g] = append(all[g], due...)
+		return nil
+	})
+	return all, err
 }
 
 // nextTimers reads the earliest timers of the bundle's key groups, own writes included.
 func nextTimers(txs *transactions, start *scheduler.Start) ([]scheduler.StageTimers, error) {
-	out := make([]scheduler.StageTimers, 0, len(start.Groups))
-	for _, g := range start.Groups {
-		next := scheduler.StageTimers{Stage: start.Stage, Group: g, Event: scheduler.NoTimer, Processing: scheduler.NoTimer}
-		event, ok, err := timer.Next(txs.byID[g], plan.EventTime)
-		if err != nil {
+	out := make([]scheduler.StageTimers, len(start.Groups))
+	for i, g := range start.Groups {
+		var err error
+		if out[i], err = NextTimers(txs.byID[g], start.Stage, g); err != nil {
 			return nil, err
 		}
-		if ok {
-			next.Event = event
-		}
-		processing, ok, err := timer.Next(txs.byID[g], plan.ProcessingTime)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			next.Processing = processing
-		}
-		out = append(out, next)
 	}
 	return out, nil
 }
 
-// NextTimers reads the earliest timers of one key group, for recovery.
+// NextTimers reads the earliest timers of one key group.
 func NextTimers(tx rows.Tx, stage int, group uint16) (scheduler.StageTimers, error) {
-	txs := &transactions{byID: map[uint16]rows.Tx{group: tx}}
-	next, err := nextTimers(txs, &scheduler.Start{Stage: stage, Groups: []uint16{group}})
+	next := scheduler.StageTimers{Stage: stage, Group: group, Event: scheduler.NoTimer, Processing: scheduler.NoTimer}
+	event, ok, err := timer.Next(tx, plan.EventTime)
 	if err != nil {
-		return scheduler.StageTimers{}, err
+		return next, err
 	}
-	return next[0], nil
+	if ok {
+		next.Event = event
+	}
+	processing, ok, err := timer.Next(tx, plan.ProcessingTime)
+	if ok {
+		next.Processing = processing
+	}
+	return next, err
 }
 
 // consumed lists the blocks of a bundle for its commit.

@@ -19,9 +19,6 @@ const expiryFamily = "\x00expiry"
 // familyName names a user timer family in the rows.
 func (t *timerFamily) familyName() string { return t.def.Name + "\x00" + t.def.Family }
 
-// lateness counts what came too late.
-type lateness struct{ dropped int64 }
-
 // admit lets the elements of a stateful stage in: it drops those whose window has been collected, and sets the timer that will
 // collect the window of the others.
 func (h *harnessBundle) admit(data []byte) ([]byte, error) {
@@ -69,7 +66,7 @@ func (h *harnessBundle) admitWindows(el *coder.Elem, seen map[string]bool) (live
 			return 0, err
 		}
 		if collectAt < h.start.InputWatermark {
-			h.late.dropped++
+			h.result.DroppedLate++
 			continue
 		}
 		live++

@@ -71,9 +71,6 @@ func (s *Scheduler) waiting(st *stage) string {
 // Bundles returns how many bundles are in flight.
 func (s *Scheduler) Bundles() int { return len(s.bundles) }
 
-// Draining says that a drain has begun.
-func (s *Scheduler) Draining() bool { return s.draining }
-
 // Splittable says whether a bundle in flight processes restrictions, which a drain has to checkpoint.
 func (s *Scheduler) Splittable(b BundleID) bool {
 	start := s.bundles[b]

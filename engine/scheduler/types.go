@@ -18,7 +18,6 @@ type Block struct {
 	MaxWindow   element.Time // largest window end; needed only where a stage has side inputs
 	AvailableAt element.Time // processing time; MinTime: at once
 	Hold        element.Time // watermark that the block holds while it waits or runs
-	Residual    bool         // a restriction that came back from a bundle
 }
 
 // Event is something that happened.
