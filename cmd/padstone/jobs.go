@@ -35,7 +35,7 @@ func newJobs(term *terminal) *cobra.Command {
 	fs.StringVar(&o.server, "server", "", "host:port or URL of a server's HTTP API (also PADSTONE_SERVER)")
 	fs.StringVar(&o.dataDir, "data-dir", defaultDataDir(term.getenv), "data directory of the server to look for")
 	fs.BoolVar(&o.json, "json", false, "print the server's JSON")
-	cmd.AddCommand(newJobsList(term, o), newJobsDescribe(term, o), newJobsMessages(term, o),
+	cmd.AddCommand(newJobsList(term, o), newJobsDescribe(term, o), newJobsMessages(term, o), newJobsTransforms(term, o),
 		newJobsStop(term, o, "cancel"), newJobsStop(term, o, "drain"))
 	return cmd
 }

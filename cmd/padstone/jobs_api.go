@@ -77,6 +77,19 @@ func (c *client) messages(ctx context.Context, id string) ([]jobMessage, error) 
 	return reply.Messages, err
 }
 
+// transforms returns the transforms of a job's pipeline, and what the pipeline displays.
+func (c *client) transforms(ctx context.Context, id string) (transformsReply, error) {
+	var reply transformsReply
+	err := c.get(ctx, jobPath(id, "transforms"), &reply)
+	return reply, err
+}
+
+// transformsReply is the answer about a job's transforms.
+type transformsReply struct {
+	Transforms  []jobserver.TransformInfo `json:"transforms"`
+	DisplayData []jobserver.DisplayItem   `json:"display_data"`
+}
+
 // request asks for a job to be cancelled or drained.
 func (c *client) request(ctx context.Context, id, verb string) error {
 	return c.call(ctx, http.MethodPost, jobPath(id, verb), nil)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -78,6 +79,41 @@ func newJobsMessages(term *terminal, o *jobsOptions) *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+func newJobsTransforms(term *terminal, o *jobsOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "transforms JOB",
+		Short: "Print the transforms of a job's pipeline with their display data",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, job, err := o.connectTo(cmd.Context(), term, args[0])
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printReply(cmd, term, api, jobPath(job.ID, "transforms"))
+			}
+			reply, err := api.transforms(cmd.Context(), job.ID)
+			if err != nil {
+				return err
+			}
+			printDisplayData(term.out, "", reply.DisplayData)
+			for _, t := range reply.Transforms {
+				indent := strings.Repeat("  ", t.Depth)
+				fmt.Fprintf(term.out, "%s%s\n", indent, t.Name)
+				printDisplayData(term.out, indent+"    ", t.DisplayData)
+			}
+			return nil
+		},
+	}
+}
+
+// printDisplayData prints display data, an item a line.
+func printDisplayData(w io.Writer, indent string, items []jobserver.DisplayItem) {
+	for _, d := range items {
+		fmt.Fprintf(w, "%s%s: %v\n", indent, cmp.Or(d.Label, d.Key), d.Value)
 	}
 }
 

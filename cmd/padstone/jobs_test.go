@@ -58,6 +58,10 @@ func startAPI(t *testing.T, states ...string) *fakeAPI {
 	mux.HandleFunc("GET /api/v1/jobs/payments-1f/messages", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"messages": [{"seq": 1, "time": "2026-01-02T03:04:05Z", "importance": "warning", "text": "slow"}], "next": 1}`))
 	})
+	mux.HandleFunc("GET /api/v1/jobs/payments-1f/transforms", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"display_data": [{"key": "streaming", "value": true}], "transforms": [{"name": "Read", "depth": 0},
+			{"name": "Read/Map", "depth": 1, "display_data": [{"label": "Transform Function", "key": "fn", "value": "<lambda>"}]}]}`))
+	})
 	mux.HandleFunc("POST /api/v1/jobs/payments-1f/{verb}", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.requests = append(f.requests, r.PathValue("verb")+" "+r.Header.Get("X-Padstone"))
@@ -121,6 +125,9 @@ func TestJobs(t *testing.T) {
 		{"by prefix", nil, []string{"describe", "pay"}, 0, []string{"payments-1f"}},
 		{"by name", nil, []string{"messages", "payments"}, 0, []string{"2026-01-02T03:04:05Z warning slow"}},
 		{"messages as JSON", nil, []string{"messages", "payments-1f", "--json"}, 0, []string{`"seq": 1`}},
+		{"transforms", nil, []string{"transforms", "payments"}, 0,
+			[]string{"streaming: true\nRead\n  Read/Map\n      Transform Function: <lambda>\n"}},
+		{"transforms as JSON", nil, []string{"transforms", "payments", "--json"}, 0, []string{`"depth": 1`}},
 		{"unknown", nil, []string{"describe", "nothing"}, exitFailed, []string{`no job "nothing"`, "padstone jobs list"}},
 		{"cancel", []string{"RUNNING", "CANCELLING"}, []string{"cancel", "payments-1f"}, 0, []string{"payments-1f CANCELLING"}},
 		{"cancel and wait", []string{"RUNNING", "CANCELLING", "CANCELLED"}, []string{"cancel", "payments-1f", "--wait"}, 0,

@@ -49,6 +49,10 @@ type (
 		Importance string `json:"importance"`
 		Text       string `json:"text"`
 	}
+	transformList struct {
+		Transforms  []jobserver.TransformInfo `json:"transforms"`             // composites before their parts
+		DisplayData []jobserver.DisplayItem   `json:"display_data,omitempty"` // of the pipeline
+	}
 	stateAnswer struct {
 		State string `json:"state"`
 	}
@@ -146,6 +150,16 @@ func (h *handler) messages(id string, after int64) (messageList, error) {
 		list.Next = m.Seq
 	}
 	return list, nil
+}
+
+func (h *handler) getTransforms(w http.ResponseWriter, r *http.Request) {
+	var list transformList
+	var err error
+	if list.Transforms, list.DisplayData, err = h.cfg.Server.Transforms(r.PathValue("id")); err != nil {
+		h.fail(w, err)
+		return
+	}
+	h.writeJSON(w, http.StatusOK, list)
 }
 
 func importanceName(importance jobpb.JobMessage_MessageImportance) string {

@@ -77,6 +77,7 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.HandleFunc("GET /api/v1/jobs", h.listJobs)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}", h.getJob)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/messages", h.getMessages)
+	h.mux.HandleFunc("GET /api/v1/jobs/{id}/transforms", h.getTransforms)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/cancel", h.cancelJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/drain", h.drainJob)
 	h.mux.HandleFunc("GET /api/v1/version", func(w http.ResponseWriter, _ *http.Request) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/connector"
@@ -124,7 +126,11 @@ func submit(t *testing.T, server *jobserver.Server) string {
 	}
 	jobs := jobpb.NewJobServiceClient(conn)
 	prepared, err := jobs.Prepare(t.Context(), &jobpb.PrepareJobRequest{PipelineOptions: options, Pipeline: &pipepb.Pipeline{
-		Components: &pipepb.Components{Transforms: map[string]*pipepb.PTransform{"t": {}}},
+		Components: &pipepb.Components{Transforms: map[string]*pipepb.PTransform{
+			"t": {UniqueName: "Read", Subtransforms: []string{"u"}},
+			"u": {UniqueName: "Read/<Map>", DisplayData: []*pipepb.DisplayData{{Urn: "beam:display_data:labelled:v1", Payload: labelled(t)}}},
+		}},
+		RootTransformIds: []string{"t"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -134,6 +140,17 @@ func submit(t *testing.T, server *jobserver.Server) string {
 		t.Fatal(err)
 	}
 	return run.GetJobId()
+}
+
+func labelled(t *testing.T) []byte {
+	t.Helper()
+	payload, err := proto.Marshal(&pipepb.LabelledPayload{
+		Label: "Transform Function", Key: "fn", Namespace: "apache_beam.core", Value: &pipepb.LabelledPayload_StringValue{StringValue: "<lambda>"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload
 }
 
 func (s *site) do(method, path string, change func(*http.Request)) *httptest.ResponseRecorder {
@@ -178,6 +195,13 @@ func TestAPI(t *testing.T) {
 	if m := s.json("/api/v1/jobs/" + s.id + "/messages?after=4")["messages"].([]any); len(m) != 0 {
 		t.Errorf("messages after the last: %v", m)
 	}
+	transforms := s.json("/api/v1/jobs/" + s.id + "/transforms")["transforms"].([]any)
+	item := map[string]any{"label": "Transform Function", "key": "fn", "namespace": "apache_beam.core", "value": "<lambda>"}
+	if want := []any{
+		map[string]any{"name": "Read", "depth": 0.0}, map[string]any{"name": "Read/<Map>", "depth": 1.0, "display_data": []any{item}},
+	}; !reflect.DeepEqual(transforms, want) {
+		t.Errorf("transforms %v", transforms)
+	}
 	if v := s.json("/api/v1/version"); v["version"] != "1.2.3" {
 		t.Errorf("version %v", v)
 	}
@@ -196,6 +220,7 @@ func TestErrors(t *testing.T) {
 		{"GET", "/api/v1/jobs/nobody", http.StatusNotFound, "job-not-found"},
 		{"GET", "/api/v1/jobs/..%2f..%2fetc%2fpasswd", http.StatusNotFound, "job-not-found"},
 		{"GET", "/api/v1/jobs/nobody/messages", http.StatusNotFound, "job-not-found"},
+		{"GET", "/api/v1/jobs/nobody/transforms", http.StatusNotFound, "job-not-found"},
 		{"GET", "/jobs/nobody", http.StatusNotFound, "job-not-found"},
 		{"GET", "/api/v1/jobs/" + s.id + "/messages?after=x", http.StatusBadRequest, "invalid-request"},
 		{"POST", "/api/v1/jobs/nobody/cancel", http.StatusNotFound, "job-not-found"},
@@ -286,7 +311,7 @@ func TestPages(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"/": {"&lt;b&gt;", s.id, "RUNNING"},
 		"/jobs/" + s.id: {
-			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
+			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
 		},
 	} {
 		w := s.do("GET", path, nil)

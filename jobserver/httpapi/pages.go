@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html/template"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ const messagesShown = 200
 // jobPageData is the data of templates/job.html.
 type jobPageData struct {
 	jobDetail
+	transformList
 	Messages []messageView
 	Hidden   int // older messages that are not shown
 	Version  string
@@ -42,9 +44,14 @@ func (h *handler) jobPage(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, err)
 		return
 	}
+	var transforms transformList
+	if transforms.Transforms, transforms.DisplayData, err = h.cfg.Server.Transforms(id); err != nil {
+		h.fail(w, err)
+		return
+	}
 	hidden := max(0, len(list.Messages)-messagesShown)
 	h.render(w, "job.html", jobPageData{
-		jobDetail: detail, Messages: list.Messages[hidden:], Hidden: hidden, Version: h.cfg.Version,
+		jobDetail: detail, transformList: transforms, Messages: list.Messages[hidden:], Hidden: hidden, Version: h.cfg.Version,
 	})
 }
 
@@ -63,6 +70,8 @@ func (h *handler) render(w http.ResponseWriter, page string, data any) {
 func pageFuncs() template.FuncMap {
 	return template.FuncMap{
 		"time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		// No-break spaces, which HTML keeps.
+		"indent": func(depth int) string { return strings.Repeat("\u00a0\u00a0", depth) },
 		"took": func(from time.Time, to *time.Time) string {
 			if to == nil {
 				return time.Since(from).Round(time.Second).String()
