@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -79,6 +80,7 @@ type client struct {
 	resolve func([]*pipepb.ArtifactInformation) []*pipepb.ArtifactInformation
 	silent  bool // never answers, like a client whose handler threw
 	asked   []string
+	headers metadata.MD // nil when the stream ended without any
 }
 
 func (c *client) stage(e *env, token Token) error {
@@ -95,7 +97,8 @@ func (c *client) stage(e *env, token Token) error {
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil
+			c.headers, err = stream.Header()
+			return err
 		}
 		if err != nil {
 			return err
@@ -292,15 +295,16 @@ func TestStageAndRetrieve(t *testing.T) {
 	}
 }
 
-// TestNothingToStage: the server ends the stream, which TypeScript's client waits for.
+// TestNothingToStage: the server ends the stream, and has sent headers: TypeScript's client waits for both.
 func TestNothingToStage(t *testing.T) {
 	e := newEnv(t, nil)
 	e.service.Open("tok", nil)
 	if _, err := e.service.Staged("tok"); err != nil {
 		t.Errorf("a session without dependencies: %v", err)
 	}
-	if err := (&client{}).stage(e, "tok"); err != nil {
-		t.Error(err)
+	c := &client{}
+	if err := c.stage(e, "tok"); err != nil || c.headers == nil {
+		t.Errorf("%v, headers %v", err, c.headers)
 	}
 }
 

@@ -32,6 +32,10 @@ func (g *stagingServer) ReverseArtifactRetrievalService(
 }
 
 func (s *Service) stage(stream jobpb.ArtifactStagingService_ReverseArtifactRetrievalServiceServer) error {
+	// A stream that ends without a message would have no headers, for which TypeScript's client waits though it knows the status.
+	if err := stream.SendHeader(nil); err != nil {
+		return fault.New(fault.Environment, "staging-interrupted", "the client is gone: %w", err)
+	}
 	talk, err := s.converse(stream)
 	if err != nil {
 		return err
