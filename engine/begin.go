@@ -174,7 +174,7 @@ func (j *job) restoreMeta(r *scheduler.Restored) error {
 
 // launch starts the harnesses of every environment that a stage runs in, and tells the scheduler as they come.
 func (j *job) launch() error {
-	fleet, err := j.cfg.Harnesses.Fleet(j.compiled, j.spec.ID+"/"+rand.Text()[:8])
+	fleet, err := j.cfg.Harnesses.Fleet(j.compiled, j.spec.ID+"/"+rand.Text())
 	if err != nil {
 		return err
 	}

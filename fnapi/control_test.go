@@ -182,6 +182,32 @@ func TestOnlyExpectedWorkersAreAdmitted(t *testing.T) {
 	}
 }
 
+// TestDescriptorsNeedAnID: the TypeScript SDK fetches descriptors without metadata, so a descriptor's own id admits. A wrong worker id
+// does not become right by it.
+func TestDescriptorsNeedAnID(t *testing.T) {
+	r := newRig(t)
+	d := r.describe("d", "bytes", fakesdk.Step{ID: "id", DoFn: "fakesdk:identity"})
+	for _, c := range []struct {
+		ctx  context.Context
+		id   fnapi.DescriptorID
+		want codes.Code
+	}{
+		{r.context(), d, codes.OK},
+		{as(r.context(), r.worker.ID()), d, codes.OK},
+		{as(r.context(), r.worker.ID()), "other", codes.NotFound},
+		{r.context(), "other", codes.PermissionDenied},
+		{r.context(), "", codes.PermissionDenied},
+		{as(r.context(), "guess"), d, codes.PermissionDenied},
+		{as(r.context(), ""), d, codes.PermissionDenied},
+	} {
+		got, err := fnpb.NewBeamFnControlClient(dial(t, r)).GetProcessBundleDescriptor(c.ctx,
+			&fnpb.GetProcessBundleDescriptorRequest{ProcessBundleDescriptorId: string(c.id)})
+		if status.Code(err) != c.want || err == nil && got.GetId() != string(d) {
+			t.Errorf("%q: %v, %v; want %s", c.id, got.GetId(), err, c.want)
+		}
+	}
+}
+
 // TestStreamsNeedControl: data and state belong to a generation.
 func TestStreamsNeedControl(t *testing.T) {
 	r := newRig(t)

@@ -12,7 +12,8 @@ type WorkerID string
 // finished ones and drop their data.
 type InstructionID string
 
-// DescriptorID names one ProcessBundleDescriptor. Harnesses cache descriptors by id for ever, so an id names one content.
+// DescriptorID names one ProcessBundleDescriptor. Harnesses cache descriptors by id for ever, so an id names one content. It admits
+// whoever asks for that content by it, hence unguessable, too.
 type DescriptorID string
 
 // NewWorkerID returns a fresh id with 130 bits of randomness. The prefix is for people who read logs; characters that do not suit a

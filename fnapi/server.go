@@ -187,10 +187,12 @@ func (s *Server) forget(id WorkerID) {
 	delete(s.mu.workers, id)
 }
 
+// workerIDHeader says which worker calls. Spec: python worker_id_interceptor.py.
+const workerIDHeader = "worker_id"
+
 // admit returns the worker that a call belongs to. The status does not say whether an id once existed.
 func (s *Server) admit(ctx context.Context) (*Worker, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	ids := md.Get("worker_id")
+	ids := metadata.ValueFromIncomingContext(ctx, workerIDHeader)
 	if len(ids) != 1 {
 		return nil, status.Error(codes.PermissionDenied, "the call must carry one worker_id in its metadata")
 	}

@@ -11,6 +11,7 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/metadata"
 
 	"padstone/internal/fault"
 )
@@ -82,14 +83,18 @@ func (s *Server) Control(stream fnpb.BeamFnControl_ControlServer) error {
 	return nil
 }
 
-// GetProcessBundleDescriptor serves a descriptor to a harness that meets its id for the first time.
+// GetProcessBundleDescriptor serves a descriptor to a harness that meets its id for the first time. The TypeScript SDK calls it without
+// metadata: the descriptor's id, which cannot be guessed either, then stands for the worker's.
+// Spec: typescript worker.ts Worker.process.
 func (s *Server) GetProcessBundleDescriptor(
 	ctx context.Context, req *fnpb.GetProcessBundleDescriptorRequest,
 ) (*fnpb.ProcessBundleDescriptor, error) {
-	if _, err := s.admit(ctx); err != nil {
+	d := s.descriptor(DescriptorID(req.GetProcessBundleDescriptorId()))
+	anonymous := len(metadata.ValueFromIncomingContext(ctx, workerIDHeader)) == 0
+	if _, err := s.admit(ctx); err != nil && (d == nil || !anonymous) {
 		return nil, err
 	}
-	if d := s.descriptor(DescriptorID(req.GetProcessBundleDescriptorId())); d != nil {
+	if d != nil {
 		return d, nil
 	}
 	return nil, asStatus(fmt.Errorf("descriptor %q is not known", req.GetProcessBundleDescriptorId()))
