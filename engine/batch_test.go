@@ -106,6 +106,12 @@ func TestEmpty(t *testing.T) {
 	want(t, out)
 }
 
+// TestNoTransforms: a pipeline without transforms is done at once.
+func TestNoTransforms(t *testing.T) {
+	r := newRig(t, nil)
+	r.Run(r.Pipeline(), nil)
+}
+
 // TestNoOutput ends in a ParDo that writes nowhere; another output has no consumer.
 func TestNoOutput(t *testing.T) {
 	r := newRig(t, nil)

@@ -29,9 +29,10 @@ type preparation struct {
 
 // prepare checks a submission now, so that a bad pipeline is refused before anything is staged.
 func (s *Server) prepare(ctx context.Context, request *jobpb.PrepareJobRequest) (*preparation, error) {
-	if len(request.GetPipeline().GetComponents().GetTransforms()) == 0 {
-		return nil, fault.New(fault.Pipeline, "invalid-request", "the request holds no pipeline with transforms").
-			WithHint("apply at least one transform before running the pipeline")
+	// A pipeline without transforms is one that is done at once; no pipeline at all is a client's mistake.
+	if request.GetPipeline() == nil {
+		return nil, fault.New(fault.Pipeline, "invalid-request", "the request holds no pipeline").
+			WithHint("submit the pipeline with a Beam SDK")
 	}
 	if err := artifact.Validate(request.GetPipeline()); err != nil {
 		return nil, err

@@ -72,10 +72,11 @@ func newGraph(c *pipepb.Components, o Options) *graph {
 	}
 }
 
-// validate checks what needs no graph. Errors: empty-pipeline, unknown-requirement.
+// validate checks what needs no graph. Errors: no-root-transform, unknown-requirement.
 func validate(p *pipepb.Pipeline) error {
-	if len(p.GetRootTransformIds()) == 0 || len(p.GetComponents().GetTransforms()) == 0 {
-		return refuse(codeEmpty, "the pipeline has no transforms").WithHint("apply at least one transform before running the pipeline")
+	// One without transforms is done at once, as it is with Beam's own runners.
+	if p == nil || len(p.GetRootTransformIds()) == 0 && len(p.GetComponents().GetTransforms()) > 0 {
+		return refuse(codeNoRoot, "the pipeline names no root transform").WithHint(hintSDK)
 	}
 	for _, requirement := range p.GetRequirements() {
 		switch requirement {
@@ -104,9 +105,6 @@ func (g *graph) read(roots []string) error {
 		if err := w.walk(root, ""); err != nil {
 			return err
 		}
-	}
-	if len(g.nodes) == 0 {
-		return refuse(codeEmpty, "no transform of the pipeline does anything").WithHint("apply at least one transform that is not empty")
 	}
 	return g.checkReplay()
 }

@@ -8,7 +8,7 @@ import (
 
 // Codes of the errors that Compile returns, all of kind Pipeline. docs/errors/translate.md has a section for each.
 const (
-	codeEmpty             fault.Code = "empty-pipeline"
+	codeNoRoot            fault.Code = "no-root-transform"
 	codeDanglingTransform fault.Code = "dangling-transform"
 	codeDanglingPColl     fault.Code = "dangling-pcollection"
 	codeDanglingCoder     fault.Code = "dangling-coder"
