@@ -15,7 +15,7 @@ BOOTSTRAP ?=
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick fmt clean
+.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick conformance-typescript fmt clean
 
 all: build
 
@@ -76,6 +76,10 @@ conformance: build $(VENV)/.test
 
 conformance-quick: build $(VENV)/.test
 	$(PY) conformance/run.py quick
+
+# The tests of the TypeScript SDK. Needs Node.js and npm; builds the SDK on its first run.
+conformance-typescript: build $(VENV)/.test
+	$(PY) conformance/typescript/run.py
 
 # The oldest SDK that is supported runs the same demo.
 OLDEST := .venv-2.65
