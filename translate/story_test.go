@@ -279,6 +279,7 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 		"sessions":   {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"merged":     {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_ALREADY_MERGED},
 		"days":       {WindowFn: mine("days"), WindowCoderId: "my_day"},
+		"identity":   {WindowFn: mine("identity"), WindowCoderId: "global_window"},
 		"visits": {
 			WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE, EnvironmentId: "merger",
 		},

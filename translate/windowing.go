@@ -40,6 +40,10 @@ func (t *windowTable) of(id string) (*plan.Windowing, error) {
 	if err := fitCoding(w); err != nil {
 		return nil, err
 	}
+	if w.Kind == plan.Custom && w.Coding == plan.GlobalWindow {
+		// Whatever the function is, the global window is the only one that it can assign; in PAssert of the Java SDK, for example.
+		w.Kind = plan.Global
+	}
 	if w.Trigger, err = trigger(ws.GetTrigger(), 0); err != nil {
 		return nil, err
 	}
