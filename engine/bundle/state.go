@@ -263,11 +263,11 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// eachMapEntry calls fn for the entries of a multimap cell that have values.
+// eachMapEntry calls fn for the entries of a multimap cell. Values may take no bytes: those of a set in the Java SDK do.
 func eachMapEntry(tx rows.Tx, prefix []byte, fn func(mapKey, values []byte)) error {
 	prefix = append([]byte(nil), prefix...)
 	return tx.Scan(rows.State, prefix, nil, func(key, value []byte) bool {
-		if mapKey, _, ok := rows.TakeBytes(key[len(prefix):]); ok && len(value) > 0 {
+		if mapKey, _, ok := rows.TakeBytes(key[len(prefix):]); ok {
 			fn(mapKey, value)
 		}
 		return true

@@ -145,6 +145,15 @@ func TestMultimap(t *testing.T) {
 	if got, _ := read(t, h, keys, "lp"); !bytes.Equal(got, nested("a")) {
 		t.Fatalf("keys: %q", got)
 	}
+	// The Java SDK keeps a set in the keys of a multimap; its values take no bytes.
+	add(t, h, at("c"), nil)
+	if got, _ := read(t, h, keys, "lp"); !bytes.Equal(got, append(nested("a"), nested("c")...)) {
+		t.Fatalf("keys with one without bytes: %q", got)
+	}
+	wipe(t, h, at("c"))
+	if got, _ := read(t, h, keys, "lp"); !bytes.Equal(got, nested("a")) {
+		t.Fatalf("keys without that one: %q", got)
+	}
 	wipe(t, h, keys)
 	if got, _ := read(t, h, keys, "lp"); len(got) != 0 {
 		t.Fatalf("keys after clear: %q", got)
