@@ -19,8 +19,8 @@
 //
 // Invariants: what is emitted is never a decoded value; after the watermark has passed a window's end by the allowed lateness
 // nothing of it is left, no row, timer or hold; a trigger is evaluated once for a key and window in a call, or after each element if
-// it counts them; output depends on the calls alone. Pure: no clock, no I/O beyond rows.Tx, no goroutines. A Machine is immutable
-// and safe for concurrent use.
+// that shows (trigger.Program.ByElement); output depends on the calls alone. Pure: no clock, no I/O beyond rows.Tx, no goroutines. A
+// Machine is immutable and safe for concurrent use.
 //
 // Spec: Beam's model of triggers and panes; where SDKs differ, ReduceFnRunner, WatermarkHold and PaneInfoTracker of Java
 // runners-core, but for lateness of sessions, which is judged after merging, and for elements of a closed session within the

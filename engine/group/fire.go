@@ -36,7 +36,7 @@ func (x *call) take(c *cell, p *place, r *run) error {
 		x.store(c, p, r)
 		return nil
 	}
-	if !x.counting {
+	if !x.byElement {
 		x.arrive(c, r, p.bounds, x.env)
 		return x.evaluate(c, p, r)
 	}

@@ -114,7 +114,7 @@ func (g *grouper) place(e *coder.Elem, hash uint64, win []byte, v entry) error {
 	if err != nil {
 		return err
 	}
-	if g.m.merging || g.m.counting {
+	if g.m.merging || g.m.byElement {
 		g.arrived = append(room(g.arrived), arrival{span, id, e.TS})
 	}
 	if g.m.merging {

@@ -18,7 +18,7 @@ type Machine struct {
 	scanner   *coder.Scanner
 	merging   bool
 	custom    bool // merging, by a function of the user's
-	counting  bool // the trigger is evaluated after each element
+	byElement bool // the trigger is evaluated after each element
 	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
 	// pane for every key at the end of the global window is not the price of a trigger by count.
 	onTime bool
@@ -48,7 +48,7 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 		scanner:   coder.NewScanner(elem, w.Coding),
 		merging:   w.Kind == plan.Sessions || w.Kind == plan.MergingCustom,
 		custom:    w.Kind == plan.MergingCustom,
-		counting:  prog.Counts(),
+		byElement: prog.ByElement(),
 		onTime:    w.EmptyOnTime && prog.HasOnTime(),
 	}, nil
 }

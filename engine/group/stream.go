@@ -19,7 +19,7 @@ const (
 )
 
 // Process takes a block of elements of one key group, keeps them and fires what is ready. The trigger of a key and window is
-// evaluated once, after all its elements; a trigger that counts elements is evaluated after each of them. block must stay
+// evaluated once, after all its elements, or after each of them (trigger.Program.ByElement). block must stay
 // unchanged during the call; the store keeps copies.
 func (m *Machine) Process(tx rows.Tx, block []byte, env Env, out *Output) error {
 	x := &call{Machine: m, tx: tx, env: env, out: out, g: newGrouper(m, env.OutputWatermark)}

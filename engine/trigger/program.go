@@ -134,11 +134,12 @@ func (p *Program) HasOnTime() bool {
 	return false
 }
 
-// Counts reports whether the trigger waits for a number of elements above one, so that evaluating it after each of them makes a
-// difference that users see: a pane of n elements and not of as many as came together. At one, it is enough that something came.
-func (p *Program) Counts() bool {
+// ByElement reports whether evaluating the trigger after each element makes a difference that users see: for a count above one, whose
+// pane is of n elements and not of as many as came together, and for always, which has a pane for each element however they came. At a
+// count of one, it is enough that something came.
+func (p *Program) ByElement() bool {
 	for _, n := range p.nodes {
-		if n.kind == plan.TriggerAfterCount && n.count > 1 {
+		if n.kind == plan.TriggerAlways || n.kind == plan.TriggerAfterCount && n.count > 1 {
 			return true
 		}
 	}
