@@ -207,6 +207,8 @@ func (e *Engine) start(_ context.Context, spec jobserver.Spec, reporter jobserve
 func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
 	p, err := translate.Compile(spec.Pipeline, translate.Options{
 		KeyGroups: e.cfg.KeyGroups,
+		NoFusion:  experiment(spec.Options, ExperimentNoFusion),
+		NoLifting: experiment(spec.Options, ExperimentNoLifting),
 		Natives: func(urn string) bool {
 			_, source := e.cfg.Natives.Source(connector.URN(urn))
 			_, sink := e.cfg.Natives.Sink(connector.URN(urn))

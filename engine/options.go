@@ -2,6 +2,7 @@ package engine
 
 import (
 	"strconv"
+	"strings"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -34,4 +35,22 @@ func optionInt(options *structpb.Struct, name string, fallback int) int {
 // optionBool reads a pipeline option. Spec: python PipelineOptions.
 func optionBool(options *structpb.Struct, name string) bool {
 	return options.GetFields()["beam:option:"+name+":v1"].GetBoolValue()
+}
+
+// Experiments that a job may ask for. They leave out an optimisation and change no result.
+const (
+	ExperimentNoFusion  = "padstone_no_fusion"
+	ExperimentNoLifting = "padstone_no_lifting"
+)
+
+// experiment tells whether the pipeline option experiments names the experiment. Spec: python DebugOptions.
+func experiment(options *structpb.Struct, name string) bool {
+	for _, v := range options.GetFields()["beam:option:experiments:v1"].GetListValue().GetValues() {
+		for one := range strings.SplitSeq(v.GetStringValue(), ",") { // Java and Go users may give several in one
+			if strings.TrimSpace(one) == name {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -37,7 +37,8 @@ func accumulator(p *pipepb.CombinePayload) []string {
 // lifted: elements that come too late would be merged with one another before the grouping drops them, and the number of dropped
 // ones would depend on how bundles were cut.
 func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
-	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 || w.isLifted(t) {
+	lifted := w.isLifted(t)
+	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 || lifted && !w.options.NoLifting {
 		return w.children(t) // only the SDK's own expansion knows what side inputs are for
 	}
 	payload, err := combinePayload(t)
@@ -54,9 +55,9 @@ func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	}
 	bounded := c.in.pc.proto.GetIsBounded() == pipepb.IsBounded_BOUNDED
 	switch {
-	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && bounded:
+	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && bounded && !w.options.NoLifting:
 		return c.lifted(payload.GetAccumulatorCoderId())
-	case len(t.GetSubtransforms()) > 0:
+	case len(t.GetSubtransforms()) > 0 && !lifted:
 		return w.children(t)
 	default:
 		return c.unlifted()

@@ -25,6 +25,10 @@ type Options struct {
 	ValidateNative func(urn string, config []byte) error
 	// EnvironmentSupported returns why harnesses of an environment URN cannot be run, or nil.
 	EnvironmentSupported func(urn string) error
+	// NoFusion makes every leaf a stage of its own. NoLifting has every combine group values instead of accumulators, also one that the
+	// SDK has lifted itself (but not one that it has packed, of which the steps alone are left). Neither changes what a pipeline
+	// computes: who suspects an optimisation of a fault leaves it out.
+	NoFusion, NoLifting bool
 }
 
 // Compile compiles a pipeline to a plan. It does not change p and keeps no reference to it. Errors are *fault.Error of kind

@@ -31,7 +31,7 @@ func (s *stage) rooted() bool { return s.nodes[0].root() }
 // that reads the same collection from an edge, else it starts a stage of its own: what can fuse does, the rest is materialised.
 //
 // Joining must not make a stage depend on itself. As everything above a node is placed before it, only its side inputs can do
-// that: a side input must not come from the stage, nor from one below it.
+// that: a side input must not come from the stage, nor from one below it. Without fusion every node starts a stage of its own.
 type fuser struct {
 	*graph
 	stageOf  map[*node]*stage
@@ -78,7 +78,7 @@ func (f *fuser) place(n *node) error {
 }
 
 func (f *fuser) placeInHarness(n *node) {
-	if !n.root() {
+	if !n.root() && !f.options.NoFusion {
 		if s := f.producerFor(n); s != nil {
 			f.join(s, n)
 			return

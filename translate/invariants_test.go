@@ -45,6 +45,32 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
+// TestWithoutOptimisations compiles every pipeline without fusion and without lifting: a harness stage has one step then, and no step
+// makes accumulators before a grouping, but where the SDK packed combines: nothing is left of the combines themselves then.
+func TestWithoutOptimisations(t *testing.T) {
+	for _, name := range pipelines(t) {
+		t.Run(name, func(t *testing.T) {
+			o := options(name)
+			o.NoFusion, o.NoLifting = true, true
+			compiled, err := translate.Compile(load(t, name), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkStages(t, compiled)
+			for _, s := range compiled.Stages {
+				if len(s.Transforms) != 1 {
+					t.Errorf("stage %q has the steps %v", s.Name, s.Transforms)
+				}
+				for _, step := range s.Transforms {
+					if (step.URN == urn.CombinePrecombine || step.URN == urn.CombineMerge) && name != "packed" {
+						t.Errorf("%q is lifted: %s", step.Name, step.URN)
+					}
+				}
+			}
+		})
+	}
+}
+
 func compile(t testing.TB, p *pipepb.Pipeline, name string) *plan.Plan {
 	t.Helper()
 	compiled, err := translate.Compile(p, options(name))

@@ -18,8 +18,8 @@ import (
 	"padstone/translate/urn"
 )
 
-// TestStories compiles pipelines that are written down in testdata/stories. The command is compile; its input has a line for each
-// transform, in pipeline order, and for what is not the default:
+// TestStories compiles pipelines that are written down in testdata/stories. The command is compile, with the arguments no-fusion and
+// no-lifting for these options; its input has a line for each transform, in pipeline order, and for what is not the default:
 //
 //	impulse NAME -> OUT           pardo NAME IN … -> OUT…      gbk | reshuffle | combine | window NAME IN -> OUT
 //	flatten NAME IN… -> OUT       read | write NAME …          URN NAME IN… -> OUT…
@@ -37,7 +37,9 @@ func TestStories(t *testing.T) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			p := newStory(d.Input).pipeline
 			before := proto.CloneOf(p)
-			compiled, err := translate.Compile(p, storyOptions)
+			o := storyOptions
+			o.NoFusion, o.NoLifting = d.HasArg("no-fusion"), d.HasArg("no-lifting")
+			compiled, err := translate.Compile(p, o)
 			if !proto.Equal(before, p) {
 				t.Errorf("%s: Compile changed the pipeline", d.Pos)
 			}
@@ -45,7 +47,7 @@ func TestStories(t *testing.T) {
 				return plain(err.Error()) + "\n"
 			}
 			checkPlan(t, p, compiled)
-			if again, err := translate.Compile(permuted(p, 1), storyOptions); err != nil || encode(t, again) != encode(t, compiled) {
+			if again, err := translate.Compile(permuted(p, 1), o); err != nil || encode(t, again) != encode(t, compiled) {
 				t.Errorf("%s: another plan comes out the second time: %v", d.Pos, err)
 			}
 			return summary(compiled)

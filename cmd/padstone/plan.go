@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -17,6 +18,7 @@ import (
 
 	"padstone/connector"
 	"padstone/connector/kafka"
+	"padstone/engine"
 	"padstone/internal/fault"
 	"padstone/translate"
 )
@@ -26,6 +28,7 @@ const pipelineBytesMax = 1 << 30
 
 func newPlan(term *terminal) *cobra.Command {
 	asJSON := false
+	experiments := []string{}
 	cmd := &cobra.Command{
 		Use:   "plan pipeline.pb|pipeline.json|-",
 		Short: "Compile a pipeline and print the plan",
@@ -37,7 +40,10 @@ func newPlan(term *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			plan, err := translate.Compile(pipeline, compileOptions(kafka.Registry(zap.NewNop()), planName(args[0])))
+			options := compileOptions(kafka.Registry(zap.NewNop()), planName(args[0]))
+			options.NoFusion = slices.Contains(experiments, engine.ExperimentNoFusion)
+			options.NoLifting = slices.Contains(experiments, engine.ExperimentNoLifting)
+			plan, err := translate.Compile(pipeline, options)
 			if err != nil {
 				return err
 			}
@@ -54,6 +60,8 @@ func newPlan(term *terminal) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as stored with a job")
+	cmd.Flags().StringSliceVar(&experiments, "experiments", nil,
+		"compile as for a job with these experiments: "+engine.ExperimentNoFusion+", "+engine.ExperimentNoLifting)
 	return cmd
 }
 
