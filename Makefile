@@ -15,7 +15,7 @@ BOOTSTRAP ?=
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick conformance-typescript fmt clean
+.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick conformance-typescript reference fmt clean
 
 all: build
 
@@ -80,6 +80,12 @@ conformance-quick: build $(VENV)/.test
 # The tests of the TypeScript SDK. Needs Node.js and npm; builds the SDK on its first run.
 conformance-typescript: build $(VENV)/.test
 	$(PY) conformance/typescript/run.py
+
+# Random jobs against the model by brute force: as many as wanted, from seed SEED on.
+SEEDS ?= 500
+SEED  ?= 0
+reference:
+	$(GO) test -timeout 0 ./engine -run 'TestMetamorphic|TestReference' -seed $(SEED) -seeds $(SEEDS)
 
 # The oldest SDK that is supported runs the same demo.
 OLDEST := .venv-2.65

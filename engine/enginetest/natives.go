@@ -3,9 +3,7 @@ package enginetest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"padstone/connector"
 	"padstone/engine/coder"
 	"padstone/engine/element"
-	"padstone/engine/plan"
 )
 
 // URNs of the native transforms.
@@ -231,153 +228,6 @@ func (r *reader) Durable(positions []connector.Position) {
 
 func (r *reader) Describe() []connector.SplitStatus { return nil }
 func (r *reader) Close() error                      { return nil }
-
-// Sink is a sink in memory.
-type Sink struct {
-	// OnPublish may fail a call; n counts calls from 0. It is called before anything is taken, without locks. May be nil.
-	OnPublish func(n int) error
-
-	mu struct {
-		sync.Mutex
-		calls  int
-		texts  []string
-		values [][]byte
-		more   chan struct{} // closed and replaced when texts grows
-	}
-}
-
-// Texts returns everything that was published, in order, as Show prints it; elements in an interval window end in "@" and the
-// window's end in milliseconds.
-func (s *Sink) Texts() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.mu.texts)
-}
-
-// Distinct returns what was published, sorted, each text once: an interrupted job may publish again what it was not yet sure of.
-func (s *Sink) Distinct() []string {
-	texts := s.Texts()
-	slices.Sort(texts)
-	return slices.Compact(texts)
-}
-
-// Reset replaces what was published: when a crash is simulated by going back to an earlier picture of the disk, the outside is put
-// back to what it had seen then.
-func (s *Sink) Reset(texts []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.texts = slices.Clone(texts)
-}
-
-// Freeze calls fn while nothing can be published, with all that was.
-func (s *Sink) Freeze(fn func(texts []string)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fn(slices.Clone(s.mu.texts))
-}
-
-// Await waits until cond holds of what was published.
-func (s *Sink) Await(ctx context.Context, cond func(texts []string) bool) error {
-	for {
-		s.mu.Lock()
-		ok := cond(s.mu.texts)
-		if s.mu.more == nil {
-			s.mu.more = make(chan struct{})
-		}
-		more := s.mu.more
-		s.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return fmt.Errorf("the sink has not taken what was awaited, but %q: %w", s.Texts(), ctx.Err())
-		}
-	}
-}
-
-type sinks struct{ natives *Natives }
-
-func (s sinks) find(config []byte) (*Sink, nativeConfig, error) {
-	var c nativeConfig
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, c, err
-	}
-	s.natives.mu.Lock()
-	defer s.natives.mu.Unlock()
-	if sink := s.natives.sinks[c.Name]; sink != nil {
-		return sink, c, nil
-	}
-	return nil, c, fmt.Errorf("no sink %q", c.Name)
-}
-
-func (s sinks) Validate(config []byte) error {
-	_, _, err := s.find(config)
-	return err
-}
-
-func (s sinks) Open(_ context.Context, config []byte, _ connector.Identity) (connector.Writer, uint64, error) {
-	sink, c, err := s.find(config)
-	if err != nil {
-		return nil, 0, err
-	}
-	shape := parseShape(c.Coder)
-	program, err := coder.Compile(shape.program())
-	if err != nil {
-		return nil, 0, err
-	}
-	return &writer{sink: sink, shape: shape, scanner: coder.NewScanner(program, plan.WindowCoding(c.Windows))}, 0, nil
-}
-
-type writer struct {
-	sink    *Sink
-	shape   shape
-	scanner *coder.Scanner
-}
-
-func (w *writer) Publish(_ context.Context, blocks []connector.OutboxBlock) error {
-	s := w.sink
-	s.mu.Lock()
-	n := s.mu.calls
-	s.mu.calls++
-	s.mu.Unlock()
-	if s.OnPublish != nil {
-		if err := s.OnPublish(n); err != nil {
-			return err
-		}
-	}
-	var texts []string
-	for _, out := range blocks {
-		b := out.Block
-		count := 0
-		err := w.scanner.Scan(b.Data, func(e *coder.Elem) error {
-			count++
-			text, _, err := w.shape.show(e.Value)
-			if len(e.Windows) > 0 {
-				text += fmt.Sprintf("@%d", WindowEnd(e.Windows))
-			}
-			texts = append(texts, text)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if count != b.Count {
-			return errors.New("a block's count is not that of its elements")
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.texts = append(s.mu.texts, texts...)
-	if s.mu.more != nil {
-		close(s.mu.more)
-		s.mu.more = nil
-	}
-	return nil
-}
-
-func (w *writer) Close() error { return nil }
 
 // sum adds encoded varints.
 func sum(values [][]byte) int64 {

@@ -243,6 +243,13 @@ func (p *Pipeline) Flatten(name string, cs ...Collection) Collection {
 	return out
 }
 
+// Reshuffle is a Reshuffle that the runner executes.
+func (p *Pipeline) Reshuffle(name string, c Collection) Collection {
+	out := p.collection(name+".out", c.coder, c.windows, c.unbounded)
+	p.add(name, urn.Reshuffle, nil, in(c), map[string]Collection{"out": out}, "")
+	return out
+}
+
 // Sum adds the varints of each key: a CombinePerKey, which the compiler lifts.
 func (p *Pipeline) Sum(name string, c Collection) Collection {
 	coders := p.Proto.GetComponents().GetCoders()
@@ -260,19 +267,22 @@ func combineFns() map[string]fakesdk.New {
 		return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error { return c.Emit("", e) }}, nil
 	}
 	return map[string]fakesdk.New{
-		urn.CombinePrecombine: precombine,
-		urn.CombineMerge: func([]byte) (fakesdk.DoFn, error) {
-			return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
-				key, values, err := Values("varint", e.Value)
-				if err != nil {
-					return err
-				}
-				e.Value = KV(key, Int(sum(values)))
-				return c.Emit("", e)
-			}}, nil
-		},
-		urn.CombineExtract: identity,
+		urn.CombinePrecombine:    precombine,
+		urn.CombineMerge:         addGrouped,
+		urn.CombineGroupedValues: addGrouped, // of varints, accumulators are no others than values
+		urn.CombineExtract:       identity,
 	}
+}
+
+func addGrouped([]byte) (fakesdk.DoFn, error) {
+	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+		key, values, err := Values("varint", e.Value)
+		if err != nil {
+			return err
+		}
+		e.Value = KV(key, Int(sum(values)))
+		return c.Emit("", e)
+	}}, nil
 }
 
 func precombine([]byte) (fakesdk.DoFn, error) {
@@ -294,6 +304,7 @@ func precombine([]byte) (fakesdk.DoFn, error) {
 				t = &total{first: e, key: slices.Clone(key)}
 				totals[id] = t
 			}
+			t.first.Timestamp = min(t.first.Timestamp, e.Timestamp)
 			t.sum += sum([][]byte{e.Value[len(key):]})
 			return nil
 		},

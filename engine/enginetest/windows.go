@@ -33,6 +33,14 @@ func Fixed(ms int64) Windows {
 	return windows(urn.FixedWindows, &pipepb.FixedWindowsPayload{Size: size}, "interval", pipepb.MergeStatus_NON_MERGING)
 }
 
+// Sliding is windows of a size that begin every period, both in milliseconds.
+func Sliding(size, period int64) Windows {
+	payload := &pipepb.SlidingWindowsPayload{
+		Size: durationpb.New(time.Duration(size) * time.Millisecond), Period: durationpb.New(time.Duration(period) * time.Millisecond),
+	}
+	return windows(urn.SlidingWindows, payload, "interval", pipepb.MergeStatus_NON_MERGING)
+}
+
 // Sessions is session windows with a gap in milliseconds.
 func Sessions(ms int64) Windows {
 	gap := durationpb.New(time.Duration(ms) * time.Millisecond)
@@ -103,6 +111,16 @@ func (w Windows) Lateness(ms int64) Windows {
 	return Windows{s}
 }
 
+// Earliest returns the strategy with panes at their earliest timestamp.
+func (w Windows) Earliest() Windows { return w.Stamped(pipepb.OutputTime_EARLIEST_IN_PANE) }
+
+// Stamped returns the strategy with a timestamp combiner.
+func (w Windows) Stamped(how pipepb.OutputTime_Enum) Windows {
+	s := proto.CloneOf(w.strategy)
+	s.OutputTime = how
+	return Windows{s}
+}
+
 // EveryElement returns the strategy with a trigger that fires with each element, discarding.
 func (w Windows) EveryElement() Windows {
 	s := proto.CloneOf(w.strategy)
@@ -141,34 +159,76 @@ func (w Windows) coding() plan.WindowCoding {
 	return plan.IntervalWindow
 }
 
-// assign is the DoFn of WindowInto: its payload is the windowing strategy, as the Python SDK has it.
+// assign is the DoFn of WindowInto: its payload is the windowing strategy, as the Python SDK has it. It has no offsets.
 func assign(payload []byte) (fakesdk.DoFn, error) {
 	var s pipepb.WindowingStrategy
 	if err := proto.Unmarshal(payload, &s); err != nil {
 		return fakesdk.DoFn{}, err
 	}
 	var fixed pipepb.FixedWindowsPayload
+	var sliding pipepb.SlidingWindowsPayload
 	var sessions pipepb.SessionWindowsPayload
 	spec := s.GetWindowFn()
 	var err error
 	switch spec.GetUrn() {
 	case urn.FixedWindows:
 		err = proto.Unmarshal(spec.GetPayload(), &fixed)
+	case urn.SlidingWindows:
+		err = proto.Unmarshal(spec.GetPayload(), &sliding)
 	case urn.SessionWindows, gapsURN:
 		err = proto.Unmarshal(spec.GetPayload(), &sessions)
 	}
 	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
-		e.Windows = []byte{0, 0, 0, 1}
-		switch spec.GetUrn() {
-		case urn.FixedWindows:
-			e.Windows = append(e.Windows, Window(e.Timestamp, fixed.GetSize().AsDuration().Milliseconds())...)
-		case urn.SessionWindows, gapsURN:
-			gap := sessions.GetGapSize().AsDuration().Milliseconds()
-			e.Windows = append(e.Windows, span(e.Timestamp+gap, gap)...)
+		for _, one := range Explode(e) { // each window anew, as SDKs do
+			one.Windows = []byte{0, 0, 0, 1}
+			switch spec.GetUrn() {
+			case urn.FixedWindows:
+				one.Windows = append(one.Windows, Window(e.Timestamp, fixed.GetSize().AsDuration().Milliseconds())...)
+			case urn.SlidingWindows:
+				one.Windows = appendSliding(nil, e.Timestamp, sliding.GetSize().AsDuration().Milliseconds(),
+					sliding.GetPeriod().AsDuration().Milliseconds())
+			case urn.SessionWindows, gapsURN:
+				gap := sessions.GetGapSize().AsDuration().Milliseconds()
+				one.Windows = append(one.Windows, span(e.Timestamp+gap, gap)...)
+			}
+			if err := c.Emit("", one); err != nil {
+				return err
+			}
 		}
-		return c.Emit("", e)
+		return nil
 	}}, err
 }
+
+// appendSliding appends the number of sliding windows that hold the time, and the windows.
+func appendSliding(dst []byte, at, size, period int64) []byte {
+	var encoded []byte
+	n := uint32(0)
+	for start := at - ((at%period)+period)%period; start > at-size; start -= period {
+		encoded = append(encoded, span(start+size, size)...)
+		n++
+	}
+	return append(binary.BigEndian.AppendUint32(dst, n), encoded...)
+}
+
+// Explode returns the element once for each of its windows.
+func Explode(e fakesdk.Element) []fakesdk.Element {
+	n := binary.BigEndian.Uint32(e.Windows)
+	out := make([]fakesdk.Element, 0, n)
+	for rest := e.Windows[4:]; len(out) < int(n); {
+		size := 0 // of the global window
+		if len(rest) > 0 {
+			_, varint := binary.Uvarint(rest[8:])
+			size = 8 + varint
+		}
+		one := e
+		one.Windows = append([]byte{0, 0, 0, 1}, rest[:size]...)
+		out, rest = append(out, one), rest[size:]
+	}
+	return out
+}
+
+// WindowStart returns the start of an encoded interval window, in milliseconds.
+func WindowStart(w []byte) int64 { return windowStart(w) }
 
 // Window returns the encoded fixed window of the size that holds the time, both in milliseconds.
 func Window(at, size int64) []byte {

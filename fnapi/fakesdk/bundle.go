@@ -69,7 +69,7 @@ func (b *bundle) serve(ctx context.Context) {
 	}()
 	resp, err := b.run(ctx)
 	switch {
-	case errors.Is(err, errSilent):
+	case errors.Is(err, errSilent), err != nil && ctx.Err() != nil: // a harness that is lost does not say so
 		return
 	case err != nil:
 		b.harness.respond(failure(b.id, err))

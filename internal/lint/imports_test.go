@@ -100,7 +100,13 @@ var importRules = []importRule{
 	{
 		why:    "tests' helpers and fakes stay out of the product",
 		except: []string{"fnapi/fakesdk", "engine/sim", "conformance"},
-		forbid: []string{"testing", "go.uber.org/goleak", "github.com/cockroachdb/datadriven", module + "/fnapi/fakesdk"},
+		forbid: []string{
+			"testing", "go.uber.org/goleak", "github.com/cockroachdb/datadriven", module + "/fnapi/fakesdk", module + "/engine/enginetest",
+		},
+	},
+	{
+		why: "what the engine is compared with must not share its mistakes: compute it anew",
+		in:  []string{"engine/enginetest/reference"}, tests: true, forbid: []string{module, "google.golang.org", "github.com"},
 	},
 }
 
@@ -161,6 +167,9 @@ func TestImportRules(t *testing.T) {
 		{"engine/run_test.go", module + "/fnapi/fakesdk", false},
 		{"engine/scheduler/step.go", "sync", true},
 		{"engine/scheduler/step_test.go", "os", false},
+		{"engine/run.go", module + "/engine/enginetest/reference", true},
+		{"engine/run_test.go", module + "/engine/enginetest/reference", false},
+		{"engine/enginetest/reference/window.go", module + "/engine/window", true},
 		{"engine/scheduler/step.go", module + "/engine/watermark", false},
 		{"engine/scheduler/step.go", module + "/engine/store", true},
 		{"engine/plan/plan.go", module + "/translate", true},

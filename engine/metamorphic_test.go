@@ -1,0 +1,219 @@
+package engine_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+
+	"padstone/engine"
+	"padstone/engine/enginetest"
+	"padstone/engine/enginetest/reference"
+	"padstone/engine/rows"
+	"padstone/fnapi/fakesdk"
+)
+
+// Which seeds the tests against package reference run: -seeds of them from -seed on. A failure names its seed and variant:
+// go test ./engine -run 'TestMetamorphic/seed_17/' -seed 17 -seeds 1
+var (
+	seedsFlag = flag.Int("seeds", 0, "seeds to run against the reference; 0: a few")
+	seedFlag  = flag.Uint64("seed", 0, "the first of them")
+)
+
+// seeds returns the seeds to run: few ones by default, and fewer when that takes longer.
+func seeds(few int) []uint64 {
+	n := *seedsFlag
+	if n == 0 {
+		if n = few; raceDetector || testing.Short() {
+			n = (few + 2) / 3
+		}
+	}
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = *seedFlag + uint64(i)
+	}
+	return all
+}
+
+// variant is how a job is run: what must not change its results.
+type variant struct {
+	name     string
+	options  enginetest.Options
+	change   func(c *engine.Config)
+	faults   int // bundles at which the harness is lost
+	restarts int // of the engine, with the job suspended
+}
+
+func experiments(names ...any) enginetest.Options { return enginetest.Options{"experiments": names} }
+
+var variants = []variant{
+	{name: "default"},
+	{name: "bundles of 1", options: enginetest.Options{"max_bundle_size": 1}},
+	{name: "bundles of 3", options: enginetest.Options{"max_bundle_size": 3}},
+	{name: "bundles of 1000 on 4 processes", options: enginetest.Options{"max_bundle_size": 1000, "sdk_worker_parallelism": 4}},
+	{name: "1 key group", change: func(c *engine.Config) { c.KeyGroups = 1 }},
+	{name: "64 key groups on 3 processes", options: enginetest.Options{"sdk_worker_parallelism": 3},
+		change: func(c *engine.Config) { c.KeyGroups = 64 }},
+	{name: "1 bundle a process", change: func(c *engine.Config) { c.BundlesPerProcess = 1 }},
+	{name: "streaming", options: enginetest.Options{"streaming": true}},
+	{name: "no fusion", options: experiments(engine.ExperimentNoFusion)},
+	{name: "no lifting", options: experiments(engine.ExperimentNoLifting)},
+	{name: "no fusion, no lifting, bundles of 3", options: enginetest.Options{
+		"max_bundle_size": 3, "experiments": []any{engine.ExperimentNoFusion, engine.ExperimentNoLifting}}},
+	{name: "lost harnesses", faults: 3},
+	{name: "suspended", restarts: 2},
+	{name: "all at once", options: enginetest.Options{
+		"max_bundle_size": 2, "sdk_worker_parallelism": 2, "experiments": []any{engine.ExperimentNoFusion}}, faults: 2, restarts: 1},
+}
+
+// TestMetamorphic runs random pipelines in every way that must not make a difference: what comes out is always what the reference
+// says, and so are the committed counters. Nothing is left of a job's rows.
+func TestMetamorphic(t *testing.T) {
+	for _, seed := range seeds(14) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 4))
+			steps := reference.Random(rng)
+			lateness := int64(rng.IntN(2))
+			for _, v := range chosen(rng, seed) {
+				cut := rng.Uint64()
+				t.Run(v.name, func(t *testing.T) { metamorphic(t, steps, lateness, v, cut) })
+			}
+		})
+	}
+}
+
+// chosen are the variants of a seed: over a run of seeds every one comes up, and a few at random.
+func chosen(rng *rand.Rand, seed uint64) []variant {
+	all := slices.Clone(variants)
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	turn := variants[seed%uint64(len(variants))]
+	out := []variant{turn}
+	for _, v := range all {
+		if v.name != turn.name && len(out) < 3 {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v variant, cut uint64) {
+	r := newRig(t, func(c *engine.Config) {
+		enginetest.KeepStores(c)
+		if v.change != nil {
+			v.change(c)
+		}
+	})
+	rng := rand.New(rand.NewPCG(cut, 5))
+	strike(r, v, rng)
+	m := newModel(r, steps, lateness, rng)
+	j := r.Start(m.p, v.options)
+	for range v.restarts {
+		awaitBundles(r, j, r.Harnesses.Bundles()+rng.IntN(12))
+		r.Restart()
+		if j.Last() != jobpb.JobState_DONE {
+			j = r.Recover(j)
+		}
+	}
+	j.End(jobpb.JobState_DONE)
+	outs := steps.Evaluate()
+	m.checkSinks(t, outs)
+	m.checkCounters(t, j, outs)
+	m.checkRows(t, r, j)
+	if t.Failed() {
+		t.Logf("lateness %d, cut %d, the pipeline:\n%s", lateness, cut, steps)
+	}
+}
+
+// strike loses the harness at some bundles.
+func strike(r *enginetest.Rig, v variant, rng *rand.Rand) {
+	at := map[int]fakesdk.Fault{}
+	for range v.faults {
+		at[rng.IntN(25)] = fakesdk.DropConnection
+	}
+	r.Harnesses.Fault = func(n int, _ *fnpb.ProcessBundleRequest) fakesdk.Fault { return at[n] }
+}
+
+// awaitBundles waits until so many bundles have begun, or the job has ended, or nothing goes on for a moment.
+func awaitBundles(r *enginetest.Rig, j *enginetest.Job, n int) {
+	deadline := time.Now().Add(300 * time.Millisecond)
+	for r.Harnesses.Bundles() < n && j.Last() != jobpb.JobState_DONE && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (m *model) checkSinks(t *testing.T, outs [][]reference.Element) {
+	t.Helper()
+	for i, sink := range m.sinks {
+		want := reference.Texts(outs[i])
+		got := sink.Texts()
+		for k, text := range got { // the sink adds the window's end
+			got[k], _, _ = strings.Cut(text, ")@")
+			if len(got[k]) < len(text) {
+				got[k] += ")"
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			missing, extra := difference(want, got)
+			t.Errorf("%s: %d elements, not %d; missing %q, too many %q", m.steps.Name(i), len(got), len(want), missing, extra)
+		}
+	}
+}
+
+// difference returns what one sorted list has and the other has not, either way.
+func difference(a, b []string) (onlyA, onlyB []string) {
+	left := map[string]int{}
+	for _, s := range b {
+		left[s]++
+	}
+	for _, s := range a {
+		if left[s]--; left[s] < 0 {
+			onlyA = append(onlyA, s)
+		}
+	}
+	for _, s := range b {
+		if left[s] > 0 {
+			left[s]--
+			onlyB = append(onlyB, s)
+		}
+	}
+	return onlyA, onlyB
+}
+
+// checkCounters compares how often user code was called, as committed, with the number of its inputs.
+func (m *model) checkCounters(t *testing.T, j *enginetest.Job, outs [][]reference.Element) {
+	t.Helper()
+	for i, s := range m.steps {
+		switch s.Op {
+		case reference.Rekey, reference.FlatMap, reference.Filter, reference.Sum, reference.SideInput, reference.Count, reference.Buffer:
+			if n, want := j.Counter(m.steps.Name(i), "seen"), int64(len(outs[s.Inputs[0]])); n != want {
+				t.Errorf("%s has counted %d inputs, not %d", m.steps.Name(i), n, want)
+			}
+		}
+	}
+}
+
+// checkRows checks that the job has left nothing behind but what the global window keeps.
+func (m *model) checkRows(t *testing.T, r *enginetest.Rig, j *enginetest.Job) {
+	t.Helper()
+	tables := map[string]rows.Table{
+		"inbox": rows.Inbox, "group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS,
+		"hold": rows.Hold, "outbox": rows.Outbox, "content reference": rows.ContentRef, "state": rows.State,
+	}
+	for _, s := range m.steps {
+		if s.Op == reference.Count && s.Fn.Kind == reference.GlobalWindows {
+			delete(tables, "state")
+		}
+	}
+	for name, table := range tables {
+		if n := r.Rows(j, table); n != 0 {
+			t.Errorf("%d %s rows are left", n, name)
+		}
+	}
+}
