@@ -2,8 +2,8 @@
 // a key and window is a State of a few bytes: which nodes have finished, how many elements a count has seen, when a delay ends.
 //
 // The caller tells it of elements, merges and firings and asks whether to fire; a count fires at "at least", and
-// exactly there if it is evaluated after each element (see ByElement). It keeps no data, sets no timers and knows neither panes nor lateness:
-// those are package group's. Pure; a Program is immutable and safe for concurrent use.
+// exactly there if it is evaluated after each element (see ByElement). It keeps no data, sets no timers and knows neither panes nor
+// lateness: those are package group's. Pure; a Program is immutable and safe for concurrent use.
 //
 // Semantics, where Beam's SDKs differ, are those of the Java SDK's trigger state machines; the differences that show:
 //   - default is Repeat(AfterEndOfWindow): after the end of the window it is ready at every evaluation;
