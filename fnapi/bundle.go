@@ -62,7 +62,7 @@ type Bundle struct {
 		open     map[port]bool // true: the end marker is yet to come
 		left     int           // number of true values in open
 		response *fnpb.ProcessBundleResponse
-		split    bool // a channel split was made: the harness need not read its input to the end
+		split    bool // a split was asked for: the harness need not read its input to the end
 		finished bool
 		err      error
 	}

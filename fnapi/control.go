@@ -38,8 +38,12 @@ type Split struct {
 }
 
 // Split asks for a split. An empty response means that there was none. A response that contradicts itself or the bundle fails the
-// bundle. Spec: beam_fn_api.proto ProcessBundleSplitResponse.
+// bundle. A harness that refuses has split nothing: the error's code is CodeRequestFailed then, and after any other error nobody knows.
+// Spec: beam_fn_api.proto ProcessBundleSplitResponse.
 func (b *Bundle) Split(ctx context.Context, split Split) (*fnpb.ProcessBundleSplitResponse, error) {
+	b.recv.Lock()
+	b.recv.split = true // already: the response of the bundle may come before that of the split
+	b.recv.Unlock()
 	resp, err := b.sess.call(ctx, &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_ProcessBundleSplit{
 		ProcessBundleSplit: &fnpb.ProcessBundleSplitRequest{
 			InstructionId: string(b.spec.InstructionID),
@@ -60,11 +64,6 @@ func (b *Bundle) Split(ctx context.Context, split Split) (*fnpb.ProcessBundleSpl
 	if err := b.checkSplit(split, sr); err != nil {
 		b.Abandon(err)
 		return nil, err
-	}
-	if len(sr.GetChannelSplits()) > 0 {
-		b.recv.Lock()
-		b.recv.split = true
-		b.recv.Unlock()
 	}
 	return sr, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ func TestSplitOfRestriction(t *testing.T) {
 			<-proceed
 		}
 	}})
+	goOn := sync.OnceFunc(func() { close(proceed) })
+	t.Cleanup(goOn)
 	d := r.describe("d", "sized", fakesdk.Step{
 		ID: "range", DoFn: "fakesdk:range", Params: []byte(`{}`), URN: "beam:transform:sdf_process_sized_element_and_restrictions:v1",
 	})
@@ -42,8 +45,18 @@ func TestSplitOfRestriction(t *testing.T) {
 	}
 	<-claims
 	progress, err := b.Progress(r.context())
-	if err != nil || len(progress.GetMonitoringInfos()) != 1 {
-		t.Fatalf("%v, %v", progress, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payloads := make(map[string]string)
+	for _, info := range progress.GetMonitoringInfos() {
+		payloads[info.GetUrn()] = fmt.Sprintf("%x", info.GetPayload())
+	}
+	if got := payloads["beam:metric:data_channel:read_index:v1"]; got != "00" {
+		t.Errorf("the source is at element %q, not at the first", got)
+	}
+	if got := payloads["beam:metric:ptransform_progress:completed:v1"]; got != "000000014008000000000000" { // 3.0
+		t.Errorf("%q of the restriction are done, not three offsets", got)
 	}
 	split, err := b.Split(r.context(), fnapi.Split{Transform: fakesdk.SourceID, Fraction: 0, EstimatedElements: 1})
 	if err != nil {
@@ -53,7 +66,7 @@ func TestSplitOfRestriction(t *testing.T) {
 		split.GetChannelSplits()[0].GetFirstResidualElement() != 1 {
 		t.Fatalf("split %v", split)
 	}
-	close(proceed)
+	goOn()
 	if err := b.Finish(r.context()); err != nil {
 		t.Fatal(err)
 	}

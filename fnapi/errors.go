@@ -21,7 +21,7 @@ const (
 	codeBundleFailed  fault.Code = "bundle-failed"
 	codeSDKMismatch   fault.Code = "harness-sdk-version"
 	codeProtocol      fault.Code = "harness-protocol"
-	codeRequestFailed fault.Code = "harness-request-failed"
+	CodeRequestFailed fault.Code = "harness-request-failed"
 	codeNoStatus      fault.Code = "harness-status-unavailable"
 	codeWorkersMax    fault.Code = "workers-max"
 	codeNamedStreams  fault.Code = "unsupported-named-data-streams"

@@ -192,7 +192,7 @@ func TestBundleThroughFusedSteps(t *testing.T) {
 				for _, info := range resp.GetMonitoringInfos() {
 					infos = append(infos, fmt.Sprintf("%s=%d", info.GetLabels()["PTRANSFORM"], info.GetPayload()[0]))
 				}
-				wantStrings(t, infos, "append=2", "repeat=2")
+				wantStrings(t, infos, "append=2", "repeat=2", "source=1")
 			}
 			if n := r.worker.Bundles(); n != 0 {
 				t.Fatalf("%d bundles are left in flight", n)

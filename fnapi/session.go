@@ -175,7 +175,7 @@ func (s *session) call(ctx context.Context, req *fnpb.InstructionRequest) (*fnpb
 		return nil, s.cause()
 	case resp := <-reply:
 		if resp.GetError() != "" {
-			return nil, fault.New(fault.Environment, codeRequestFailed, "%T: %s", req.GetRequest(), resp.GetError())
+			return nil, fault.New(fault.Environment, CodeRequestFailed, "%T: %s", req.GetRequest(), resp.GetError())
 		}
 		return resp, nil
 	}

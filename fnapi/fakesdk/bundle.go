@@ -83,10 +83,13 @@ func (b *bundle) serve(ctx context.Context) {
 
 // run processes the bundle's input and sends its output.
 func (b *bundle) run(ctx context.Context) (*fnpb.InstructionResponse, error) {
-	var err error
-	if b.graph, err = b.harness.graph(ctx, b.req.GetProcessBundleDescriptorId()); err != nil {
+	g, err := b.harness.graph(ctx, b.req.GetProcessBundleDescriptorId())
+	if err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	b.graph = g // progress may be asked for already
+	b.mu.Unlock()
 	ds, err := b.harness.dataStream(ctx, fnapi.DataStreamID(b.req))
 	if err != nil {
 		return nil, err

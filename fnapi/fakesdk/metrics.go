@@ -3,6 +3,7 @@ package fakesdk
 import (
 	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -10,11 +11,24 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 )
 
-// counterKey names a user counter.
+// counterKey names a user counter, or a number of the SDK's own by its URN.
 type counterKey struct{ transform, name string }
+
+// Numbers of the SDK's own. Spec: metrics.proto MonitoringInfoSpecs.
+const (
+	urnReadIndex = "beam:metric:data_channel:read_index:v1"
+	urnCompleted = "beam:metric:ptransform_progress:completed:v1"
+	urnRemaining = "beam:metric:ptransform_progress:remaining:v1"
+)
 
 // info is the counter as a MonitoringInfo without payload.
 func (k counterKey) info() *pipepb.MonitoringInfo {
+	switch k.name {
+	case urnReadIndex:
+		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:sum_int64:v1", Labels: map[string]string{"PTRANSFORM": k.transform}}
+	case urnCompleted, urnRemaining:
+		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:progress:v1", Labels: map[string]string{"PTRANSFORM": k.transform}}
+	}
 	return &pipepb.MonitoringInfo{
 		Urn: "beam:metric:user:sum_int64:v1", Type: "beam:metrics:sum_int64:v1",
 		Labels: map[string]string{"PTRANSFORM": k.transform, "NAMESPACE": "fakesdk", "NAME": k.name},
@@ -38,16 +52,39 @@ func (s *shortIDs) id(k counterKey) string {
 	return s.ids[k]
 }
 
-// metrics returns the bundle's counters, in the form that the configuration asks for.
-func (b *bundle) metrics() (full []*pipepb.MonitoringInfo, short map[string][]byte) {
+// numbers returns the payloads of all that the bundle counts: where its source is, how far it is with a restriction, user counters.
+func (b *bundle) numbers() map[counterKey][]byte {
 	b.mu.Lock()
-	counters := maps.Clone(b.counters)
-	b.mu.Unlock()
-	keys := slices.SortedFunc(maps.Keys(counters), func(x, y counterKey) int {
+	defer b.mu.Unlock()
+	out := make(map[counterKey][]byte)
+	for k, n := range b.counters {
+		out[k] = binary.AppendUvarint(nil, uint64(n))
+	}
+	if b.graph != nil {
+		for _, source := range b.graph.sources {
+			out[counterKey{source.id, urnReadIndex}] = binary.AppendUvarint(nil, uint64(b.index))
+		}
+	}
+	if t := b.tracker; t != nil {
+		out[counterKey{t.transform, urnCompleted}] = doubles(float64(t.next - t.from))
+		out[counterKey{t.transform, urnRemaining}] = doubles(float64(t.to - t.next))
+	}
+	return out
+}
+
+// doubles encodes an iterable of one double.
+func doubles(v float64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, 1), math.Float64bits(v))
+}
+
+// metrics returns the bundle's numbers, in the form that the configuration asks for.
+func (b *bundle) metrics() (full []*pipepb.MonitoringInfo, short map[string][]byte) {
+	numbers := b.numbers()
+	keys := slices.SortedFunc(maps.Keys(numbers), func(x, y counterKey) int {
 		return slices.Compare([]string{x.transform, x.name}, []string{y.transform, y.name})
 	})
 	for _, k := range keys {
-		payload := binary.AppendUvarint(nil, uint64(counters[k]))
+		payload := numbers[k]
 		if b.harness.cfg.ShortIDs {
 			if short == nil {
 				short = make(map[string][]byte)
