@@ -70,7 +70,7 @@ func (j *job) begin() error {
 func (j *job) restore() (scheduler.Restored, error) {
 	var r scheduler.Restored
 	err := j.store.Inbox(func(stage uint32, group uint16, edge uint32, h store.Header) {
-		r.Blocks = append(r.Blocks, scheduler.StageBlock{Stage: int(stage), Block: schedulerBlock(group, int(edge), h)})
+		r.Blocks = append(r.Blocks, scheduler.StageBlock{Stage: int(stage), Block: bundle.SchedulerBlock(group, int(edge), h)})
 	})
 	if err != nil {
 		return r, err
@@ -259,11 +259,4 @@ func environment(env *plan.Environment) (*pipepb.Environment, error) {
 		return nil, fault.New(fault.Internal, "bad-plan", "environment %q: %w", env.ID, err)
 	}
 	return parsed, nil
-}
-
-func schedulerBlock(group uint16, edge int, h store.Header) scheduler.Block {
-	return scheduler.Block{
-		Group: group, Edge: edge, Seq: h.Seq, Count: h.Count, Bytes: h.Bytes,
-		MaxWindow: h.MaxWindow, AvailableAt: h.AvailableAt, Hold: h.Hold,
-	}
 }

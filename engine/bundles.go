@@ -39,14 +39,15 @@ const finalizeFor = time.Minute
 func (j *job) startBundle(start *scheduler.Start) {
 	j.running++
 	s := *start
+	link := j.attend(&s)
 	j.tasks.Go(func() {
-		res, err := j.runBundle(&s)
+		res, err := j.runBundle(&s, link)
 		j.post(func() { j.bundleEnded(&s, res, err) })
 	})
 }
 
 // runBundle runs a bundle by the kind of its stage.
-func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
+func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Result, error) {
 	switch def := j.plan.Stages[start.Stage]; def.Kind {
 	case plan.Impulse:
 		return j.runner.Impulse(start)
@@ -67,7 +68,7 @@ func (j *job) runBundle(start *scheduler.Start) (*bundle.Result, error) {
 				return nil, err
 			}
 		}
-		return j.fleet.Run(j.ctx, j.runner, start)
+		return j.fleet.Run(j.ctx, j.runner, start, link)
 	default:
 		return nil, fault.New(fault.Internal, "bad-plan", "stage %q has the unknown kind %q", def.Name, def.Kind)
 	}
@@ -94,6 +95,7 @@ func (j *job) runSource(start *scheduler.Start) (*bundle.Result, error) {
 // bundleEnded commits what a bundle brings, or deals with its failure.
 func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, err error) {
 	j.running--
+	j.unattend(start.Bundle, err != nil)
 	switch {
 	case j.over:
 		if res != nil {
@@ -109,7 +111,8 @@ func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, err error)
 // commit is the only write path of a running job.
 func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	defer res.Discard()
-	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Outputs: res.Outputs, Timers: res.Timers}
+	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Outputs: res.Outputs, Timers: res.Timers,
+		Returned: res.Returned}
 	if res.Empty {
 		j.tell(ev)
 		return
@@ -124,18 +127,7 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 		j.end(err)
 		return
 	}
-	for _, b := range start.Blocks {
-		j.cache.drop(b.Seq)
-	}
-	for i := range c.Added {
-		a := &c.Added[i]
-		if a.Block.Body == 0 {
-			j.cache.put(a.Block.Seq, a.Block.Data)
-		}
-		ev.Added = append(ev.Added, scheduler.StageBlock{
-			Stage: int(a.Stage), Block: schedulerBlock(a.Group, int(a.Edge), a.Block.Header),
-		})
-	}
+	ev.Added = j.inCache(c)
 	seen := make(map[uint32]bool)
 	for _, r := range c.Side {
 		if !seen[r.Edge] {
@@ -151,6 +143,22 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	j.count(start.Stage, res)
 	j.committed(start, res, seq)
 	j.tell(ev)
+}
+
+// inCache keeps the blocks in memory that a commit has added, forgets those that it has consumed, and returns the former for the scheduler.
+func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
+	for _, id := range c.Consumed {
+		j.cache.drop(id.Seq)
+	}
+	added := make([]scheduler.StageBlock, len(c.Added))
+	for i := range c.Added {
+		a := &c.Added[i]
+		if a.Block.Body == 0 {
+			j.cache.put(a.Block.Seq, a.Block.Data)
+		}
+		added[i] = scheduler.StageBlock{Stage: int(a.Stage), Block: bundle.SchedulerBlock(a.Group, int(a.Edge), a.Block.Header)}
+	}
+	return added
 }
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.

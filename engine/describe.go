@@ -11,7 +11,7 @@ import (
 	"padstone/jobserver"
 )
 
-// Metrics returns the committed metrics. Attempted equals committed: a bundle's metrics count when it ends.
+// Metrics returns the attempted and the committed metrics. Those of a bundle are committed with it.
 func (j *job) Metrics(ctx context.Context) (*jobpb.MetricResults, error) {
 	var m *jobpb.MetricResults
 	ok, err := j.do(ctx, func() { m = j.metricResults() })
@@ -21,10 +21,6 @@ func (j *job) Metrics(ctx context.Context) (*jobpb.MetricResults, error) {
 	j.last.Lock()
 	defer j.last.Unlock()
 	return j.last.metrics, nil
-}
-
-func (j *job) metricResults() *jobpb.MetricResults {
-	return &jobpb.MetricResults{Attempted: j.totals.Snapshot(), Committed: j.totals.Snapshot()}
 }
 
 // Describe returns what the job looks like now, or looked like at its end.
@@ -55,7 +51,7 @@ func (j *job) describe() *jobserver.Description {
 			InputWatermark: st.Input.String(), OutputWatermark: st.Output.String(),
 			InputWatermarkMillis: int64(st.Input), OutputWatermarkMillis: int64(st.Output),
 			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
-			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting,
+			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting, Splits: n.splits,
 		}
 		for _, t := range def.Transforms {
 			sd.Transforms = append(sd.Transforms, t.Name)

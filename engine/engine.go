@@ -86,6 +86,8 @@ type Config struct {
 	// GroupBytes bounds what each of the two groupings of a job that may run at a time holds of a bounded input; default 64 MiB. What
 	// does not fit is sorted in files.
 	GroupBytes int
+	// ProgressEvery is how often harnesses are asked for the progress of a bundle in flight, from the half of it on; default 1 s.
+	ProgressEvery time.Duration
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
 	// StopTimeout bounds the end of a job's harnesses; default 10 s.
@@ -104,6 +106,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.GroupBytes == 0 {
 		c.GroupBytes = 64 << 20
+	}
+	if c.ProgressEvery == 0 {
+		c.ProgressEvery = time.Second
 	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }

@@ -50,28 +50,32 @@ type job struct {
 	}
 
 	// ---- driver only ----
-	sched    *scheduler.Scheduler
-	fleet    *bundle.Fleet
-	pools    map[plan.EnvID]HarnessPool
-	sinks    map[int]*publisher
-	sources  map[int]*source
-	replay   *replay // nil without a TestStream
-	effects  *effects
-	totals   *metrics.Totals
-	stages   []stageTotals
-	running  int                   // bundles in flight
-	backoff  map[int]time.Duration // by stage, while its bundles fail for the environment's fault
-	failures map[int]int           // by stage, since its last commit
-	resumed  bool                  // an earlier run of the job has committed something
-	draining bool
-	canceled bool
-	outcome  error // why the job ends before it is done; nil: it is done
-	over     bool
+	sched   *scheduler.Scheduler
+	fleet   *bundle.Fleet
+	pools   map[plan.EnvID]HarnessPool
+	sinks   map[int]*publisher
+	sources map[int]*source
+	replay  *replay // nil without a TestStream
+	effects *effects
+	totals  *metrics.Totals // of committed bundles
+	// failedTotals are of failed attempts.
+	failedTotals *metrics.Totals
+	attending    map[scheduler.BundleID]*attended
+	asked        map[scheduler.BundleID]scheduler.Split // not answered yet
+	stages       []stageTotals
+	running      int                   // bundles in flight
+	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
+	failures     map[int]int           // by stage, since its last commit
+	resumed      bool                  // an earlier run of the job has committed something
+	draining     bool
+	canceled     bool
+	outcome      error // why the job ends before it is done; nil: it is done
+	over         bool
 }
 
 // stageTotals counts what a stage has done in this run of the job.
 type stageTotals struct {
-	bundles, in, out, late int64
+	bundles, in, out, late, splits int64
 }
 
 // source is the reader of a Source stage.
@@ -108,11 +112,14 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.replay = newReplay(j.plan, cfg.Now)
 	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
-		Log: log.Named("bundle")}
+		ProgressEvery: cfg.ProgressEvery,
+		Log:           log.Named("bundle")}
 	if j.replay != nil {
 		j.runner.Wall = cfg.Now
 	}
-	j.totals = metrics.New(transformNames(j.plan))
+	names := transformNames(j.plan)
+	j.totals, j.failedTotals = metrics.New(names), metrics.New(names)
+	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
@@ -198,6 +205,8 @@ func (j *job) tell(ev scheduler.Event) {
 			j.startBundle(&a)
 		case scheduler.Drop:
 			j.dropBlocks(a)
+		case scheduler.Split:
+			j.askSplit(a)
 		}
 	}
 	j.settle()

@@ -82,6 +82,7 @@ type StageDescription struct {
 	ElementsIn            int64  `json:"elements_in"`
 	ElementsOut           int64  `json:"elements_out"`
 	DroppedLate           int64  `json:"dropped_late"`
+	Splits                int64  `json:"splits,omitempty"`  // bundles that were split while they ran, because a harness process was idle
 	Waiting               string `json:"waiting,omitempty"` // why the stage does not progress, in words
 }
 

@@ -42,6 +42,7 @@ type edge struct {
 	value    *coder.Program // of the whole element
 	// needWindow: the consumer waits for side inputs by window, so blocks must tell their latest window.
 	needWindow bool
+	sized      bool // elements are restrictions that end in their size
 	access     plan.SideAccess
 }
 
@@ -86,6 +87,7 @@ func Compile(p *plan.Plan) (*Job, error) {
 		}
 		e := &edge{def: def, index: i, consumer: index[def.Consumer], value: prog, scanner: coder.NewScanner(prog, def.Window)}
 		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
+		e.sized = p.Stages[e.consumer].Splittable != nil && def.Kind != plan.Side && hasSizes(def.Element)
 		byEdge[def.ID] = e
 		j.edges = append(j.edges, e)
 	}

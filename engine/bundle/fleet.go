@@ -110,10 +110,10 @@ func (f *Fleet) Progressed(env plan.EnvID) {
 }
 
 // Run runs a bundle of a Harness stage on a process of its environment.
-func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start) (res *Result, err error) {
+func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link *Link) (res *Result, err error) {
 	st := f.job.Stages[start.Stage]
 	err = f.on(st, start.Process, start.Truncate, func(slot Slot) error {
-		res, err = r.Harness(ctx, start, slot)
+		res, err = r.Harness(ctx, start, slot, link)
 		return err
 	})
 	return res, err

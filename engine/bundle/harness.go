@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
@@ -29,13 +28,13 @@ type Slot struct {
 const messageBytes = 2 << 20
 
 // Harness runs a bundle of a Harness stage.
-func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot) (*Result, error) {
+func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot, link *Link) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	ahead := r.Store.WriteAhead()
 	rt := newRouter(r.Job.Plan.KeyGroups)
 	rt.writeAhead(r.Store, ahead)
-	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, router: rt, intake: newIntake(st, rt)}
-	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Ahead: ahead}
+	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt)}
+	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: ahead}
 	if st.Def.KeyCoder != "" {
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
 		h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
@@ -69,14 +68,11 @@ type harnessBundle struct {
 	intake *intake
 	result Result
 
+	link     *Link
 	begunAt  element.Time // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
-	sent     []byte // restrictions as sent, one after another; splittable stages only
-	planned  int    // restrictions that this bundle still has to process
-	residual struct {
-		sync.Mutex // the checkpointer and the end of the bundle both add
-		blocks     []store.Added
-	}
+	input    input         // of the attending goroutine while that runs
+	residual []store.Added // likewise
 
 	received struct {
 		sync.Mutex
@@ -102,11 +98,8 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	if h.bundle, err = h.slot.Worker.StartBundle(ctx, h.request()); err != nil {
 		return nil, err
 	}
-	if err := h.send(ctx, inputs); err != nil {
-		return nil, h.failed(ctx, err)
-	}
-	stop := h.checkpointer(ctx)
-	resp, err := h.bundle.Wait(ctx)
+	stop := h.attend(ctx)
+	resp, err := h.exchange(ctx, inputs)
 	if serr := stop(); err == nil {
 		err = serr
 	}
@@ -114,6 +107,19 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 		return nil, h.failed(ctx, err)
 	}
 	return resp, nil
+}
+
+// exchange sends the inputs and waits for the response. A harness that was asked for a split need not take all of its input.
+func (h *harnessBundle) exchange(ctx context.Context, in inputs) (*fnpb.ProcessBundleResponse, error) {
+	err := h.send(ctx, in)
+	if err != nil {
+		select {
+		case <-h.bundle.Done():
+		default:
+			return nil, err
+		}
+	}
+	return h.bundle.Wait(ctx)
 }
 
 // failed ends the bundle on the harness's side and prefers the bundle's own reason to the one that followed from it.
@@ -148,10 +154,14 @@ func (h *harnessBundle) prepare() (inputs, error) {
 				return in, err
 			}
 		}
+		p := part{block: b, count: b.Count}
 		if h.stage.Def.Splittable != nil {
-			h.sent = append(h.sent, data...)
-			h.planned += b.Count
+			p.data = data
+			if p.count, _, _, err = h.stage.input.scanner.Stat(data); err != nil {
+				return in, fault.New(fault.Corruption, "corrupt-block", "elements of %q: %w", h.stage.Def.Name, err)
+			}
 		}
+		h.input.add(p)
 		in.data = append(in.data, data)
 	}
 	return in, nil
@@ -248,111 +258,25 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 			return err
 		}
 	}
-	if err := h.residuals(resp.GetResidualRoots()); err != nil {
+	residual, err := h.residuals(resp.GetResidualRoots())
+	if err != nil {
 		return err
 	}
+	h.residual = append(h.residual, residual...)
 	if h.txs != nil {
-		var err error
 		if h.result.Timers, err = nextTimers(h.txs, h.start); err != nil {
 			return err
 		}
 	}
-	h.result.Commit.Added = append(h.router.added, h.residual.blocks...)
+	h.result.Commit.Added = append(h.router.added, h.residual...)
 	h.result.Commit.Side = h.router.side
+	for _, b := range h.input.blocks() {
+		h.result.Commit.Consumed = append(h.result.Commit.Consumed, blockID(b))
+	}
 	h.result.ElementsOut = h.router.count
 	h.result.Infos = resp.GetMonitoringInfos()
 	if resp.GetRequiresFinalization() {
 		h.result.Finalize = h.bundle.Finalize
-	}
-	return nil
-}
-
-// checkpointer asks a bundle of an unbounded splittable DoFn to return the rest of its restrictions after a while, and at once when
-// the job drains. The returned function ends it and tells what went wrong.
-func (h *harnessBundle) checkpointer(ctx context.Context) func() error {
-	sp := h.stage.Def.Splittable
-	if sp == nil || sp.Bounded || h.start.Truncate {
-		return func() error { return nil }
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- h.checkpoint(ctx) }()
-	return func() error {
-		cancel()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
-	}
-}
-
-// checkpoint asks for splits at fraction 0 until the bundle ends. A harness answers nothing when there is nothing to split yet.
-func (h *harnessBundle) checkpoint(ctx context.Context) error {
-	const waitMax = 5 * time.Second
-	wait := h.runner.RestrictionFor
-	if wait <= 0 {
-		wait = 250 * time.Millisecond
-	}
-	drain := h.slot.Drain
-	for {
-		t := time.NewTimer(wait)
-		select {
-		case <-h.bundle.Done():
-			t.Stop()
-			return nil
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
-		case <-drain:
-			drain = nil
-			t.Stop()
-		case <-t.C:
-		}
-		resp, err := h.bundle.Split(ctx, fnapi.Split{Transform: h.stage.Def.InputRead, EstimatedElements: int64(h.planned)})
-		if err != nil {
-			select {
-			case <-h.bundle.Done(): // the bundle ended meanwhile: Wait knows better
-				return nil
-			default:
-				return err
-			}
-		}
-		if err := h.splitDone(resp); err != nil {
-			return err
-		}
-		wait = min(wait*2, waitMax)
-	}
-}
-
-// splitDone takes back what a split gave up: whole restrictions that were not begun, and the rest of the one that was.
-func (h *harnessBundle) splitDone(resp *fnpb.ProcessBundleSplitResponse) error {
-	for _, cs := range resp.GetChannelSplits() {
-		first, last := int(cs.GetFirstResidualElement()), int(cs.GetLastPrimaryElement())
-		if err := h.giveBack(first, h.planned); err != nil {
-			return err
-		}
-		h.planned = min(h.planned, last+1) // what lies between last and first is in the roots
-	}
-	return h.residuals(resp.GetResidualRoots())
-}
-
-// giveBack returns the restrictions [from, to) of the bundle's input to the inbox.
-func (h *harnessBundle) giveBack(from, to int) error {
-	if from >= to {
-		return nil
-	}
-	var el coder.Elem
-	rest := h.sent
-	for i := 0; i < to; i++ {
-		var err error
-		if rest, err = h.stage.input.scanner.Next(rest, &el); err != nil {
-			return fault.New(fault.Environment, "harness-protocol", "the harness split off restriction %d of fewer: %w", i, err)
-		}
-		if i >= from {
-			if err := h.addResidual(append([]byte(nil), el.Raw...), el.TS, 0); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

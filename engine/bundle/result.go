@@ -20,6 +20,8 @@ import (
 // Result is what a finished bundle hands to the commit.
 type Result struct {
 	Commit store.Commit
+	// Returned are blocks of the bundle that it has not begun: they are not consumed and wait again.
+	Returned []scheduler.Block
 	// Timers are the earliest timers of the bundle's key groups after the commit.
 	Timers []scheduler.StageTimers
 	// Infos are the SDK's metrics of the bundle.
@@ -64,6 +66,8 @@ type Runner struct {
 	// RestrictionFor is how long a bundle of an unbounded splittable DoFn runs before it is asked to return the rest. Its outputs
 	// become visible when it ends. Default 250 ms.
 	RestrictionFor time.Duration
+	// ProgressEvery is how often a bundle is asked for its progress, from the half of it on. Default 1 s.
+	ProgressEvery time.Duration
 	// GroupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files. 0: no bound.
 	GroupBytesMax int
 	Log           *zap.Logger
@@ -151,7 +155,11 @@ func NextTimers(tx rows.Tx, stage int, group uint16) (scheduler.StageTimers, err
 func consumed(start *scheduler.Start) []store.BlockID {
 	ids := make([]store.BlockID, len(start.Blocks))
 	for i, b := range start.Blocks {
-		ids[i] = store.BlockID{Group: b.Group, Edge: uint32(b.Edge), Seq: b.Seq}
+		ids[i] = blockID(b)
 	}
 	return ids
+}
+
+func blockID(b scheduler.Block) store.BlockID {
+	return store.BlockID{Group: b.Group, Edge: uint32(b.Edge), Seq: b.Seq}
 }

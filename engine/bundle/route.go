@@ -38,6 +38,7 @@ type mark struct {
 // groupSize collects what one key group receives of a message.
 type groupSize struct {
 	bytes, at, count int
+	work             float64 // sizes of restrictions
 	min, max, window element.Time
 }
 
@@ -92,6 +93,9 @@ func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) 
 
 // fifo keeps the message as one block.
 func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) {
+	if e.sized && len(backed) == 0 {
+		return r.restrictions(e, data)
+	}
 	var h store.Header
 	if e.needWindow {
 		h.MaxWindow = element.MinTime
@@ -195,6 +199,7 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 		s := &r.sizes[g]
 		s.bytes += len(el.Raw)
 		s.count++
+		s.work += e.sizeOf(el.Raw)
 		s.min, s.max = min(s.min, el.TS), max(s.max, el.TS)
 		pos += len(el.Raw)
 		r.marks = append(r.marks, mark{end: pos, group: g})
@@ -222,7 +227,7 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 	}
 	for g := range r.sizes {
 		s := &r.sizes[g]
-		h := store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window}
+		h := store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window, Size: s.work}
 		if err := r.add(e, uint16(g), h, arena[s.at-s.bytes:s.at:s.at], refs[uint16(g)]); err != nil {
 			return 0, err
 		}

@@ -36,6 +36,7 @@ type Harnesses struct {
 		bundles int
 		started int // pools
 		open    int
+		last    *pool // the one that was started last
 	}
 }
 
@@ -95,7 +96,18 @@ func (h *Harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 			return nil, err
 		}
 	}
+	h.mu.Lock()
+	h.mu.last = p
+	h.mu.Unlock()
 	return p, nil
+}
+
+// Break ends a process of the pool that was started last, as a crash does. Another one comes in its place.
+func (h *Harnesses) Break(process int) {
+	h.mu.Lock()
+	p := h.mu.last
+	h.mu.Unlock()
+	p.workers[process].Disconnect("the test breaks it")
 }
 
 // pool is the harnesses of one environment of one job.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -223,8 +224,13 @@ func (j *Job) Counter(transform, name string) int64 {
 	if err != nil {
 		j.rig.T.Fatal(err)
 	}
+	return Sum(m.GetCommitted(), transform, name)
+}
+
+// Sum returns the sum of a user counter of the transform with the name; 0 when there is none.
+func Sum(infos []*pipepb.MonitoringInfo, transform, name string) int64 {
 	total := int64(0)
-	for _, info := range m.GetCommitted() {
+	for _, info := range infos {
 		if info.GetLabels()["PTRANSFORM"] == transform && info.GetLabels()["NAME"] == name {
 			total += sum([][]byte{info.GetPayload()})
 		}

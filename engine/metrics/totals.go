@@ -29,6 +29,15 @@ func New(names map[string]string) *Totals {
 	return &Totals{names: names, byKey: make(map[string]*pipepb.MonitoringInfo)}
 }
 
+// Clone returns a copy.
+func (t *Totals) Clone() *Totals {
+	c := New(t.names)
+	for k, info := range t.byKey {
+		c.byKey[k] = proto.CloneOf(info)
+	}
+	return c
+}
+
 // Entry is a total in stored form.
 type Entry struct {
 	Key   string

@@ -15,6 +15,7 @@ type Scheduler struct {
 	stages  []*stage
 	envs    map[plan.EnvID]*environment
 	bundles map[BundleID]*Start
+	paces   map[BundleID]*pace // of bundles in flight that have told of their progress
 	// sideFilled marks side edges that hold at least one element.
 	sideFilled map[int]bool
 	now        element.Time
@@ -34,6 +35,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	s := &Scheduler{
 		cfg: c.withDefaults(), plan: p, now: element.MinTime,
 		envs: make(map[plan.EnvID]*environment), bundles: make(map[BundleID]*Start), sideFilled: make(map[int]bool),
+		paces: make(map[BundleID]*pace),
 	}
 	byID := make(map[plan.StageID]*stage)
 	edges := make(map[plan.EdgeID]int)
@@ -125,6 +127,14 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		if err := s.failed(ev); err != nil {
 			return nil, err
 		}
+	case Progressed:
+		s.progressed(ev)
+	case Divided:
+		if err := s.divided(ev); err != nil {
+			return nil, err
+		}
+	case Undivided:
+		s.undivided(ev)
 	case Drain:
 		s.drain()
 	default:
@@ -135,7 +145,11 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		actions = s.dropUntruncatable(actions)
 		s.refresh()
 	}
-	return s.startAll(actions), nil
+	actions = s.startAll(actions)
+	if _, ok := ev.(Progressed); ok {
+		actions = s.split(actions)
+	}
+	return actions, nil
 }
 
 // Done says that the job has nothing left to do.
@@ -215,7 +229,8 @@ func (s *Scheduler) committed(ev Committed) error {
 	if err != nil {
 		return err
 	}
-	st.consumed(b.Blocks)
+	st.consumed(without(b.Blocks, ev.Returned))
+	s.giveBack(st, ev.Returned)
 	st.retryAt = element.MinTime
 	for _, a := range ev.Added {
 		s.stages[a.Stage].receive(a.Block, s.now)
@@ -251,9 +266,15 @@ func (s *Scheduler) failed(ev Failed) error {
 		return err
 	}
 	st.retryAt = ev.RetryAt
+	s.giveBack(st, b.Blocks)
+	return nil
+}
+
+// giveBack puts blocks that a bundle had back in front of their queues.
+func (s *Scheduler) giveBack(st *stage, blocks []Block) {
 	byQueue := make(map[*queue][]Block)
 	var order []*queue
-	for _, blk := range b.Blocks {
+	for _, blk := range blocks {
 		q := st.queueOf(blk.Group)
 		if byQueue[q] == nil {
 			order = append(order, q)
@@ -263,7 +284,18 @@ func (s *Scheduler) failed(ev Failed) error {
 	for _, q := range order {
 		q.unshift(byQueue[q])
 	}
-	return nil
+}
+
+// without returns the blocks that are not among the others.
+func without(blocks, others []Block) []Block {
+	if len(others) == 0 {
+		return blocks
+	}
+	drop := make(map[uint64]bool, len(others))
+	for _, b := range others {
+		drop[b.Seq] = true
+	}
+	return slices.DeleteFunc(slices.Clone(blocks), func(b Block) bool { return drop[b.Seq] })
 }
 
 // finish gives back what a bundle owned.
@@ -273,6 +305,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 		return nil, nil, fmt.Errorf("scheduler: bundle %d is not in flight", id)
 	}
 	delete(s.bundles, id)
+	delete(s.paces, id)
 	st := s.stages[b.Stage]
 	st.running--
 	if st.keyed {

@@ -98,9 +98,7 @@ func (s *stage) queueOf(group uint16) *queue {
 
 // receive takes a new block into the inbox.
 func (s *stage) receive(b Block, now element.Time) {
-	s.waitTS.Add(b.Hold, 1)
-	s.pending.count += int64(b.Count)
-	s.pending.bytes += int64(b.Bytes)
+	s.account(b, 1)
 	if b.AvailableAt > now {
 		heap.Push(&s.delayed, b)
 		return
@@ -119,10 +117,15 @@ func (s *stage) release(now element.Time, all bool) {
 // consumed forgets blocks whose bundle has committed.
 func (s *stage) consumed(blocks []Block) {
 	for _, b := range blocks {
-		s.waitTS.Add(b.Hold, -1)
-		s.pending.count -= int64(b.Count)
-		s.pending.bytes -= int64(b.Bytes)
+		s.account(b, -1)
 	}
+}
+
+// account counts a block that waits or runs: n is 1 when it comes, -1 when it goes.
+func (s *stage) account(b Block, n int) {
+	s.waitTS.Add(b.Hold, n)
+	s.pending.count += int64(n * b.Count)
+	s.pending.bytes += int64(n * b.Bytes)
 }
 
 // nextTimer returns the earliest timers over all key groups.

@@ -92,11 +92,11 @@ func (s *Scheduler) fillHarness(st *stage, b *Start) bool {
 	if s.backPressure(st) != nil {
 		return false
 	}
-	if st.keyed {
-		return s.takeKeyed(st, b, b.Process, processes)
-	}
 	if st.def.Splittable != nil && s.draining && st.def.Splittable.DrainDescriptor != nil {
 		b.Truncate = true
+	}
+	if st.keyed {
+		return s.takeKeyed(st, b, b.Process, processes)
 	}
 	return s.takeFIFO(st, b)
 }
@@ -182,18 +182,21 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	return len(b.Groups) > 0
 }
 
-// takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over.
+// takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over. Restrictions are
+// shared out between the processes.
 func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	q := &st.queues[0]
 	elements, bytes := 0, 0
 	var blocked []Block
-	for q.len() > 0 && s.within(elements, bytes, false) {
+	share := s.share(st)
+	for q.len() > 0 && s.within(elements, bytes, false) && (len(b.Blocks) == 0 || share.room(q.first())) {
 		blk := q.pop()
 		if s.sideBlocking(st, blk) != nil {
 			blocked = append(blocked, blk)
 			continue
 		}
 		elements, bytes = elements+blk.Count, bytes+blk.Bytes
+		share.take(blk)
 		b.Blocks = append(b.Blocks, blk)
 	}
 	if len(blocked) > 0 {

@@ -19,7 +19,11 @@ import (
 //	harness [processes=N] [each=N]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
+//	                              returned seq=N count=N bytes=N hold=T
 //	fail BUNDLE [retry=T]
+//	progress BUNDLE done=SHARE
+//	divide BUNDLE                 input, a block a line: kept, returned or add, as above
+//	undivided BUNDLE
 //	tick, drain
 //	status                        watermarks and backlog of every stage
 //
@@ -59,6 +63,18 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 			f.RetryAt = timeArg(t, d, "retry")
 		}
 		return st.step(t, f)
+	case "progress":
+		var done string
+		d.ScanArgs(t, "done", &done)
+		share, err := strconv.ParseFloat(done, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", d.Pos, err)
+		}
+		return st.step(t, Progressed{Bundle: bundleArg(t, d), Done: share})
+	case "divide":
+		return st.step(t, st.divided(t, d))
+	case "undivided":
+		return st.step(t, Undivided{Bundle: bundleArg(t, d)})
 	case "tick":
 		return st.step(t, Tick{})
 	case "drain":
@@ -71,7 +87,7 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (st *story) job(t *testing.T, d *datadriven.TestData) string {
-	st.plan = &plan.Plan{KeyGroups: 4}
+	st.plan = &plan.Plan{KeyGroups: 4, Environments: []*plan.Environment{{ID: "env"}}}
 	st.now = 0
 	d.MaybeScanArgs(t, "key-groups", &st.plan.KeyGroups)
 	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
@@ -105,6 +121,9 @@ func (st *story) stage(f []string) {
 			edge.Kind = plan.Keyed
 		case "bounded":
 			edge.Bounded = true
+			if s.Splittable != nil {
+				s.Splittable.Bounded = true
+			}
 		case "splittable":
 			s.Splittable = &plan.Splittable{}
 		case "drainable":
@@ -177,23 +196,13 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 		if len(f) == 0 {
 			continue
 		}
-		args := map[string]string{}
-		for _, a := range f[1:] {
-			k, v, _ := strings.Cut(a, "=")
-			args[k] = v
-		}
+		args := arguments(f)
 		switch f[0] {
 		case "add":
 			stage := st.index(f[1])
-			b := Block{
-				Group: uint16(number(args["group"])), Seq: uint64(number(args["seq"])), Count: number(args["count"]), Bytes: number(args["bytes"]),
-				Hold: parseTime(args["hold"]), MaxWindow: parseTime(args["hold"]), AvailableAt: element.MinTime,
-				Edge: st.edge(st.plan.Stages[stage].Input),
-			}
-			if v, ok := args["after"]; ok {
-				b.AvailableAt = parseTime(v)
-			}
-			c.Added = append(c.Added, StageBlock{Stage: stage, Block: b})
+			c.Added = append(c.Added, StageBlock{Stage: stage, Block: st.block(stage, args)})
+		case "returned":
+			c.Returned = append(c.Returned, st.block(self, args))
 		case "hold":
 			c.Holds = append(c.Holds, HoldDelta{At: parseTime(f[1]), Delta: number(f[2])})
 		case "timer":
@@ -212,6 +221,52 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 		}
 	}
 	return c
+}
+
+func (st *story) divided(t *testing.T, d *datadriven.TestData) Divided {
+	ev := Divided{Bundle: bundleArg(t, d)}
+	stage := 0
+	if b := st.sched.bundles[ev.Bundle]; b != nil {
+		stage = b.Stage
+	}
+	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+		f := strings.Fields(line)
+		b := st.block(stage, arguments(f))
+		switch f[0] {
+		case "kept":
+			ev.Kept = append(ev.Kept, b)
+		case "returned":
+			ev.Returned = append(ev.Returned, b)
+		case "add":
+			ev.Added = append(ev.Added, b)
+		default:
+			t.Fatalf("%s: unknown part %q", d.Pos, line)
+		}
+	}
+	return ev
+}
+
+// arguments reads the name=value fields of a line.
+func arguments(f []string) map[string]string {
+	args := map[string]string{}
+	for _, a := range f[1:] {
+		k, v, _ := strings.Cut(a, "=")
+		args[k] = v
+	}
+	return args
+}
+
+// block makes a block for a stage.
+func (st *story) block(stage int, args map[string]string) Block {
+	b := Block{
+		Group: uint16(number(args["group"])), Seq: uint64(number(args["seq"])), Count: number(args["count"]), Bytes: number(args["bytes"]),
+		Size: float64(number(args["size"])), Hold: parseTime(args["hold"]), MaxWindow: parseTime(args["hold"]), AvailableAt: element.MinTime,
+		Edge: st.edge(st.plan.Stages[stage].Input),
+	}
+	if v, ok := args["after"]; ok {
+		b.AvailableAt = parseTime(v)
+	}
+	return b
 }
 
 func (st *story) step(t *testing.T, ev Event) string {
@@ -242,6 +297,8 @@ func (st *story) step(t *testing.T, ev Event) string {
 				}
 			}
 			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
+		case Split:
+			fmt.Fprintf(&b, "split %d %s for process=%d left=%d ms\n", a.Bundle, st.plan.Stages[a.Stage].Name, a.Process, a.LeftMs)
 		case Drop:
 			fmt.Fprintf(&b, "drop %s", st.plan.Stages[a.Stage].Name)
 			for _, blk := range a.Blocks {

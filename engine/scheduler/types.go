@@ -15,9 +15,11 @@ type Block struct {
 	Seq         uint64
 	Count       int
 	Bytes       int
+	Size        float64      // work in restrictions, as their SDK estimates it; 0 when nobody knows
 	MaxWindow   element.Time // largest window end; needed only where a stage has side inputs
 	AvailableAt element.Time // processing time; MinTime: at once
 	Hold        element.Time // watermark that the block holds while it waits or runs
+	Residual    bool         // restrictions that came back from a bundle
 }
 
 // Event is something that happened.
@@ -75,6 +77,7 @@ const NoTimer = element.MaxTime + 1
 // Committed says that a bundle's commit has been applied.
 type Committed struct {
 	Bundle    BundleID
+	Returned  []Block // of the bundle's blocks: not consumed, they wait again
 	Added     []StageBlock
 	SideAdded []int // side edges that received elements
 	Holds     []HoldDelta
@@ -97,6 +100,24 @@ type Failed struct {
 	RetryAt element.Time
 }
 
+// Progressed says how far a bundle in flight has come: Done is the share of its input that is processed.
+type Progressed struct {
+	Bundle BundleID
+	Done   float64
+}
+
+// Divided says that a split has been committed: the bundle goes on with Kept, Returned of its blocks wait again, and Added wait for its
+// stage. Other blocks of the bundle are gone.
+type Divided struct {
+	Bundle   BundleID
+	Kept     []Block
+	Returned []Block
+	Added    []Block
+}
+
+// Undivided says that a bundle that was asked to split had nothing to give.
+type Undivided struct{ Bundle BundleID }
+
 // Capacity says how many bundles an environment can take: Processes harness processes, PerProcess bundles each.
 type Capacity struct {
 	Env        plan.EnvID
@@ -107,12 +128,15 @@ type Capacity struct {
 // Drain asks the job to stop reading and finish.
 type Drain struct{}
 
-func (Tick) event()      {}
-func (Restored) event()  {}
-func (Committed) event() {}
-func (Failed) event()    {}
-func (Capacity) event()  {}
-func (Drain) event()     {}
+func (Tick) event()       {}
+func (Restored) event()   {}
+func (Committed) event()  {}
+func (Failed) event()     {}
+func (Progressed) event() {}
+func (Divided) event()    {}
+func (Undivided) event()  {}
+func (Capacity) event()   {}
+func (Drain) event()      {}
 
 // Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
 type Start struct {
@@ -141,11 +165,22 @@ type Drop struct {
 	Blocks []Block
 }
 
+// Split asks to split a bundle in flight in the middle of what is left of it: Process has nothing to do and could take the rest. The
+// answer is Divided or Undivided, unless the bundle ends first.
+type Split struct {
+	Bundle  BundleID
+	Stage   int
+	Process int
+	Done    float64 // the share of its input that the bundle has processed
+	LeftMs  int64   // how long it will go on at its pace
+}
+
 // Action is what the scheduler asks for.
 type Action interface{ action() }
 
 func (Start) action() {}
 func (Drop) action()  {}
+func (Split) action() {}
 
 // Config bounds what the scheduler starts.
 type Config struct {
@@ -153,6 +188,7 @@ type Config struct {
 	BundleBytesMax    int   // bytes a bundle; default 16 MiB
 	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
 	RunnerSlots       int   // grouping bundles at a time; default 2
+	SplitLeftMs       int64 // how long a bundle must have to go on at its pace to be split; default 1 000
 	// BatchGroup says whether a Group stage collects its input, if that is bounded, and groups it once at the end.
 	BatchGroup func(*plan.Stage) bool
 	// DeferGroup says whether a Group stage of bounded input that is no BatchGroup keeps its elements in rows as they come, and
@@ -174,6 +210,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RunnerSlots <= 0 {
 		c.RunnerSlots = 2
+	}
+	if c.SplitLeftMs <= 0 {
+		c.SplitLeftMs = 1000
 	}
 	return c
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"math"
 
 	"padstone/engine/element"
 	"padstone/engine/rows"
@@ -21,6 +22,8 @@ type Header struct {
 	AvailableAt element.Time
 	// Hold is the watermark that the pending block holds its stage at: MinTS, or the output watermark of a residual.
 	Hold element.Time
+	// Size is the work in the block's restrictions, summed up as the SDK estimates it; 0 when nobody knows. It has no unit.
+	Size float64
 	// Residual marks restrictions that came back from a bundle.
 	Residual bool
 }
@@ -34,11 +37,14 @@ type Block struct {
 	Body rows.ContentID
 	// Refs are the contents that elements of the block refer to. Known to Commit only: a block that is read does not tell.
 	Refs []rows.ContentID
+	// RefsOf is the sequence of a block, consumed by the same commit, whose contents this one goes on referring to; 0: none.
+	RefsOf uint64
 }
 
 const (
 	flagResidual = 1 << iota
 	flagBody     // the content and the number of its bytes follow instead of the data
+	flagSize     // the size follows, 8 bytes
 )
 
 // inboxKey is Inbox | consumer stage | key group | edge u32 | seq u64.
@@ -60,13 +66,21 @@ func appendBlock(dst []byte, b *Block) []byte {
 	if b.Residual {
 		flags |= flagResidual
 	}
+	if b.Size != 0 {
+		flags |= flagSize
+	}
 	if b.Body != 0 {
-		dst = append(dst, flags|flagBody)
-		dst = binary.AppendUvarint(dst, uint64(b.Body))
-		return binary.AppendUvarint(dst, uint64(b.Bytes))
+		flags |= flagBody
 	}
 	dst = append(dst, flags)
-	return append(dst, b.Data...)
+	if b.Size != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(b.Size))
+	}
+	if b.Body == 0 {
+		return append(dst, b.Data...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(b.Body))
+	return binary.AppendUvarint(dst, uint64(b.Bytes))
 }
 
 // parseBlock reads what appendBlock wrote. Data aliases v, or is left out when the block has a body.
@@ -91,6 +105,12 @@ func parseBlock(seq uint64, v []byte) (Block, error) {
 	flags := v[0]
 	v = v[1:]
 	b.Residual = flags&flagResidual != 0
+	if flags&flagSize != 0 {
+		if len(v) < 8 {
+			return b, corruptBlock(seq)
+		}
+		b.Size, v = math.Float64frombits(binary.BigEndian.Uint64(v)), v[8:]
+	}
 	if flags&flagBody == 0 {
 		b.Data, b.Bytes = v, len(v)
 		return b, nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -93,6 +94,9 @@ func (s *Store) refer(batch *pebble.Batch, b *Block) error {
 	ids := b.Refs
 	if b.Body != 0 {
 		ids = append([]rows.ContentID{b.Body}, ids...)
+	}
+	if b.RefsOf != 0 { // a content that was the other's body is among them and stays for longer than it must
+		ids = append(slices.Clone(ids), s.referred[b.RefsOf]...)
 	}
 	if len(ids) == 0 {
 		return nil

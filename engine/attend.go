@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
+
+	"padstone/engine/bundle"
+	"padstone/engine/plan"
+	"padstone/engine/scheduler"
+)
+
+// attended is what the driver knows of a bundle on a harness while it runs.
+type attended struct {
+	split chan struct{}            // asks it for a split; 1-buffered
+	infos []*pipepb.MonitoringInfo // its metrics when it last told of its progress
+}
+
+// attend prepares to hear from a bundle; nil for a bundle that runs in the runner.
+func (j *job) attend(start *scheduler.Start) *bundle.Link {
+	if j.plan.Stages[start.Stage].Kind != plan.Harness {
+		return nil
+	}
+	a := &attended{split: make(chan struct{}, 1)}
+	j.attending[start.Bundle] = a
+	return &bundle.Link{
+		Split: a.split,
+		Progress: func(p bundle.Progress) {
+			j.postLive(func() {
+				if j.attending[start.Bundle] == nil {
+					return
+				}
+				a.infos = p.Infos
+				j.tell(scheduler.Progressed{Bundle: start.Bundle, Done: p.Done})
+			})
+		},
+		Divide: func(ctx context.Context, d *bundle.Division) error { return j.divide(ctx, start, d) },
+		Undivided: func() {
+			j.postLive(func() {
+				delete(j.asked, start.Bundle)
+				j.tell(scheduler.Undivided{Bundle: start.Bundle})
+			})
+		},
+	}
+}
+
+// unattend forgets a bundle that has ended. What one that failed has told last still counts as attempted.
+func (j *job) unattend(b scheduler.BundleID, failed bool) {
+	a := j.attending[b]
+	if a == nil {
+		return
+	}
+	delete(j.attending, b)
+	delete(j.asked, b)
+	if !failed || len(a.infos) == 0 {
+		return
+	}
+	if _, err := j.failedTotals.Add(a.infos); err != nil {
+		j.log.Warn("metrics of a failed bundle", zap.Error(err))
+	}
+}
+
+// askSplit passes on that the scheduler wants a bundle split.
+func (j *job) askSplit(s scheduler.Split) {
+	if a := j.attending[s.Bundle]; a != nil {
+		select {
+		case a.split <- struct{}{}:
+			j.log.Debug("a bundle is asked to split", zap.String("stage", j.plan.Stages[s.Stage].Name), zap.Float64("done", s.Done),
+				zap.Int64("left_ms", s.LeftMs), zap.Int("process", s.Process))
+			j.asked[s.Bundle] = s
+		default: // it has not answered the last request yet
+		}
+	}
+}
+
+// divide commits a split of a bundle in flight. From here on the parts have their own fates.
+func (j *job) divide(ctx context.Context, start *scheduler.Start, d *bundle.Division) error {
+	var failed error
+	ok, err := j.do(ctx, func() {
+		if j.over {
+			failed = context.Cause(j.ctx)
+			return
+		}
+		if _, failed = j.store.Commit(&d.Commit); failed != nil {
+			j.end(failed)
+			return
+		}
+		added := j.inCache(&d.Commit)
+		ev := scheduler.Divided{Bundle: start.Bundle, Kept: d.Kept, Returned: d.Returned}
+		for i, a := range added {
+			if i < d.Own {
+				ev.Kept = append(ev.Kept, a.Block)
+			} else {
+				ev.Added = append(ev.Added, a.Block)
+			}
+		}
+		j.tellSplit(start, len(ev.Returned)+len(ev.Added))
+		j.tell(ev)
+	})
+	if err == nil && !ok {
+		err = context.Cause(j.ctx)
+	}
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// tellSplit makes a split visible.
+func (j *job) tellSplit(start *scheduler.Start, blocks int) {
+	j.stages[start.Stage].splits++
+	s, ok := j.asked[start.Bundle]
+	if !ok {
+		return
+	}
+	delete(j.asked, start.Bundle)
+	j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_DETAILED, fmt.Sprintf(
+		"split a bundle of %q at half of what was left of it: %.0f %% were done after %d ms, and harness process %d had nothing to do; "+
+			"%d blocks can run elsewhere",
+		j.plan.Stages[start.Stage].Name, 100*s.Done, int64(j.now()-start.Now), s.Process, blocks))
+}
+
+// attempted are the metrics of everything that was tried: of committed bundles, of bundles in flight as they last told, and of failed
+// attempts as those last told, each once. What failed before a restart of the server is forgotten.
+func (j *job) attempted() []*pipepb.MonitoringInfo {
+	t := j.totals.Clone()
+	tentative := j.failedTotals.Snapshot()
+	for _, b := range slices.Sorted(maps.Keys(j.attending)) { // in order: where the latest counts, it is always the same one
+		tentative = append(tentative, j.attending[b].infos...)
+	}
+	if _, err := t.Add(tentative); err != nil {
+		j.log.Warn("metrics of bundles that are not committed", zap.Error(err))
+	}
+	return t.Snapshot()
+}
+
+// metricResults are the job's metrics as clients ask for them.
+func (j *job) metricResults() *jobpb.MetricResults {
+	return &jobpb.MetricResults{Attempted: j.attempted(), Committed: j.totals.Snapshot()}
+}

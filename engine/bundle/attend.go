@@ -1,0 +1,218 @@
+package bundle
+
+import (
+	"context"
+	"time"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
+
+	"padstone/engine/metrics"
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// Link connects a bundle on a harness with its job while it runs.
+type Link struct {
+	// Split asks the bundle to give up a part of what is left of it. One request waits at most.
+	Split <-chan struct{}
+	// Progress takes what a bundle that takes long tells of itself.
+	Progress func(Progress)
+	// Divide commits a split: it gives the new blocks their sequences. Then the bundle has its part, and the rest may start.
+	Divide func(ctx context.Context, d *Division) error
+	// Undivided says that a request brought nothing.
+	Undivided func()
+}
+
+// Progress is how far a bundle has come.
+type Progress struct {
+	Done float64 // the share of its input that is processed
+	// Infos are the SDK's metrics of the bundle so far: tentative, as the bundle may still fail.
+	Infos []*pipepb.MonitoringInfo
+}
+
+// answerFor is how long a harness may take to answer a split request after the bundle's end. The answer may tell of a split that was
+// made just before, so the bundle cannot be committed without it.
+const answerFor = 30 * time.Second
+
+// progressEvery is the default of Runner.ProgressEvery.
+const progressEvery = time.Second
+
+// attend asks the harness, while the bundle runs, for its progress and for splits, one request at a time: Python answers both with
+// one thread. The returned function ends that when the bundle has ended, and returns why the bundle must fail if it must.
+func (h *harnessBundle) attend(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	running, ended := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		err := h.attending(ctx, running)
+		if err != nil {
+			h.bundle.Abandon(err) // what was split off must not be processed twice
+		}
+		done <- err
+	}()
+	return func() error {
+		ended()
+		t := time.AfterFunc(answerFor, func() {
+			cancel(fault.New(fault.Environment, "harness-protocol", "the harness does not answer a split request").In(h.stage.Def.Name))
+		})
+		defer t.Stop()
+		defer cancel(context.Canceled)
+		return <-done
+	}
+}
+
+// attending is attend's loop, until running ends. ctx goes on until the last request is answered.
+func (h *harnessBundle) attending(ctx, running context.Context) error {
+	every := h.runner.ProgressEvery
+	if every <= 0 {
+		every = progressEvery
+	}
+	news := time.NewTimer(every / 2)
+	defer news.Stop()
+	cp := h.checkpointing()
+	defer cp.timer.Stop()
+	for {
+		var err error
+		select {
+		case <-running.Done():
+			return nil
+		case <-h.bundle.Done(): // with success or without: Wait knows
+			return nil
+		case <-news.C:
+			if h.report(running) {
+				news.Reset(every)
+			}
+		case <-h.link.Split:
+			err = h.divide(ctx)
+		case <-cp.drain:
+			cp.drain = nil
+			err = h.checkpoint(ctx, cp)
+		case <-cp.timer.C:
+			err = h.checkpoint(ctx, cp)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// report asks for the bundle's progress and passes it on. It says whether to ask again: a harness that refuses will go on to. Nothing
+// hangs on the answer, so that the bundle's end does not wait for it.
+func (h *harnessBundle) report(running context.Context) bool {
+	resp, err := h.bundle.Progress(running)
+	if err != nil {
+		h.runner.Log.Debug("no progress from the harness", zap.String("stage", h.stage.Def.Name), zap.Error(err))
+		return false
+	}
+	if infos := resp.GetMonitoringInfos(); len(infos) > 0 {
+		h.link.Progress(Progress{Done: h.done(infos), Infos: infos})
+	}
+	return true
+}
+
+// done is the share of the input that the metrics say is processed. Spec: metrics.proto MonitoringInfoSpecs DATA_CHANNEL_READ_INDEX,
+// WORK_REMAINING and WORK_COMPLETED.
+func (h *harnessBundle) done(infos []*pipepb.MonitoringInfo) float64 {
+	index, ok := metrics.ReadIndex(infos, h.stage.Def.InputRead)
+	all := h.input.planned + h.input.divided
+	if !ok || index < 0 || all == 0 {
+		return 0
+	}
+	current := 0.0
+	if sp := h.stage.Def.Splittable; sp != nil {
+		current = metrics.Completed(infos, sp.Transform)
+	}
+	return min(1, (float64(index)+current)/float64(all))
+}
+
+// checkpoints is when a bundle is asked to stop and return what is left.
+type checkpoints struct {
+	timer *time.Timer
+	wait  time.Duration
+	drain <-chan struct{} // nil when the job's drain changes nothing
+}
+
+// checkpointing returns the checkpoints of the bundle: of unbounded restrictions after a while, and at once when the job drains.
+func (h *harnessBundle) checkpointing() *checkpoints {
+	const never = 1 << 62
+	sp := h.stage.Def.Splittable
+	if sp == nil || sp.Bounded || h.start.Truncate || h.start.Timers {
+		return &checkpoints{timer: time.NewTimer(never)}
+	}
+	cp := &checkpoints{wait: h.runner.RestrictionFor, drain: h.slot.Drain}
+	if cp.wait <= 0 {
+		cp.wait = 250 * time.Millisecond
+	}
+	cp.timer = time.NewTimer(cp.wait)
+	return cp
+}
+
+// checkpoint asks for a split at fraction 0. What it gives up is in the bundle's own commit: the bundle ends now, and a primary without
+// its residual need not be able to run again (that of Java's wrapper of unbounded sources cannot). A harness answers nothing when
+// there is nothing to split yet: it is asked again.
+func (h *harnessBundle) checkpoint(ctx context.Context, cp *checkpoints) error {
+	const waitMax = 5 * time.Second
+	cp.wait = min(cp.wait*2, waitMax)
+	cp.timer.Reset(cp.wait)
+	resp, err := h.bundle.Split(ctx, h.splitRequest(0))
+	if refused(err) && h.over() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	residual, err := h.residuals(resp.GetResidualRoots())
+	h.residual = append(h.residual, residual...)
+	for _, cs := range resp.GetChannelSplits() {
+		if err == nil {
+			err = h.returned(cs, len(resp.GetPrimaryRoots())+len(resp.GetResidualRoots()))
+		}
+	}
+	return err
+}
+
+// returned takes back the restrictions that a checkpoint says were not begun.
+func (h *harnessBundle) returned(cs *fnpb.ProcessBundleSplitResponse_ChannelSplit, roots int) error {
+	t, err := h.split(cs, roots)
+	if err != nil {
+		return err
+	}
+	h.result.Returned = append(h.result.Returned, t.whole...)
+	if t.cut == nil {
+		return nil
+	}
+	if t.gone > 0 {
+		residual, err := h.piece(t.cut.block, t.data[t.from:], h.result.Commit.Ahead)
+		if err != nil {
+			return err
+		}
+		h.residual = append(h.residual, residual)
+	}
+	h.input.parts = append(h.input.parts, part{block: t.cut.block, count: t.left, data: t.data[:t.keep]})
+	return nil
+}
+
+func (h *harnessBundle) splitRequest(fraction float64) fnapi.Split {
+	return fnapi.Split{
+		Transform: h.stage.Def.InputRead, Fraction: fraction, EstimatedElements: int64(h.input.planned + h.input.divided),
+	}
+}
+
+// refused says whether a harness has answered a request with an error, as it does when the bundle is over. Any other error leaves
+// open whether it has split.
+func refused(err error) bool {
+	f := fault.Of(err)
+	return f != nil && f.Code == fnapi.CodeRequestFailed
+}
+
+// over says whether the bundle has ended.
+func (h *harnessBundle) over() bool {
+	select {
+	case <-h.bundle.Done():
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,205 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	"padstone/engine/element"
+	"padstone/engine/plan"
+)
+
+// share is how much of the waiting restrictions a bundle takes: a process's part of their work, so that all processes begin at once.
+// Restrictions are few and take long, which no count of elements or bytes tells.
+type share struct {
+	bySize      bool    // by the size that the SDK estimates, else by number
+	left, total float64 // of the part; unbounded when total is 0
+}
+
+// share returns the share of a bundle of the stage; no bound for a stage that processes elements.
+func (s *Scheduler) share(st *stage) *share {
+	sh := &share{}
+	if st.def.Splittable == nil || s.envs[st.def.Env] == nil {
+		return sh
+	}
+	q := &st.queues[0]
+	size, count := 0.0, 0
+	sized := true
+	for _, b := range q.blocks[q.head:] {
+		size += b.Size
+		count += b.Count
+		sized = sized && b.Size > 0
+	}
+	sh.bySize, sh.total = sized, float64(count)
+	if sized {
+		sh.total = size
+	}
+	sh.total /= float64(max(1, s.freeFor(st)))
+	sh.left = sh.total
+	return sh
+}
+
+// freeFor returns how many processes have a free slot and no bundle of the stage.
+func (s *Scheduler) freeFor(st *stage) int {
+	e := s.envs[st.def.Env]
+	busy := make([]bool, len(e.load))
+	for _, b := range s.bundles {
+		if b.Stage == st.index && b.Process < len(busy) {
+			busy[b.Process] = true
+		}
+	}
+	free := 0
+	for p, n := range e.load {
+		if n < e.perProcess && !busy[p] {
+			free++
+		}
+	}
+	return free
+}
+
+func (sh *share) of(b Block) float64 {
+	if sh.bySize {
+		return b.Size
+	}
+	return float64(b.Count)
+}
+
+// room says whether the block belongs to the share: at least half of it must.
+func (sh *share) room(b Block) bool { return sh.total == 0 || sh.left >= sh.of(b)/2 }
+
+func (sh *share) take(b Block) { sh.left -= sh.of(b) }
+
+// pace is how fast a bundle goes.
+type pace struct {
+	done  float64 // the share of its input that was processed
+	at    element.Time
+	asked bool // to split
+	// again is when it may be asked next: a bundle that had nothing to give is left alone for a while, then longer.
+	again  element.Time
+	waitMs int64
+}
+
+// Bounds of the time between asking a bundle that had nothing to give.
+const (
+	splitWaitMin = 1_000
+	splitWaitMax = 60_000
+)
+
+func (s *Scheduler) progressed(ev Progressed) {
+	if s.bundles[ev.Bundle] == nil {
+		return // it ended while the news was on its way
+	}
+	p := s.paces[ev.Bundle]
+	if p == nil {
+		p = &pace{again: element.MinTime}
+		s.paces[ev.Bundle] = p
+	}
+	// A split makes less of the input, so that the share may also fall.
+	p.done, p.at = min(max(ev.Done, 0), 1), s.now
+}
+
+// undivided leaves the bundle alone for a while.
+func (s *Scheduler) undivided(ev Undivided) {
+	if p := s.paces[ev.Bundle]; p != nil {
+		p.asked = false
+		p.waitMs = min(max(p.waitMs*2, splitWaitMin), splitWaitMax)
+		p.again = s.now.Add(p.waitMs)
+	}
+}
+
+// divided takes the parts that a split has made.
+func (s *Scheduler) divided(ev Divided) error {
+	b := s.bundles[ev.Bundle]
+	if b == nil {
+		return fmt.Errorf("scheduler: bundle %d was split, which is not in flight", ev.Bundle)
+	}
+	if p := s.paces[ev.Bundle]; p != nil {
+		p.asked, p.waitMs, p.again = false, 0, s.now
+	}
+	st := s.stages[b.Stage]
+	for _, blk := range without(ev.Kept, b.Blocks) {
+		st.account(blk, 1)
+	}
+	st.consumed(without(without(b.Blocks, ev.Kept), ev.Returned))
+	b.Blocks = slices.Clone(ev.Kept)
+	s.giveBack(st, ev.Returned)
+	for _, blk := range ev.Added {
+		st.receive(blk, s.now)
+	}
+	return nil
+}
+
+// split asks slow bundles to give up a part while there are processes without anything to do: of each environment the bundle that has
+// the longest way to go, one for each such process.
+func (s *Scheduler) split(actions []Action) []Action {
+	if s.replaying() {
+		return actions // a script's clock tells nothing about pace
+	}
+	for _, env := range s.plan.Environments {
+		for _, process := range s.idle(env.ID) {
+			id, left := s.slowest(env.ID)
+			if id == 0 {
+				break
+			}
+			p := s.paces[id]
+			p.asked = true
+			actions = append(actions, Split{Bundle: id, Stage: s.bundles[id].Stage, Process: process, Done: p.done, LeftMs: left})
+		}
+	}
+	return actions
+}
+
+// idle returns the processes of an environment that run nothing, but for those that a split has been asked for already.
+func (s *Scheduler) idle(env plan.EnvID) []int {
+	e := s.envs[env]
+	if e == nil {
+		return nil
+	}
+	var free []int
+	for p, n := range e.load {
+		if n == 0 && e.perProcess > 0 {
+			free = append(free, p)
+		}
+	}
+	asked := 0
+	for id, p := range s.paces {
+		if p.asked && s.stages[s.bundles[id].Stage].def.Env == env {
+			asked++
+		}
+	}
+	return free[min(asked, len(free)):]
+}
+
+// slowest returns the bundle of the environment that has the longest way to go and may be split, with that time in milliseconds; 0
+// when there is none that is worth it.
+func (s *Scheduler) slowest(env plan.EnvID) (slowest BundleID, leftMs int64) {
+	for id, p := range s.paces {
+		b := s.bundles[id]
+		st := s.stages[b.Stage]
+		if st.def.Env != env || p.asked || p.again > s.now || !s.divisible(st, b) {
+			continue
+		}
+		left := p.leftMs(b.Now)
+		if left >= s.cfg.SplitLeftMs && (left > leftMs || left == leftMs && id < slowest) {
+			slowest, leftMs = id, left
+		}
+	}
+	return slowest, leftMs
+}
+
+// divisible says whether the bundle may be split: any part of a FIFO edge may run anywhere, while key groups have one owner. Bundles of
+// unbounded restrictions end by themselves and give back what is left; once truncated, they are bounded. Nothing may wait for the
+// stage, which would come first.
+func (s *Scheduler) divisible(st *stage, b *Start) bool {
+	return st.def.Kind == plan.Harness && !st.keyed && (st.def.Splittable == nil || st.def.Splittable.Bounded || b.Truncate) &&
+		st.queues[0].len() == 0 && st.retryAt <= s.now && s.backPressure(st) == nil
+}
+
+// leftMs is how long a bundle that began then will go on at its pace.
+func (p *pace) leftMs(begun element.Time) int64 {
+	const unknown = 1 << 40
+	elapsed := float64(p.at - begun)
+	if p.done <= 0 || elapsed*(1-p.done)/p.done > unknown {
+		return unknown
+	}
+	return int64(elapsed * (1 - p.done) / p.done)
+}
