@@ -85,8 +85,8 @@ func wantSplit(t *testing.T, j *enginetest.Job, transform string) {
 	}
 }
 
-// numbered are so many elements "0", "1", …
-func numbered(n int) []enginetest.Element { return texts(numbers(n)...) }
+// numberTexts are so many elements "0", "1", …
+func numberTexts(n int) []enginetest.Element { return texts(numbers(n)...) }
 
 func numbers(n int) []string {
 	words := make([]string, n)
@@ -124,7 +124,7 @@ func TestHotBundle(t *testing.T) {
 		t.Run(fmt.Sprint(batches), func(t *testing.T) {
 			r := newRig(t, eager)
 			src := &enginetest.Source{}
-			all := numbered(100)
+			all := numberTexts(100)
 			for i := range batches {
 				src.Batches = append(src.Batches, enginetest.Batch{Elements: all[100*i/batches : 100*(i+1)/batches]})
 			}
@@ -169,7 +169,7 @@ func TestSplitResidualFails(t *testing.T) {
 	g := newGate(t, 7, 90)
 	broken := sync.OnceFunc(func() { r.Harnesses.Break(1) })
 	p := r.Pipeline()
-	out := p.Write("out", p.Map("slow", p.Read("in", bounded(numbered(100)), "bytes"), "bytes", func(c *fakesdk.Context, e fakesdk.Element) error {
+	out := p.Write("out", p.Map("slow", p.Read("in", bounded(numberTexts(100)), "bytes"), "bytes", func(c *fakesdk.Context, e fakesdk.Element) error {
 		if string(fakesdk.Bytes(e.Value)) == "80" {
 			broken()
 		}
@@ -189,7 +189,7 @@ func TestCrashWithSplitInFlight(t *testing.T) {
 			crash := sync.OnceFunc(func() { crashed = disk.Crashed(kept, rand.New(rand.NewPCG(1, uint64(kept)))) })
 			g := newGate(t, 7, 90)
 			p := r.Pipeline()
-			out := p.Write("out", p.Map("slow", p.Read("in", bounded(numbered(100)), "bytes"), "bytes", func(c *fakesdk.Context, e fakesdk.Element) error {
+			out := p.Write("out", p.Map("slow", p.Read("in", bounded(numberTexts(100)), "bytes"), "bytes", func(c *fakesdk.Context, e fakesdk.Element) error {
 				if string(fakesdk.Bytes(e.Value)) == "80" { // the second half runs, while the first is held up
 					crash()
 				}
@@ -250,7 +250,7 @@ func TestAttemptedMetrics(t *testing.T) {
 	r := newRig(t, eager)
 	g := newGate(t, 7, 1000)
 	p := r.Pipeline()
-	out := p.Write("out", p.Map("slow", p.Read("in", bounded(numbered(10)), "bytes"), "bytes", g.slowly))
+	out := p.Write("out", p.Map("slow", p.Read("in", bounded(numberTexts(10)), "bytes"), "bytes", g.slowly))
 	j := r.Start(p, nil)
 	await(t, func() bool { return attempted(t, j, "slow", "tried") == 8 })
 	if n := j.Counter("slow", "tried"); n != 0 {
