@@ -61,7 +61,7 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 		}
 		return j.runner.Sink(start)
 	case plan.Group:
-		return j.runner.Group(start, j.fleet.Merger(j.ctx, start))
+		return j.runner.Group(start, j.fleet.Merger(j.ctx, start), j.fleet.Combiner(j.ctx, start))
 	case plan.Harness:
 		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
 			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {

@@ -86,9 +86,9 @@ func wantSplit(t *testing.T, j *enginetest.Job, transform string) {
 }
 
 // numberTexts are so many elements "0", "1", …
-func numberTexts(n int) []enginetest.Element { return texts(numbers(n)...) }
+func numberTexts(n int) []enginetest.Element { return texts(countTo(n)...) }
 
-func numbers(n int) []string {
+func countTo(n int) []string {
 	words := make([]string, n)
 	for i := range words {
 		words[i] = fmt.Sprint(i)
@@ -131,7 +131,7 @@ func TestHotBundle(t *testing.T) {
 			p := r.Pipeline()
 			out := p.Write("out", p.Map("slow", p.Read("in", src, "bytes"), "bytes", newGate(t, 7, 70).slowly))
 			j := r.Run(p, twoProcesses())
-			want(t, out, numbers(100)...)
+			want(t, out, countTo(100)...)
 			if batches == 1 {
 				wantSplit(t, j, "slow")
 			}
@@ -176,7 +176,7 @@ func TestSplitResidualFails(t *testing.T) {
 		return g.slowly(c, e)
 	}))
 	r.Run(p, twoProcesses())
-	want(t, out, numbers(100)...)
+	want(t, out, countTo(100)...)
 }
 
 // TestCrashWithSplitInFlight crashes while both halves of a bundle are in flight, with all, some or nothing of what the log had not synced.
@@ -196,12 +196,12 @@ func TestCrashWithSplitInFlight(t *testing.T) {
 				return g.slowly(c, e)
 			}))
 			j := r.Run(p, twoProcesses())
-			want(t, out, numbers(100)...)
+			want(t, out, countTo(100)...)
 			wantSplit(t, j, "slow")
 			out.Reset(nil)
 			r.Crash(j, crashed)
 			r.Recover(j).End(jobpb.JobState_DONE)
-			want(t, out, numbers(100)...)
+			want(t, out, countTo(100)...)
 		})
 	}
 }
@@ -259,7 +259,7 @@ func TestAttemptedMetrics(t *testing.T) {
 	r.Harnesses.Break(0)
 	g.pass() // no harness comes before the old one's DoFn has ended
 	j.End(jobpb.JobState_DONE)
-	want(t, out, numbers(10)...)
+	want(t, out, countTo(10)...)
 	if n := j.Counter("slow", "tried"); n != 10 {
 		t.Errorf("%d are committed, not 10", n)
 	}

@@ -32,10 +32,10 @@ func accumulator(p *pipepb.CombinePayload) []string {
 	return nil
 }
 
-// combinePerKey expands a CombinePerKey: lifted where the input is bounded and the trigger does not count elements, else as the SDK
-// expands it itself, and where it does not, a GroupByKey and a step that combines the grouped values. An unbounded input is not
-// lifted: elements that come too late would be merged with one another before the grouping drops them, and the number of dropped
-// ones would depend on how bundles were cut.
+// combinePerKey expands a CombinePerKey: lifted where the input is bounded and the trigger does not count elements; with compaction
+// where it is unbounded and panes accumulate; else as the SDK expands it itself, and where it does not, a GroupByKey and a step that
+// combines the grouped values. An unbounded input is not lifted: elements that come too late would be merged with one another before
+// the grouping drops them, and the number of dropped ones would depend on how bundles were cut.
 func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	lifted := w.isLifted(t)
 	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 || lifted && !w.options.NoLifting {
@@ -57,6 +57,8 @@ func (w *walker) combinePerKey(id string, t *pipepb.PTransform) error {
 	switch {
 	case payload.GetAccumulatorCoderId() != "" && liftable(windows.Trigger) && bounded && !w.options.NoLifting:
 		return c.lifted(payload.GetAccumulatorCoderId())
+	case payload.GetAccumulatorCoderId() != "" && windows.Accumulating && !bounded && !w.options.NoLifting:
+		return c.compacted(payload.GetAccumulatorCoderId())
 	case len(t.GetSubtransforms()) > 0 && !lifted:
 		return w.children(t)
 	default:
@@ -123,22 +125,36 @@ func (w *walker) environmentWithin(t *pipepb.PTransform, seen map[string]bool) s
 	return ""
 }
 
-// lifted makes Precombine, GroupByKey, Merge and ExtractOutputs. With an accumulator A the collections between them are
+// lifted makes Precombine, GroupByKey, Merge and ExtractOutputs.
+func (c *combine) lifted(accumulator string) error {
+	return c.inAccumulators(accumulator, "Precombine", urn.CombinePrecombine, nil)
+}
+
+// compacted makes Convert, GroupByKey, Merge and ExtractOutputs. Each element is an accumulator of its own until it is grouped, so that
+// late ones are counted as they come. The grouping has the accumulators that it keeps merged now and then, so that what an accumulating
+// window keeps and puts out does not grow with its elements.
+func (c *combine) compacted(accumulator string) error {
+	return c.inAccumulators(accumulator, "Convert", urn.CombineConvert, c.n)
+}
+
+// inAccumulators makes a first step, GroupByKey, Merge and ExtractOutputs. With an accumulator A the collections between them are
 //
 //	KV<K, A>; KV<K, iterable<A>>; KV<K, A>
 //
 // Spec: beam_runner_api.proto StandardPTransforms.CombineComponents.
-func (c *combine) lifted(accumulator string) error {
+func (c *combine) inAccumulators(accumulator, first, firstURN string, compacts *node) error {
 	keyed, grouped, err := c.groupCoders(accumulator)
 	if err != nil {
 		return err
 	}
-	precombined := c.made("Precombine", keyed, c.in.pc)
+	made := c.made(first, keyed, c.in.pc)
 	groups := c.made("Group", grouped, c.out.pc)
 	merged := c.made("Merge", keyed, c.out.pc)
+	group := c.group(made, groups)
+	group.compacts = compacts
 	return c.add(
-		c.step("Precombine", urn.CombinePrecombine, c.in.pc, precombined),
-		c.group(precombined, groups),
+		c.step(first, firstURN, c.in.pc, made),
+		group,
 		c.step("Merge", urn.CombineMerge, groups, merged),
 		c.step("ExtractOutputs", urn.CombineExtract, merged, c.out.pc),
 	)

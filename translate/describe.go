@@ -24,11 +24,8 @@ func (g *graph) describe() error {
 				return in(err, root.user)
 			}
 		case plan.Group:
-			s.plan.Windowing = s.input.windows
-			if s.input.windows.Kind == plan.MergingCustom {
-				if err := g.describeMerge(s); err != nil {
-					return in(err, root.user)
-				}
+			if err := g.describeGroup(s); err != nil {
+				return in(err, root.user)
 			}
 		case plan.Source, plan.Sink:
 			s.plan.Native = root.native

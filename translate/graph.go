@@ -47,6 +47,7 @@ type node struct {
 	native    *plan.Native
 	script    *plan.Script // of a TestStream
 	events    string       // of a TestStream: the coder of its elements, in a length prefix
+	compacts  *node        // of a GroupByKey of accumulators: the combine that they are of
 }
 
 // root reports whether the node must read its stage's input itself.

@@ -136,7 +136,7 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 		if len(s.Transforms) == 0 || s.Name == "" {
 			t.Errorf("stage %s has no transforms or no name", s.ID)
 		}
-		if (s.Kind == plan.Harness || s.Merge != nil) != (s.Env != "") {
+		if (s.Kind == plan.Harness || s.Merge != nil || s.Compact != nil) != (s.Env != "") {
 			t.Errorf("stage %q: kind %s in environment %q", s.Name, s.Kind, s.Env)
 		}
 		if merges := s.Kind == plan.Group && s.Windowing.Kind == plan.MergingCustom; merges != (s.Merge != nil) {
@@ -155,6 +155,14 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 			checkDescriptor(t, &plan.Stage{
 				Name: s.Name, InputRead: s.Merge.Read, Outputs: []plan.Output{{Write: s.Merge.Write, Edges: []plan.EdgeID{"merged"}}},
 			}, s.Merge.Descriptor)
+		}
+		if c := s.Compact; c != nil {
+			if s.Kind != plan.Group || !s.Windowing.Accumulating {
+				t.Errorf("stage %q: kind %s, windows %s, compacted", s.Name, s.Kind, s.Windowing)
+			}
+			checkDescriptor(t, &plan.Stage{
+				Name: s.Name, InputRead: c.Read, Outputs: []plan.Output{{Write: c.Write, Edges: []plan.EdgeID{"compacted"}}},
+			}, c.Descriptor)
 		}
 		if s.Kind == plan.Harness {
 			checkDescriptor(t, s, s.Descriptor)
@@ -222,10 +230,11 @@ func checkLeaves(t testing.TB, p *pipepb.Pipeline, seen map[string]bool) {
 		case urn.Reshuffle, urn.RedistributeArbitrarily, urn.RedistributeByKey, urn.Flatten:
 			return
 		case urn.CombinePerKey:
-			if len(transform.GetSubtransforms()) > 0 && !seen[id+"/Precombine"] {
+			inAccumulators := seen[id+"/Precombine"] || seen[id+"/Convert"]
+			if len(transform.GetSubtransforms()) > 0 && !inAccumulators {
 				break
 			}
-			if !seen[id+"/Precombine"] && !seen[id+"/CombineValues"] {
+			if !inAccumulators && !seen[id+"/CombineValues"] {
 				t.Errorf("combine %q is in no stage", transform.GetUniqueName())
 			}
 			return

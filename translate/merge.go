@@ -8,6 +8,21 @@ import (
 	"padstone/translate/urn"
 )
 
+// describeGroup fills in the windowing of a grouping, and what it has an SDK do for it.
+func (g *graph) describeGroup(s *stage) error {
+	s.plan.Windowing = s.input.windows
+	if s.input.windows.Kind == plan.MergingCustom {
+		if err := g.describeMerge(s); err != nil {
+			return err
+		}
+	}
+	combine := s.nodes[0].compacts
+	if combine == nil || s.plan.Env != "" && s.plan.Env != combine.env {
+		return nil // a stage has one environment; that it merges windows is no choice
+	}
+	return g.describeCompaction(s, combine)
+}
+
 // describeMerge describes the bundles in which the SDK merges the windows of a grouping: a descriptor with a single step.
 // Spec: beam_runner_api.proto StandardPTransforms.MERGE_WINDOWS. Errors: unsupported-merging-window-fn when the strategy does not say
 // where its function runs, and those of an environment.
@@ -21,59 +36,92 @@ func (g *graph) describeMerge(s *stage) error {
 	if err != nil {
 		return err
 	}
-	s.plan.Env = env
-	s.plan.Merge = &plan.WindowMerge{Read: "read", Write: "write"}
-	b := &builder{graph: g, stage: &stage{env: env, plan: s.plan}, pbd: &fnpb.ProcessBundleDescriptor{
-		Transforms:          map[string]*pipepb.PTransform{},
-		Pcollections:        map[string]*pipepb.PCollection{},
-		WindowingStrategies: map[string]*pipepb.WindowingStrategy{},
-		Coders:              map[string]*pipepb.Coder{},
-		Environments:        map[string]*pipepb.Environment{string(env): g.envs.chosen[env]},
-	}}
-	s.plan.Merge.Descriptor, err = b.merge(s, strategy)
-	return err
-}
-
-// merge fills in and serialises the descriptor.
-func (b *builder) merge(s *stage, strategy *pipepb.WindowingStrategy) ([]byte, error) {
-	window, _, err := b.coders.window(strategy.GetWindowCoderId())
+	window, _, err := g.coders.window(strategy.GetWindowCoderId())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m := merging{table: b.coders, name: window}
+	m := merging{table: g.coders, name: window}
 	nonce, windows := m.make("nonce", urn.CoderBytes), m.make("windows", urn.CoderIterable, window)
 	in := m.make("in", urn.CoderKV, nonce, windows)
 	merged := m.make("merged", urn.CoderIterable, m.make("pair", urn.CoderKV, window, windows))
 	out := m.make("out", urn.CoderKV, nonce, m.make("parts", urn.CoderKV, windows, merged))
-	global := m.make("global", urn.CoderGlobalWindow)
 	if m.err != nil {
-		return nil, m.err
+		return m.err
 	}
-	const input, output, inGlobal = "input", "output", "global"
-	b.pbd.WindowingStrategies[inGlobal] = &pipepb.WindowingStrategy{
+	payload, err := marshal(strategy.GetWindowFn())
+	if err != nil {
+		return err
+	}
+	s.plan.Env = env
+	s.plan.Merge = &plan.WindowMerge{Read: inSingle.read, Write: inSingle.write}
+	s.plan.Merge.Descriptor, err = g.single(s, "MergeWindows", urn.MergeWindows, payload, in, out)
+	return err
+}
+
+// describeCompaction describes the bundles in which the SDK merges the accumulators that a grouping keeps.
+func (g *graph) describeCompaction(s *stage, combine *node) error {
+	grouped, err := g.groupedCoder(s.input)
+	if err != nil {
+		return err
+	}
+	in, err := g.coders.wire(grouped)
+	if err != nil {
+		return err
+	}
+	out, err := g.coders.wire(s.input.coder)
+	if err != nil {
+		return err
+	}
+	s.plan.Env = combine.env
+	s.plan.Compact = &plan.AccumulatorMerge{Read: inSingle.read, Write: inSingle.write}
+	s.plan.Compact.Descriptor, err = g.single(s, "Compact", urn.CombineMerge, combine.proto.GetSpec().GetPayload(), in.id, out.id,
+		combine.coders...)
+	return err
+}
+
+// inSingle names what is in a descriptor of a single step.
+var inSingle = struct{ read, write, input, output, windows string }{"read", "write", "input", "output", "global"}
+
+// single makes the descriptor of a single step in the environment of a Group stage. Its elements are in the global window. coders are
+// those that the payload refers to.
+func (g *graph) single(s *stage, name, stepURN string, payload []byte, in, out string, coders ...string) ([]byte, error) {
+	env := string(s.plan.Env)
+	b := &builder{graph: g, stage: &stage{env: s.plan.Env, plan: s.plan}, pbd: &fnpb.ProcessBundleDescriptor{
+		Transforms:          map[string]*pipepb.PTransform{},
+		Pcollections:        map[string]*pipepb.PCollection{},
+		WindowingStrategies: map[string]*pipepb.WindowingStrategy{},
+		Coders:              map[string]*pipepb.Coder{},
+		Environments:        map[string]*pipepb.Environment{env: g.envs.chosen[s.plan.Env]},
+	}}
+	global, err := g.coders.intern("single.global", urn.CoderGlobalWindow, nil)
+	if err != nil {
+		return nil, err
+	}
+	b.pbd.WindowingStrategies[inSingle.windows] = &pipepb.WindowingStrategy{
 		WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: global, MergeStatus: pipepb.MergeStatus_NON_MERGING,
 		Trigger:          &pipepb.Trigger{Trigger: &pipepb.Trigger_Default_{Default: &pipepb.Trigger_Default{}}},
 		AccumulationMode: pipepb.AccumulationMode_DISCARDING, OutputTime: pipepb.OutputTime_END_OF_WINDOW,
 		ClosingBehavior: pipepb.ClosingBehavior_EMIT_IF_NONEMPTY, OnTimeBehavior: pipepb.OnTimeBehavior_FIRE_ALWAYS,
-		EnvironmentId: string(b.stage.env),
+		EnvironmentId: env,
 	}
-	for id, coder := range map[string]string{input: in, output: out} {
+	for id, coder := range map[string]string{inSingle.input: in, inSingle.output: out} {
 		b.pbd.Pcollections[id] = &pipepb.PCollection{
-			UniqueName: id, CoderId: coder, IsBounded: pipepb.IsBounded_BOUNDED, WindowingStrategyId: inGlobal,
+			UniqueName: id, CoderId: coder, IsBounded: pipepb.IsBounded_BOUNDED, WindowingStrategyId: inSingle.windows,
 		}
 	}
-	if err := b.port(s.plan.Merge.Read, urn.DataSource, in, global, nil, map[string]string{"out": input}); err != nil {
+	for _, id := range coders {
+		if err := b.coder(id); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.port(inSingle.read, urn.DataSource, in, global, nil, map[string]string{"out": inSingle.input}); err != nil {
 		return nil, err
 	}
-	payload, err := marshal(strategy.GetWindowFn())
-	if err != nil {
-		return nil, err
+	b.pbd.Transforms["step"] = &pipepb.PTransform{
+		UniqueName: s.nodes[0].name + "/" + name, Spec: &pipepb.FunctionSpec{Urn: stepURN, Payload: payload},
+		Inputs: map[string]string{"in": inSingle.input}, Outputs: map[string]string{"out": inSingle.output}, EnvironmentId: env,
 	}
-	b.pbd.Transforms["merge"] = &pipepb.PTransform{
-		UniqueName: s.nodes[0].name + "/MergeWindows", Spec: &pipepb.FunctionSpec{Urn: urn.MergeWindows, Payload: payload},
-		Inputs: map[string]string{"in": input}, Outputs: map[string]string{"out": output}, EnvironmentId: string(b.stage.env),
-	}
-	if err := b.port(s.plan.Merge.Write, urn.DataSink, out, global, map[string]string{"in": output}, nil); err != nil {
+	if err := b.port(inSingle.write, urn.DataSink, out, global, map[string]string{"in": inSingle.output}, nil); err != nil {
 		return nil, err
 	}
 	return marshal(b.pbd)

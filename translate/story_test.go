@@ -109,6 +109,9 @@ func summary(p *plan.Plan) string {
 		if s.Finalizes {
 			b.WriteString(" finalizes")
 		}
+		if s.Compact != nil {
+			b.WriteString(" compacts")
+		}
 		b.WriteByte('\n')
 		if s.Input != "" {
 			edge("in", s.Input)
@@ -284,6 +287,13 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 		"identity":   {WindowFn: mine("identity"), WindowCoderId: "global_window"},
 		"visits": {
 			WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE, EnvironmentId: "merger",
+		},
+		"accumulating": {
+			WindowFn: fixed, WindowCoderId: "interval_window", AccumulationMode: pipepb.AccumulationMode_ACCUMULATING, Trigger: count,
+		},
+		"revisits": {
+			WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE, EnvironmentId: "merger",
+			AccumulationMode: pipepb.AccumulationMode_ACCUMULATING, Trigger: count,
 		},
 		"homeless":   {WindowFn: mine("visits"), WindowCoderId: "my_day", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"whole":      {WindowFn: mine("visits"), WindowCoderId: "global_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},

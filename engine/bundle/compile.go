@@ -31,6 +31,8 @@ type Stage struct {
 	// expiry is the timer family that is fired once for every key and window that ends; -1 when there is none.
 	expiry int
 	merge  *windowMerge // of a Group stage whose windows the SDK merges
+	// compact is set for a Group stage whose values are accumulators that the SDK merges.
+	compact *accumulatorMerge
 }
 
 // edge is a materialised PCollection on its way to a consumer.
@@ -136,6 +138,9 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 			return nil, err
 		}
 	}
+	if def.Compact != nil {
+		s.compact = compileCompaction(def, s.input)
+	}
 	for i := range def.Timers {
 		t := &timerFamily{def: &def.Timers[i], number: i}
 		var err error
@@ -173,16 +178,36 @@ func (s *Stage) feedsStateBacked() bool {
 // Stateful says whether the stage keeps user state or timers.
 func (s *Stage) Stateful() bool { return len(s.states) > 0 || len(s.timers) > 0 }
 
-// Descriptor returns the stage's bundle descriptor under the id, with every endpoint filled in; of a Group stage, the one that merges
-// its windows. drain asks for the variant that truncates restrictions.
-func (s *Stage) Descriptor(id string, drain bool, data, state *pipepb.ApiServiceDescriptor) (*fnpb.ProcessBundleDescriptor, error) {
-	raw := s.Def.Descriptor
-	switch {
-	case drain:
-		raw = s.Def.Splittable.DrainDescriptor
-	case s.merge != nil:
-		raw = s.Def.Merge.Descriptor
+// role says what a descriptor of a stage is for. It ends the descriptor's id.
+type role string
+
+const (
+	running    role = ""         // the stage's elements
+	draining   role = "/drain"   // the same, but restrictions are truncated
+	merging    role = "/merge"   // windows of a grouping
+	compacting role = "/compact" // accumulators of a grouping
+)
+
+// descriptors returns the stage's descriptors by role, as the plan has them.
+func (s *Stage) descriptors() map[role][]byte {
+	all := make(map[role][]byte)
+	if s.Def.Kind == plan.Harness {
+		all[running] = s.Def.Descriptor
 	}
+	if s.Def.Splittable != nil && s.Def.Splittable.DrainDescriptor != nil {
+		all[draining] = s.Def.Splittable.DrainDescriptor
+	}
+	if s.merge != nil {
+		all[merging] = s.Def.Merge.Descriptor
+	}
+	if s.compact != nil {
+		all[compacting] = s.Def.Compact.Descriptor
+	}
+	return all
+}
+
+// descriptor returns one of the stage's bundle descriptors under the id, with every endpoint filled in.
+func (s *Stage) descriptor(id string, raw []byte, data, state *pipepb.ApiServiceDescriptor) (*fnpb.ProcessBundleDescriptor, error) {
 	d := &fnpb.ProcessBundleDescriptor{}
 	if err := proto.Unmarshal(raw, d); err != nil {
 		return nil, fmt.Errorf("descriptor of stage %q: %w", s.Def.Name, err)

@@ -46,14 +46,8 @@ func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
 	f.mu.pools = make(map[plan.EnvID]Pool)
 	f.mu.streams = make(map[fnapi.WorkerID]map[int]bool)
 	for _, s := range job.Stages {
-		if s.Def.Kind != plan.Harness && s.merge == nil {
-			continue
-		}
-		for _, drain := range []bool{false, true} {
-			if drain && (s.Def.Splittable == nil || s.Def.Splittable.DrainDescriptor == nil) {
-				continue
-			}
-			d, err := s.Descriptor(string(f.descriptor(s, drain)), drain, server.DataEndpoint(), server.StateEndpoint())
+		for as, raw := range s.descriptors() {
+			d, err := s.descriptor(string(f.descriptor(s, as)), raw, server.DataEndpoint(), server.StateEndpoint())
 			if err == nil {
 				err = server.AddDescriptor(d)
 			}
@@ -69,17 +63,14 @@ func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
 // Close forgets the job's descriptors. No bundle may be in flight.
 func (f *Fleet) Close() {
 	for _, s := range f.job.Stages {
-		f.server.RemoveDescriptor(f.descriptor(s, false))
-		f.server.RemoveDescriptor(f.descriptor(s, true))
+		for as := range s.descriptors() {
+			f.server.RemoveDescriptor(f.descriptor(s, as))
+		}
 	}
 }
 
-func (f *Fleet) descriptor(s *Stage, drain bool) fnapi.DescriptorID {
-	id := f.prefix + "/" + string(s.Def.ID)
-	if drain {
-		id += "/drain"
-	}
-	return fnapi.DescriptorID(id)
+func (f *Fleet) descriptor(s *Stage, as role) fnapi.DescriptorID {
+	return fnapi.DescriptorID(f.prefix + "/" + string(s.Def.ID) + string(as))
 }
 
 // SetPool says where the bundles of an environment run.
@@ -112,7 +103,11 @@ func (f *Fleet) Progressed(env plan.EnvID) {
 // Run runs a bundle of a Harness stage on a process of its environment.
 func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link *Link) (res *Result, err error) {
 	st := f.job.Stages[start.Stage]
-	err = f.on(st, start.Process, start.Truncate, func(slot Slot) error {
+	as := running
+	if start.Truncate {
+		as = draining
+	}
+	err = f.on(st, start.Process, as, func(slot Slot) error {
 		res, err = r.Harness(ctx, start, slot, link)
 		return err
 	})
@@ -127,7 +122,7 @@ func (f *Fleet) Merger(ctx context.Context, start *scheduler.Start) group.Merger
 		return nil
 	}
 	return func(sets [][][]byte) (merged [][]group.Merged, err error) {
-		err = f.on(st, int(start.Bundle%math.MaxInt32), false, func(slot Slot) error {
+		err = f.on(st, int(start.Bundle%math.MaxInt32), merging, func(slot Slot) error {
 			merged, err = st.merge.merge(ctx, slot, sets)
 			return err
 		})
@@ -135,8 +130,23 @@ func (f *Fleet) Merger(ctx context.Context, start *scheduler.Start) group.Merger
 	}
 }
 
+// Combiner returns what merges the accumulators of a Group stage, likewise.
+func (f *Fleet) Combiner(ctx context.Context, start *scheduler.Start) group.Combiner {
+	st := f.job.Stages[start.Stage]
+	if st.compact == nil {
+		return nil
+	}
+	return func(sets []group.Accumulators) (merged [][]byte, err error) {
+		err = f.on(st, int(start.Bundle%math.MaxInt32), compacting, func(slot Slot) error {
+			merged, err = st.compact.merge(ctx, slot, sets)
+			return err
+		})
+		return merged, err
+	}
+}
+
 // on calls run with a place on a process of the stage's environment.
-func (f *Fleet) on(st *Stage, process int, truncate bool, run func(slot Slot) error) error {
+func (f *Fleet) on(st *Stage, process int, as role, run func(slot Slot) error) error {
 	f.mu.Lock()
 	pool := f.mu.pools[st.Def.Env]
 	f.mu.Unlock()
@@ -152,7 +162,7 @@ func (f *Fleet) on(st *Stage, process int, truncate bool, run func(slot Slot) er
 	}
 	w := workers[process%len(workers)]
 	slot := Slot{
-		Worker: w, Descriptor: f.descriptor(st, truncate), Drain: f.drain,
+		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain,
 		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
 	}
 	if w.Supports(fnapi.CapabilityNamedDataStreams) {

@@ -30,18 +30,21 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 			}
 			return nil, err
 		}
+		if s.compact != nil {
+			m = m.Compacting()
+		}
 		machines[s.Index] = m
 	}
 	return machines, nil
 }
 
 // Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
-// groups at once. merge merges windows if the SDK has to.
-func (r *Runner) Group(start *scheduler.Start, merge group.Merger) (*Result, error) {
+// groups at once. merge merges windows if the SDK has to, combine accumulators if it can.
+func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group.Combiner) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
-		env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
+		combine: combine, env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
 	switch {
 	case start.Deferred && start.Timers:
@@ -72,6 +75,7 @@ type grouping struct {
 	start   *scheduler.Start
 	machine *group.Machine
 	env     group.Env
+	combine group.Combiner
 	router  *router
 	out     group.Output
 	result  Result
@@ -112,8 +116,10 @@ func (g *grouping) streaming() error {
 			return err
 		}
 	}
-	var err error
-	g.result.Timers, err = nextTimers(txs, g.start)
+	err := g.machine.Compact(g.out.Stale, g.combine)
+	if err == nil {
+		g.result.Timers, err = nextTimers(txs, g.start)
+	}
 	return err
 }
 

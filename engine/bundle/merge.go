@@ -148,13 +148,22 @@ func (m *windowMerge) each(b []byte, fn func(b []byte) ([]byte, error)) (rest []
 
 // merge runs one bundle that merges windows.
 func (m *windowMerge) merge(ctx context.Context, slot Slot, sets [][][]byte) ([][]group.Merged, error) {
+	received, err := exchange(ctx, slot, m.def.Read, m.def.Write, m.input(sets))
+	if err != nil {
+		return nil, err
+	}
+	return m.output(received, sets)
+}
+
+// exchange runs one bundle of a single step: it writes the messages and returns those that come back.
+func exchange(ctx context.Context, slot Slot, read, write string, messages [][]byte) ([][]byte, error) {
 	var received struct {
 		sync.Mutex
 		data [][]byte
 	}
 	b, err := slot.Worker.StartBundle(ctx, fnapi.StartBundle{
 		InstructionID: slot.Instruction, DescriptorID: slot.Descriptor, DataStreamID: slot.DataStream,
-		Inputs: []string{m.def.Read}, Outputs: []string{m.def.Write},
+		Inputs: []string{read}, Outputs: []string{write},
 		OnData: func(_ string, data []byte) {
 			received.Lock()
 			defer received.Unlock()
@@ -164,9 +173,9 @@ func (m *windowMerge) merge(ctx context.Context, slot Slot, sets [][][]byte) ([]
 	if err != nil {
 		return nil, err
 	}
-	for _, data := range m.input(sets) {
+	for _, data := range messages {
 		if err == nil {
-			err = b.SendData(ctx, m.def.Read, data)
+			err = b.SendData(ctx, read, data)
 		}
 	}
 	if err == nil {
@@ -179,5 +188,5 @@ func (m *windowMerge) merge(ctx context.Context, slot Slot, sets [][][]byte) ([]
 		b.Abandon(err)
 		return nil, err
 	}
-	return m.output(received.data, sets)
+	return received.data, nil
 }

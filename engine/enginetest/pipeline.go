@@ -250,7 +250,7 @@ func (p *Pipeline) Reshuffle(name string, c Collection) Collection {
 	return out
 }
 
-// Sum adds the varints of each key: a CombinePerKey, which the compiler lifts.
+// Sum adds the varints of each key: a CombinePerKey, which the compiler lifts, or compacts in accumulating windows.
 func (p *Pipeline) Sum(name string, c Collection) Collection {
 	coders := p.Proto.GetComponents().GetCoders()
 	payload := marshal(&pipepb.CombinePayload{
@@ -270,6 +270,7 @@ func combineFns() map[string]fakesdk.New {
 		urn.CombinePrecombine:    precombine,
 		urn.CombineMerge:         addGrouped,
 		urn.CombineGroupedValues: addGrouped, // of varints, accumulators are no others than values
+		urn.CombineConvert:       identity,
 		urn.CombineExtract:       identity,
 	}
 }
@@ -280,6 +281,7 @@ func addGrouped([]byte) (fakesdk.DoFn, error) {
 		if err != nil {
 			return err
 		}
+		c.Count("accumulators", int64(len(values)))
 		e.Value = KV(key, Int(sum(values)))
 		return c.Emit("", e)
 	}}, nil

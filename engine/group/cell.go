@@ -17,8 +17,9 @@ const never = element.MaxTime
 
 // cell is what is kept of one key and window besides its values.
 //
-// Encoding: flags u8, then as uvarints panes, nonSpeculative, stored, fresh, chunk, chunkBytes; then 8 bytes for each of at, hold
-// and wake that its flag announces; then the trigger's state. A closed cell is its flags alone.
+// Encoding: flags u8, then as uvarints panes, nonSpeculative, stored, fresh, chunk, chunkBytes, and, if the machine compacts, bytes,
+// baseCount, baseBytes; then 8 bytes for each of at, hold and wake that its flag announces; then the trigger's state. A closed cell is
+// its flags alone.
 type cell struct {
 	trig   trigger.State
 	closed bool // the trigger has finished: elements are dropped
@@ -27,10 +28,16 @@ type cell struct {
 	panes          int64 // emitted so far: the index of the next one
 	nonSpeculative int64 // of them not early
 
-	stored     int64  // values in rows
-	fresh      int64  // values since the last pane, stored or not
-	chunk      uint64 // row that values are appended to
+	stored     int64 // values in rows
+	fresh      int64 // values since the last pane, stored or not
+	chunk      int64 // row that values are appended to
 	chunkBytes int64
+
+	// What the next compaction hangs on; kept by a machine that compacts.
+	bytes     int64 // of the values in rows
+	baseCount int64 // values that the last compaction left
+	baseBytes int64
+	fired     bool // a pane was put out since then
 
 	timed bool         // at is set
 	at    element.Time // combined output time of the fresh values that came in time to hold the watermark
@@ -46,6 +53,7 @@ const (
 	flagTimed
 	flagHold
 	flagWake
+	flagFired
 	flagsEnd
 )
 
@@ -56,10 +64,9 @@ func (m *Machine) appendCell(dst []byte, c *cell) []byte {
 		return append(dst, flagClosed|flag(c.ended, flagEnded))
 	}
 	dst = append(dst, flag(c.ended, flagEnded)|flag(c.timed, flagTimed)|flag(c.hold < never, flagHold)|
-		flag(c.wake < never, flagWake))
-	for _, v := range [...]uint64{uint64(c.panes), uint64(c.nonSpeculative), uint64(c.stored), uint64(c.fresh), c.chunk,
-		uint64(c.chunkBytes)} {
-		dst = binary.AppendUvarint(dst, v)
+		flag(c.wake < never, flagWake)|flag(c.fired, flagFired))
+	for _, v := range m.numbers(c) {
+		dst = binary.AppendUvarint(dst, uint64(*v))
 	}
 	if c.timed {
 		dst = rows.AppendTime(dst, c.at)
@@ -71,6 +78,17 @@ func (m *Machine) appendCell(dst []byte, c *cell) []byte {
 		dst = rows.AppendTime(dst, c.wake)
 	}
 	return m.trigger.AppendState(dst, &c.trig)
+}
+
+// numbers lists the numbers of a cell that are encoded, in order.
+func (m *Machine) numbers(c *cell) []*int64 {
+	n := []*int64{
+		&c.panes, &c.nonSpeculative, &c.stored, &c.fresh, &c.chunk, &c.chunkBytes, &c.bytes, &c.baseCount, &c.baseBytes,
+	}
+	if !m.compacts {
+		n = n[:6]
+	}
+	return n
 }
 
 func flag(set bool, bit byte) byte {
@@ -88,23 +106,20 @@ func (m *Machine) parseCell(b []byte) (*cell, error) {
 	c, flags := newCell(), b[0]
 	b = b[1:]
 	c.closed, c.ended, c.timed = flags&flagClosed != 0, flags&flagEnded != 0, flags&flagTimed != 0
+	c.fired = flags&flagFired != 0
 	if c.closed {
 		if len(b) > 0 {
 			return nil, errCell
 		}
 		return c, nil
 	}
-	var numbers [6]uint64
-	for i := range numbers {
+	for _, to := range m.numbers(c) {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || int64(v) < 0 {
 			return nil, errCell
 		}
-		numbers[i], b = v, b[n:]
+		*to, b = int64(v), b[n:]
 	}
-	c.panes, c.nonSpeculative = int64(numbers[0]), int64(numbers[1])
-	c.stored, c.fresh = int64(numbers[2]), int64(numbers[3])
-	c.chunk, c.chunkBytes = numbers[4], int64(numbers[5])
 	for _, f := range [...]struct {
 		bit byte
 		to  *element.Time

@@ -113,6 +113,7 @@ func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
 		return nil
 	}
 	c.panes++
+	c.fired = x.compacts
 	if pane.Timing != coder.Early {
 		c.nonSpeculative++
 	}
@@ -135,11 +136,14 @@ func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
 }
 
 // emitStored adds the values at the prefixes to the pane in hand. They are copied: a pane outlives its rows.
-func (x *call) emitStored(stores [][]byte) error {
+func (x *call) emitStored(stores [][]byte) error { return x.eachStored(stores, x.out.add) }
+
+// eachStored calls fn with the rows of values at the prefixes.
+func (x *call) eachStored(stores [][]byte, fn func(values []byte) error) error {
 	for _, prefix := range stores {
 		var failed error
 		err := x.tx.Scan(rows.Group, prefix, nil, func(_, value []byte) bool {
-			failed = x.out.add(value)
+			failed = fn(value)
 			return failed == nil
 		})
 		if err != nil || failed != nil {
@@ -163,6 +167,7 @@ func (x *call) store(c *cell, p *place, r *run) {
 	}
 	x.storeRow(c, p)
 	c.stored += r.count
+	c.bytes += int64(r.bytes)
 }
 
 // storeRow appends the values in x.row to the cell's last row.
@@ -181,8 +186,8 @@ func (x *call) storeRow(c *cell, p *place) {
 }
 
 // chunkRow returns the suffix of a row of values. The result may share memory with the store's prefix and the next result.
-func chunkRow(store []byte, chunk uint64) []byte {
-	return binary.BigEndian.AppendUint64(store, chunk)
+func chunkRow(store []byte, chunk int64) []byte {
+	return binary.BigEndian.AppendUint64(store, uint64(chunk))
 }
 
 // discard deletes the cell's values: row by row while they are few, as a store pays dearly for many small deleted ranges.
@@ -201,6 +206,7 @@ func (x *call) discard(c *cell, p *place) {
 		}
 	}
 	c.stored, c.chunk, c.chunkBytes = 0, 0, 0
+	c.bytes, c.baseCount, c.baseBytes, c.fired = 0, 0, 0, false
 }
 
 // final emits what is left when a window expires, as its last pane. The caller deletes the rows.

@@ -19,6 +19,8 @@ type Machine struct {
 	merging   bool
 	custom    bool // merging, by a function of the user's
 	byElement bool // the trigger is evaluated after each element
+	compacts  bool // values are accumulators
+	staleAt   thresholds
 	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
 	// pane for every key at the end of the global window is not the price of a trigger by count.
 	onTime bool
@@ -51,6 +53,13 @@ func New(w *plan.Windowing, elem *coder.Program) (*Machine, error) {
 		byElement: prog.ByElement(),
 		onTime:    w.EmptyOnTime && prog.HasOnTime(),
 	}, nil
+}
+
+// Compacting returns the machine for values that are accumulators, which can be merged: see Compact.
+func (m *Machine) Compacting() *Machine {
+	c := *m
+	c.compacts, c.staleAt = true, usual
+	return &c
 }
 
 // BatchEligible reports whether GroupAll may stand in for Process when the input is bounded: without late data, the trigger fires

@@ -28,6 +28,9 @@ type Output struct {
 	Backed []Backed
 	Panes  int64 // emitted altogether
 
+	// Stale are the cells with more accumulators than is good: Machine.Compact takes them. Only of a machine that compacts.
+	Stale []Stale
+
 	DroppedLate   int64 // elements × windows, behind the input watermark by more than the allowed lateness
 	DroppedClosed int64 // elements × windows, of a window whose trigger has finished
 

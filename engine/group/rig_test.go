@@ -27,6 +27,8 @@ type rig struct {
 	closed int64
 	late   int64
 	panes  []pane // since they were last taken
+
+	combine Combiner // of a machine that compacts
 }
 
 // pane is an emitted pane, decoded.
@@ -125,7 +127,15 @@ func (r *rig) add(data ...datum) {
 	if err := r.m.Process(&r.tx, r.encode(data), r.env, &out); err != nil {
 		r.t.Fatal(err)
 	}
+	r.compact(&out)
 	r.done(&out)
+}
+
+func (r *rig) compact(out *Output) {
+	r.t.Helper()
+	if err := r.m.Compact(out.Stale, r.combine); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // advance moves the input watermark and the clock and handles what is due, until nothing is.
@@ -145,6 +155,7 @@ func (r *rig) advance(watermark, now element.Time) {
 		if err := r.m.Timers(&r.tx, due, r.env, &out); err != nil {
 			r.t.Fatal(err)
 		}
+		r.compact(&out)
 		r.done(&out)
 	}
 	r.output()

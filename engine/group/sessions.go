@@ -114,7 +114,7 @@ func (x *call) addToSession(key []byte, ks *keySessions, s *session, from []live
 	if err != nil {
 		return nil, err
 	}
-	x.settleSession(&l, b)
+	x.settleSession(key, &l, b)
 	return []liveSession{l}, nil
 }
 
@@ -149,6 +149,10 @@ func (x *call) merge(open []liveSession, s *session, b bounds) liveSession {
 		other.setHold(x.tx, never)
 		c.stored += other.stored
 		c.fresh += other.fresh
+		c.bytes += other.bytes
+		c.baseCount += other.baseCount
+		c.baseBytes += other.baseBytes
+		c.fired = c.fired || other.fired
 		if other.timed {
 			c.at = combine(x.windowing.OutputTime, c.at, c.timed, other.at)
 			c.timed = true
@@ -170,8 +174,9 @@ func (x *call) placeOfSession(key []byte, l *liveSession) *place {
 }
 
 // settleSession moves the session's hold and notes when its trigger wants to be woken.
-func (x *call) settleSession(l *liveSession, b bounds) {
+func (x *call) settleSession(key []byte, l *liveSession, b bounds) {
 	c := l.cell
+	x.noteStale(c, key, l.win)
 	c.setHold(x.tx, x.holdFor(c, b, x.env))
 	if c.stored == 0 {
 		l.addresses = l.addresses[:1]
@@ -216,7 +221,7 @@ func (x *call) visitSessions(key []byte, family string) error {
 			if err := x.evaluate(l.cell, p, nil); err != nil {
 				return err
 			}
-			x.settleSession(l, p.bounds)
+			x.settleSession(key, l, p.bounds)
 		}
 		l.cell.ended = p.bounds.ended(x.env)
 		live = append(live, *l)

@@ -125,9 +125,14 @@ func (x *call) settle(c *cell, p *place, row []byte) error {
 	if err := x.setWake(c, p, wake); err != nil {
 		return err
 	}
+	x.noteStale(c, p.key, p.win)
+	x.saveCell(c, row)
+	return nil
+}
+
+func (x *call) saveCell(c *cell, row []byte) {
 	x.row = x.appendCell(x.row[:0], c)
 	x.tx.Set(rows.Trigger, row, x.row)
-	return nil
 }
 
 func (x *call) setWake(c *cell, p *place, at element.Time) error {

@@ -48,7 +48,7 @@ type Stage struct {
 	ID   StageID
 	Name string // for people: the common composite prefix of the user's names, or their list
 	Kind StageKind
-	Env  EnvID // Harness; and Group if the SDK merges its windows
+	Env  EnvID // Harness; and Group if the SDK merges its windows or its accumulators
 	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
 	Transforms []Transform
 	Input      EdgeID // main input; empty for Impulse, Source and TestStream
@@ -78,12 +78,21 @@ type Stage struct {
 	Script    *Script // TestStream only
 	// Merge has the SDK of Env merge the windows of a Group stage; set iff Windowing is of kind MergingCustom.
 	Merge *WindowMerge
+	// Compact has the SDK of Env merge the accumulators that a Group stage keeps of a key and window; nil when its values are none.
+	Compact *AccumulatorMerge
 }
 
 // WindowMerge describes bundles that merge windows by a window function of the user's.
 // Spec: beam_runner_api.proto StandardPTransforms.MERGE_WINDOWS. In goes KV<nonce, iterable<window>>, out comes
 // KV<nonce, KV<iterable<unmerged window>, iterable<KV<merged window, iterable<window>>>>>, both in the global window. Nonces are bytes.
 type WindowMerge struct {
+	Descriptor  []byte // as Stage.Descriptor
+	Read, Write string // transform ids of the data source and the data sink
+}
+
+// AccumulatorMerge describes bundles that merge accumulators. In goes KV<K, iterable<A>>, out comes KV<K, A> with the same timestamp,
+// both in the global window. Spec: beam_runner_api.proto StandardPTransforms.COMBINE_PER_KEY_MERGE_ACCUMULATORS.
+type AccumulatorMerge struct {
 	Descriptor  []byte // as Stage.Descriptor
 	Read, Write string // transform ids of the data source and the data sink
 }

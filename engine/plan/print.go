@@ -42,6 +42,9 @@ func (w *printer) stage(s *Stage) {
 	if s.Windowing != nil {
 		w.line("  windowing %s", s.Windowing)
 	}
+	if s.Compact != nil {
+		w.line("  compact   accumulators in %s", s.Env)
+	}
 	if s.Native != nil {
 		w.line("  native    %s, %d bytes of configuration", s.Native.URN, len(s.Native.Config))
 	}

@@ -76,8 +76,8 @@ func (s *Scheduler) fillGroup(st *stage, b *Start) bool {
 		b.Final = true
 		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
 	}
-	if st.def.Merge != nil && s.envs[st.def.Env] == nil {
-		return false // its windows are merged in a harness that has yet to come
+	if (st.def.Merge != nil || st.def.Compact != nil) && s.envs[st.def.Env] == nil {
+		return false // its windows or accumulators are merged in a harness that has yet to come
 	}
 	b.Deferred = st.deferred
 	return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
