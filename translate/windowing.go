@@ -55,6 +55,7 @@ func (t *windowTable) of(id string) (*plan.Windowing, error) {
 	w.LatenessMs = ws.GetAllowedLateness()
 	w.EmptyOnClose = ws.GetClosingBehavior() == pipepb.ClosingBehavior_EMIT_ALWAYS && !t.isPython(ws.GetEnvironmentId())
 	w.EmptyOnTime = ws.GetOnTimeBehavior() == pipepb.OnTimeBehavior_FIRE_ALWAYS
+	w.OnTimeAlways = w.EmptyOnTime && !t.isPython(ws.GetEnvironmentId())
 	switch ws.GetOutputTime() {
 	case pipepb.OutputTime_EARLIEST_IN_PANE:
 		w.OutputTime = plan.Earliest
@@ -69,7 +70,8 @@ func (t *windowTable) of(id string) (*plan.Windowing, error) {
 
 // isPython reports whether an environment is of the Python SDK. Its users cannot choose a closing behaviour: it asks for EMIT_ALWAYS
 // whatever they do, and its own runners emit no empty pane when a window closes. Taken at its word, a sum would be followed by a sum
-// of nothing for every key. Spec: python transforms/core.py Windowing.to_runner_api.
+// of nothing for every key. Nor has it an empty on-time pane where a trigger does not fire at the end of a window.
+// Spec: python transforms/core.py Windowing.to_runner_api, transforms/trigger.py TriggerFn.has_ontime_pane.
 func (t *windowTable) isPython(env string) bool {
 	return slices.Contains(t.envs[env].GetCapabilities(), urn.PackedCombinePython)
 }

@@ -171,7 +171,7 @@ func (m *Machine) holdFor(c *cell, b bounds, env Env) element.Time {
 		return b.max
 	case c.fresh > 0:
 		return b.collect
-	case m.onTime && !b.ended(env):
+	case (m.onTime || m.windowing.OnTimeAlways && b.collect == b.max) && !b.ended(env):
 		return b.max
 	case m.windowing.EmptyOnClose:
 		return b.collect

@@ -102,7 +102,7 @@ func (x *call) evaluateDeferred(c *cell, p *place) error {
 func (x *call) emit(c *cell, p *place, pending *run, last bool) error {
 	pane := c.nextPane(p.bounds, x.env, last)
 	wanted := c.fresh > 0 ||
-		pane.Timing == coder.OnTime && x.onTime ||
+		pane.Timing == coder.OnTime && (x.onTime || x.windowing.OnTimeAlways) ||
 		last && x.windowing.EmptyOnClose
 	ts := p.bounds.max
 	if c.timed {

@@ -21,8 +21,7 @@ type Machine struct {
 	byElement bool // the trigger is evaluated after each element
 	compacts  bool // values are accumulators
 	staleAt   thresholds
-	// onTime says that an empty pane is due at the end of a window. A trigger without a firing there never asks for one, so that a
-	// pane for every key at the end of the global window is not the price of a trigger by count.
+	// onTime says that an empty pane is due at the end of a window: the trigger fires there.
 	onTime bool
 }
 

@@ -31,7 +31,7 @@ func windowings(t testing.TB) map[string]plan.Windowing {
 			}
 			for i, how := range []plan.OutputTime{plan.EndOfWindow, plan.Earliest, plan.Latest} {
 				w := plan.Windowing{Kind: kind, SizeMs: 10, PeriodMs: 4, Trigger: tree, OutputTime: how, LatenessMs: int64(i) * 8,
-					EmptyOnTime: i != 1, EmptyOnClose: i == 2}
+					EmptyOnTime: i != 1, EmptyOnClose: i == 2, OnTimeAlways: i == 0}
 				if kind == plan.Fixed {
 					w.OffsetMs = 3
 				}

@@ -16,6 +16,7 @@ import (
 // TestStories runs testdata/*.txt. Times are milliseconds. Commands:
 //
 //	windows <kind> <size> [<period or gap>] [trigger=…] [accumulating] [lateness=…] [output=…] [empty-on-close] [no-empty-on-time]
+//	  [on-time-always]
 //	add            input: "key ts ts …" a line; the values are the timestamps, or "ts=value"
 //	watermark <t>  the input watermark; "end" for the end of the input
 //	clock <t>      processing time
@@ -74,6 +75,8 @@ func parseWindowing(t *testing.T, d *datadriven.TestData) plan.Windowing {
 			w.Accumulating = true
 		case "empty-on-close":
 			w.EmptyOnClose = true
+		case "on-time-always":
+			w.OnTimeAlways = true
 		case "no-empty-on-time":
 			w.EmptyOnTime = false
 		default:

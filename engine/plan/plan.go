@@ -253,6 +253,9 @@ type Windowing struct {
 	LatenessMs   int64
 	EmptyOnClose bool // closing behaviour EMIT_ALWAYS
 	EmptyOnTime  bool // on-time behaviour FIRE_ALWAYS
+	// OnTimeAlways extends EmptyOnTime to triggers that do not fire at the end of a window: theirs comes when the window is collected,
+	// unless it would be late.
+	OnTimeAlways bool
 }
 
 // OutputTime is the timestamp combiner.

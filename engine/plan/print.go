@@ -169,7 +169,7 @@ func (w *Windowing) String() string {
 		fmt.Fprintf(&b, " lateness %d ms", w.LatenessMs)
 	}
 	b.WriteString(mark(w.EmptyOnClose, " empty on close"))
-	b.WriteString(mark(w.EmptyOnTime, " empty on time"))
+	b.WriteString(mark(w.EmptyOnTime, " empty on time"+mark(w.OnTimeAlways, " always")))
 	return b.String()
 }
 
