@@ -181,6 +181,9 @@ func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Resu
 	if res.DroppedLate > 0 {
 		infos = append(infos, metrics.Counter(j.lateName(start.Stage), "padstone", "dropped_due_to_lateness", res.DroppedLate))
 	}
+	if res.DroppedClosed > 0 {
+		infos = append(infos, metrics.Counter(j.lateName(start.Stage), "padstone", "dropped_due_to_closed_window", res.DroppedClosed))
+	}
 	entries, err := j.totals.Add(infos)
 	if err != nil {
 		return fault.New(fault.Internal, "bad-metric", "stage %q: %w", j.plan.Stages[start.Stage].Name, err)
@@ -237,7 +240,7 @@ func (j *job) count(stage int, res *bundle.Result) {
 	t.bundles++
 	t.in += res.ElementsIn
 	t.out += res.ElementsOut
-	t.late += res.DroppedLate
+	t.late += res.DroppedLate + res.DroppedClosed
 }
 
 // bundleFailed runs the bundle again later if the environment is to blame, and ends the job otherwise.

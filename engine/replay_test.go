@@ -62,6 +62,21 @@ func TestReplayEvents(t *testing.T) {
 	}
 }
 
+// TestClosedIsNotLate tells values that come after the last firing of a trigger from those that come too late for their window.
+func TestClosedIsNotLate(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	in := p.TestStream("events", []string{only},
+		enginetest.Elements(only, 1, "k=1"), enginetest.Watermark(only, 10), enginetest.Elements(only, 2, "k=closed"),
+		enginetest.Watermark(only, 30), enginetest.Elements(only, 3, "k=late", "k=late"))[only]
+	windows := enginetest.Fixed(10).Early(2).Lateness(15)
+	p.Write("panes", p.GroupByKey("group", p.WindowInto("windows", p.Map("key", in, "kv(bytes,bytes)", keyed), windows)))
+	j := r.Run(p, nil)
+	if late, closed := j.Counter("group", "dropped_due_to_lateness"), j.Counter("group", "dropped_due_to_closed_window"); late != 2 || closed != 1 {
+		t.Errorf("%d were late and %d for a closed window, not 2 and 1", late, closed)
+	}
+}
+
 // clockPipeline writes elements and the processing-time timers that they set 5 s ahead, in the order in which they come, as "key=value"
 // and "key=clock time".
 func clockPipeline(p *enginetest.Pipeline, events enginetest.Collection) *enginetest.Sink {

@@ -94,7 +94,7 @@ func (g *grouping) run() error {
 	}
 	g.result.Commit.Added, g.result.Commit.Side = g.router.added, g.router.side
 	g.result.ElementsOut = g.router.count
-	g.result.DroppedLate = g.out.DroppedLate + g.out.DroppedClosed
+	g.result.DroppedLate, g.result.DroppedClosed = g.out.DroppedLate, g.out.DroppedClosed
 	return nil
 }
 

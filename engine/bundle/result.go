@@ -29,6 +29,8 @@ type Result struct {
 	ElementsIn  int64
 	ElementsOut int64
 	DroppedLate int64
+	// DroppedClosed are elements whose window was closed: its trigger had finished.
+	DroppedClosed int64
 	// Finalize tells the harness that the bundle is durable; nil when it did not ask.
 	Finalize func(context.Context) error
 	// Outputs are the watermarks of a TestStream's outputs.
