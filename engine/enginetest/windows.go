@@ -112,12 +112,14 @@ func (w Windows) Lateness(ms int64) Windows {
 }
 
 // Earliest returns the strategy with panes at their earliest timestamp.
-func (w Windows) Earliest() Windows { return w.Stamped(pipepb.OutputTime_EARLIEST_IN_PANE) }
+func (w Windows) Earliest() Windows {
+	return w.With(func(s *pipepb.WindowingStrategy) { s.OutputTime = pipepb.OutputTime_EARLIEST_IN_PANE })
+}
 
-// Stamped returns the strategy with a timestamp combiner.
-func (w Windows) Stamped(how pipepb.OutputTime_Enum) Windows {
+// With returns the strategy with a change.
+func (w Windows) With(change func(s *pipepb.WindowingStrategy)) Windows {
 	s := proto.CloneOf(w.strategy)
-	s.OutputTime = how
+	change(s)
 	return Windows{s}
 }
 

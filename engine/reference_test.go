@@ -1,0 +1,292 @@
+package engine_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
+	"padstone/engine"
+	"padstone/engine/element"
+	"padstone/engine/enginetest"
+	"padstone/engine/enginetest/reference"
+	"padstone/engine/rows"
+	"padstone/fnapi/fakesdk"
+)
+
+// triggerProto writes a trigger tree as SDKs do.
+func triggerProto(t *reference.Trigger) *pipepb.Trigger {
+	if t == nil {
+		return nil
+	}
+	var sub []*pipepb.Trigger
+	for _, c := range t.Children {
+		sub = append(sub, triggerProto(c))
+	}
+	switch t.Kind {
+	case reference.Default:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Default_{Default: &pipepb.Trigger_Default{}}}
+	case reference.Always:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Always_{Always: &pipepb.Trigger_Always{}}}
+	case reference.Never:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Never_{Never: &pipepb.Trigger_Never{}}}
+	case reference.AfterCount:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: int32(t.N)}}}
+	case reference.AfterProcessingTime:
+		delay := &pipepb.TimestampTransform{TimestampTransform: &pipepb.TimestampTransform_Delay_{
+			Delay: &pipepb.TimestampTransform_Delay{DelayMillis: t.N}}}
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterProcessingTime_{AfterProcessingTime: &pipepb.Trigger_AfterProcessingTime{
+			TimestampTransforms: []*pipepb.TimestampTransform{delay}}}}
+	case reference.AfterSynchronized:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterSynchronizedProcessingTime_{
+			AfterSynchronizedProcessingTime: &pipepb.Trigger_AfterSynchronizedProcessingTime{}}}
+	case reference.AfterAll:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAll_{AfterAll: &pipepb.Trigger_AfterAll{Subtriggers: sub}}}
+	case reference.AfterAny:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAny_{AfterAny: &pipepb.Trigger_AfterAny{Subtriggers: sub}}}
+	case reference.AfterEach:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEach_{AfterEach: &pipepb.Trigger_AfterEach{Subtriggers: sub}}}
+	case reference.OrFinally:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_OrFinally_{OrFinally: &pipepb.Trigger_OrFinally{Main: sub[0], Finally: sub[1]}}}
+	case reference.Repeat:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: sub[0]}}}
+	default:
+		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEndOfWindow_{
+			AfterEndOfWindow: &pipepb.Trigger_AfterEndOfWindow{EarlyFirings: sub[0], LateFirings: sub[1]}}}
+	}
+}
+
+// strategy is the windowing of a grouping.
+func strategy(g reference.Grouping) enginetest.Windows {
+	w := enginetest.Global()
+	switch g.Fn.Kind {
+	case reference.Fixed:
+		w = enginetest.Fixed(g.Fn.Size)
+	case reference.Sliding:
+		w = enginetest.Sliding(g.Fn.Size, g.Fn.Period)
+	case reference.Sessions:
+		w = enginetest.Sessions(g.Fn.Size)
+	}
+	return w.Lateness(g.Lateness).With(func(s *pipepb.WindowingStrategy) {
+		s.Trigger = triggerProto(g.Trigger)
+		if g.Accumulating {
+			s.AccumulationMode = pipepb.AccumulationMode_ACCUMULATING
+		}
+		s.OutputTime = []pipepb.OutputTime_Enum{
+			pipepb.OutputTime_END_OF_WINDOW, pipepb.OutputTime_EARLIEST_IN_PANE, pipepb.OutputTime_LATEST_IN_PANE}[g.Stamp]
+		if g.EmptyOnTime {
+			s.OnTimeBehavior = pipepb.OnTimeBehavior_FIRE_ALWAYS
+		}
+		if g.EmptyOnClose {
+			s.ClosingBehavior = pipepb.ClosingBehavior_EMIT_ALWAYS
+		}
+	})
+}
+
+// observer notes what user code sees, and after which event of the history. Nothing fails in these jobs, so it sees everything once.
+type observer struct {
+	mu      sync.Mutex
+	event   int
+	panes   []reference.Pane
+	flushed map[string]int // values that the stateful step has put out, by window and value
+}
+
+func (o *observer) note(fn func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fn()
+}
+
+// tick notes that an event begins.
+func (o *observer) tick(_ *fakesdk.Context, e fakesdk.Element) error {
+	n, err := strconv.Atoi(string(fakesdk.Bytes(e.Value)))
+	o.note(func() { o.event = n })
+	return err
+}
+
+// pane notes a pane.
+func (o *observer) pane(_ *fakesdk.Context, e fakesdk.Element) error {
+	key, values, err := enginetest.Values("bytes", e.Value)
+	if err != nil {
+		return err
+	}
+	p := reference.Pane{Key: string(fakesdk.Bytes(key)), Window: windowOf(e), At: e.Timestamp}
+	for _, v := range values {
+		p.Values = append(p.Values, string(fakesdk.Bytes(v)))
+	}
+	slices.Sort(p.Values)
+	paneInfo(&p, e.Pane)
+	o.note(func() {
+		p.Event = o.event
+		o.panes = append(o.panes, p)
+	})
+	return nil
+}
+
+// paneInfo decodes a pane. Spec: beam_runner_api.proto StandardCoders.WINDOWED_VALUE.
+func paneInfo(p *reference.Pane, b []byte) {
+	p.First, p.Last, p.Timing = b[0]&1 != 0, b[0]&2 != 0, reference.Timing(b[0]>>2&3)
+	switch b[0] >> 4 {
+	case 1: // one number for both
+		index, _ := binary.Uvarint(b[1:])
+		p.Index, p.NonSpeculative = int64(index), int64(index)
+	case 2:
+		index, n := binary.Uvarint(b[1:])
+		nonSpeculative, _ := binary.Uvarint(b[1+n:])
+		p.Index, p.NonSpeculative = int64(index), int64(nonSpeculative)
+	}
+	if p.Timing == reference.Early {
+		p.NonSpeculative = -1
+	}
+}
+
+// stateful keeps values in a bag until a timer at the end of their window; one that comes later sets the timer again.
+func (o *observer) stateful() fakesdk.DoFn {
+	return fakesdk.DoFn{
+		Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+			return each(c, e, func(e fakesdk.Element) error {
+				key, err := c.Key(e)
+				if err != nil {
+					return err
+				}
+				if err := c.Bag("values", key, e.Window()).Append(e.Value[len(key):]); err != nil {
+					return err
+				}
+				end := windowOf(e).Max()
+				return c.SetTimer("end", fakesdk.Timer{Key: key, Windows: e.Windows, Fire: end, Hold: end, Pane: e.Pane})
+			})
+		},
+		OnTimer: func(c *fakesdk.Context, _ string, t fakesdk.Timer) error {
+			bag := c.Bag("values", t.Key, t.Windows[4:])
+			data, err := bag.Read()
+			if err != nil {
+				return err
+			}
+			o.note(func() {
+				w := windowOf(fakesdk.Element{Windows: t.Windows})
+				for _, v := range runOf(data) {
+					o.flushed[w.String()+v]++
+				}
+			})
+			return bag.Clear()
+		},
+	}
+}
+
+// script writes a history as a TestStream, in which an element of the output "tick" comes before each event.
+func script(h reference.History) []*enginetest.Event {
+	var events []*enginetest.Event
+	for i, e := range h {
+		events = append(events, enginetest.Elements("tick", 0, strconv.Itoa(i)))
+		add := &pipepb.TestStreamPayload_Event_AddElements{Tag: "main"}
+		for _, el := range e.Elements {
+			add.Elements = append(add.Elements, &pipepb.TestStreamPayload_TimestampedElement{
+				EncodedElement: []byte(el.Key + "=" + el.Value), Timestamp: el.At,
+			})
+		}
+		if len(add.Elements) > 0 {
+			events = append(events, &enginetest.Event{Event: &pipepb.TestStreamPayload_Event_ElementEvent{ElementEvent: add}})
+		}
+		if e.Watermark != 0 {
+			events = append(events, enginetest.Watermark("main", min(e.Watermark, int64(element.MaxTime))))
+		}
+		if e.Clock > 0 {
+			events = append(events, enginetest.Clock(e.Clock))
+		}
+	}
+	return events
+}
+
+// replayed runs a history through a grouping, and through state and timers where windows do not merge.
+func replayed(t *testing.T, h reference.History, g reference.Grouping, o enginetest.Options) (seen *observer, late, closed int64) {
+	r := newRig(t, enginetest.KeepStores)
+	seen = &observer{flushed: map[string]int{}}
+	p := r.Pipeline()
+	outs := p.TestStream("events", []string{"main", "tick"}, script(h)...)
+	note := func(name string, in enginetest.Collection, fn func(c *fakesdk.Context, e fakesdk.Element) error) {
+		p.ParDos(name, in, enginetest.ParDo{Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: fn} }})
+	}
+	note("tick", outs["tick"], seen.tick)
+	windowed := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), strategy(g))
+	note("panes", p.GroupByKey("group", windowed), seen.pane)
+	merging := g.Fn.Kind == reference.Sessions
+	if !merging {
+		p.ParDo("stateful", windowed, enginetest.ParDo{
+			Bags: []string{"values"}, Timers: map[string]pipepb.TimeDomain_Enum{"end": eventTime}, Fn: seen.stateful,
+		})
+	}
+	j := r.Run(p, o)
+	late, closed = j.Counter("group", "dropped_due_to_lateness"), j.Counter("group", "dropped_due_to_closed_window")
+	if n := j.Counter("stateful", "dropped_due_to_lateness"); !merging && n != late {
+		t.Errorf("the stateful step has dropped %d values, the grouping %d", n, late)
+	}
+	for name, table := range map[string]rows.Table{
+		"group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS, "hold": rows.Hold,
+		"state": rows.State, "inbox": rows.Inbox,
+	} {
+		if n := r.Rows(j, table); n != 0 && (name != "state" || g.Fn.Kind != reference.GlobalWindows) {
+			t.Errorf("%d %s rows are left", n, name)
+		}
+	}
+	return seen, late, closed
+}
+
+// TestReference replays random histories, with elements that come late, through random windowings. Whatever the bundles, the panes are
+// some that the model admits; with bundles of a whole event they are exactly those that the reference computes.
+func TestReference(t *testing.T) {
+	for _, seed := range seeds(40) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 6))
+			g, h := reference.RandomGrouping(rng), reference.RandomHistory(rng, 25)
+			check := func(name string, o enginetest.Options, exact bool) {
+				t.Run(name, func(t *testing.T) { compare(t, h, g, o, exact) })
+			}
+			check("events whole", nil, true)
+			if seed%3 == 0 {
+				check("bundles of 1 on 2 processes, no fusion", enginetest.Options{
+					"max_bundle_size": 1, "sdk_worker_parallelism": 2, "experiments": []any{engine.ExperimentNoFusion}}, false)
+			}
+		})
+	}
+}
+
+func compare(t *testing.T, h reference.History, g reference.Grouping, o enginetest.Options, exact bool) {
+	seen, late, closed := replayed(t, h, g, o)
+	for _, wrong := range g.Check(h, seen.panes, late) {
+		t.Error(wrong)
+	}
+	if g.Fn.Kind != reference.Sessions {
+		for _, wrong := range g.CheckFlushed(h, seen.flushed) {
+			t.Error(wrong)
+		}
+		panes, wantLate, wantClosed := g.Panes(h)
+		if late != wantLate || exact && closed != wantClosed {
+			t.Errorf("%d values were dropped as late, %d for a closed window, not %d and %d", late, closed, wantLate, wantClosed)
+		}
+		if exact {
+			missing, extra := difference(same(panes), same(seen.panes))
+			for _, p := range missing {
+				t.Error("missing: ", p)
+			}
+			for _, p := range extra {
+				t.Error("too many: ", p)
+			}
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s\n%s", g, h)
+	}
+}
+
+func same(panes []reference.Pane) []string {
+	var texts []string
+	for _, p := range panes {
+		texts = append(texts, p.Same())
+	}
+	return texts
+}
