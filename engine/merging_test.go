@@ -58,7 +58,7 @@ func TestMergingWindows(t *testing.T) {
 func TestMergingFails(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.Pipeline()
-	in := p.Read("in", bounded(pairs("a=1@666")), "kv(bytes,bytes)")
+	in := p.Read("in", bounded(pairs("a=1@666666")), "kv(bytes,bytes)")
 	p.Write("out", p.GroupByKey("group", p.WindowInto("windows", in, enginetest.Gaps(10))))
-	failed(t, r.Start(p, nil), "group", "no window begins at 666")
+	failed(t, r.Start(p, nil), "group", "no window begins at 666666")
 }

@@ -16,6 +16,7 @@ import (
 	"padstone/engine/enginetest"
 	"padstone/engine/enginetest/reference"
 	"padstone/engine/rows"
+	"padstone/engine/store"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -48,6 +49,7 @@ type variant struct {
 	change   func(c *engine.Config)
 	faults   int // bundles at which the harness is lost
 	restarts int // of the engine, with the job suspended
+	crashes  int // of the machine, with what was not synced lost
 }
 
 func experiments(names ...any) enginetest.Options { return enginetest.Options{"experiments": names} }
@@ -68,8 +70,9 @@ var variants = []variant{
 		"max_bundle_size": 3, "experiments": []any{engine.ExperimentNoFusion, engine.ExperimentNoLifting}}},
 	{name: "lost harnesses", faults: 3},
 	{name: "suspended", restarts: 2},
+	{name: "crashed", crashes: 3},
 	{name: "all at once", options: enginetest.Options{
-		"max_bundle_size": 2, "sdk_worker_parallelism": 2, "experiments": []any{engine.ExperimentNoFusion}}, faults: 2, restarts: 1},
+		"max_bundle_size": 2, "sdk_worker_parallelism": 2, "experiments": []any{engine.ExperimentNoFusion}}, faults: 2, restarts: 1, crashes: 1},
 }
 
 // TestMetamorphic runs random pipelines in every way that must not make a difference: what comes out is always what the reference
@@ -120,6 +123,10 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 			j = r.Recover(j)
 		}
 	}
+	for range v.crashes {
+		awaitBundles(r, j, r.Harnesses.Bundles()+rng.IntN(12))
+		j = m.crash(r, j, rng)
+	}
 	j.End(jobpb.JobState_DONE)
 	outs := steps.Evaluate()
 	m.checkSinks(t, outs)
@@ -137,6 +144,36 @@ func strike(r *enginetest.Rig, v variant, rng *rand.Rand) {
 		at[rng.IntN(25)] = fakesdk.DropConnection
 	}
 	r.Harnesses.Fault = func(n int, _ *fnpb.ProcessBundleRequest) fakesdk.Fault { return at[n] }
+}
+
+// crash takes a picture of the disk and of the outside at one moment, and goes on from it.
+func (m *model) crash(r *enginetest.Rig, j *enginetest.Job, rng *rand.Rand) *enginetest.Job {
+	texts, durable := map[int][]string{}, make([]int, len(m.sources))
+	var fs store.FS
+	picture := func() {
+		for i, s := range m.sources {
+			durable[i] = s.Durable()
+		}
+		fs = r.Crashed([]int{0, 50, 100}[rng.IntN(3)], rng)
+	}
+	for i, sink := range m.sinks { // all of them stand still
+		inner := picture
+		picture = func() {
+			sink.Freeze(func(had []string) {
+				texts[i] = had
+				inner()
+			})
+		}
+	}
+	picture()
+	r.Crash(j, fs)
+	for i, sink := range m.sinks {
+		sink.Reset(texts[i])
+	}
+	for i, s := range m.sources {
+		s.Rewind(durable[i])
+	}
+	return r.Recover(j)
 }
 
 // awaitBundles waits until so many bundles have begun, or the job has ended, or nothing goes on for a moment.

@@ -23,15 +23,17 @@ type model struct {
 	rng   *rand.Rand // for what must not change results: how sources are cut, restrictions split
 	// lateness of all windows. Where there is any, Buffer uses timers, else OnWindowExpiration.
 	lateness int64
+	custom   bool // sessions are a window function that the runner does not know, and are merged in harnesses
 	p        *enginetest.Pipeline
 	outs     []enginetest.Collection
 	sinks    map[int]*enginetest.Sink // by leaf
+	sources  []*enginetest.Source
 }
 
 const textPair = "kv(bytes,bytes)"
 
 func newModel(r *enginetest.Rig, steps reference.Pipeline, lateness int64, rng *rand.Rand) *model {
-	m := &model{steps: steps, rng: rng, lateness: lateness, p: r.Pipeline(), sinks: map[int]*enginetest.Sink{}}
+	m := &model{steps: steps, rng: rng, lateness: lateness, custom: rng.IntN(3) == 0, p: r.Pipeline(), sinks: map[int]*enginetest.Sink{}}
 	for i, s := range steps {
 		m.outs = append(m.outs, m.step(i, s))
 	}
@@ -50,10 +52,17 @@ func (m *model) windows(fn reference.WindowFn) enginetest.Windows {
 	case reference.Sliding:
 		return enginetest.Sliding(fn.Size, fn.Period).Lateness(m.lateness)
 	case reference.Sessions:
-		return enginetest.Sessions(fn.Size).Lateness(m.lateness)
+		return sessions(fn, m.custom).Lateness(m.lateness)
 	default:
 		return enginetest.Global().Earliest().Lateness(m.lateness)
 	}
+}
+
+func sessions(fn reference.WindowFn, custom bool) enginetest.Windows {
+	if custom {
+		return enginetest.Gaps(fn.Size)
+	}
+	return enginetest.Sessions(fn.Size)
 }
 
 func (m *model) step(i int, s reference.Step) enginetest.Collection {
@@ -115,6 +124,7 @@ func (m *model) source(s reference.Step) *enginetest.Source {
 		}
 		src.Batches = append(src.Batches, b)
 	}
+	m.sources = append(m.sources, src)
 	return src
 }
 

@@ -61,8 +61,8 @@ func triggerProto(t *reference.Trigger) *pipepb.Trigger {
 	}
 }
 
-// strategy is the windowing of a grouping.
-func strategy(g reference.Grouping) enginetest.Windows {
+// strategy is the windowing of a grouping; custom is about its sessions.
+func strategy(g reference.Grouping, custom bool) enginetest.Windows {
 	w := enginetest.Global()
 	switch g.Fn.Kind {
 	case reference.Fixed:
@@ -70,7 +70,7 @@ func strategy(g reference.Grouping) enginetest.Windows {
 	case reference.Sliding:
 		w = enginetest.Sliding(g.Fn.Size, g.Fn.Period)
 	case reference.Sessions:
-		w = enginetest.Sessions(g.Fn.Size)
+		w = sessions(g.Fn, custom)
 	}
 	return w.Lateness(g.Lateness).With(func(s *pipepb.WindowingStrategy) {
 		s.Trigger = triggerProto(g.Trigger)
@@ -203,7 +203,9 @@ func script(h reference.History) []*enginetest.Event {
 }
 
 // replayed runs a history through a grouping, and through state and timers where windows do not merge.
-func replayed(t *testing.T, h reference.History, g reference.Grouping, o enginetest.Options) (seen *observer, late, closed int64) {
+func replayed(
+	t *testing.T, h reference.History, g reference.Grouping, custom bool, o enginetest.Options,
+) (seen *observer, late, closed int64) {
 	r := newRig(t, enginetest.KeepStores)
 	seen = &observer{flushed: map[string]int{}}
 	p := r.Pipeline()
@@ -212,7 +214,7 @@ func replayed(t *testing.T, h reference.History, g reference.Grouping, o enginet
 		p.ParDos(name, in, enginetest.ParDo{Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: fn} }})
 	}
 	note("tick", outs["tick"], seen.tick)
-	windowed := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), strategy(g))
+	windowed := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), strategy(g, custom))
 	note("panes", p.GroupByKey("group", windowed), seen.pane)
 	merging := g.Fn.Kind == reference.Sessions
 	if !merging {
@@ -244,7 +246,7 @@ func TestReference(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 6))
 			g, h := reference.RandomGrouping(rng), reference.RandomHistory(rng, 25)
 			check := func(name string, o enginetest.Options, exact bool) {
-				t.Run(name, func(t *testing.T) { compare(t, h, g, o, exact) })
+				t.Run(name, func(t *testing.T) { compare(t, h, g, seed%2 == 0, o, exact) })
 			}
 			check("events whole", nil, true)
 			if seed%3 == 0 {
@@ -255,8 +257,8 @@ func TestReference(t *testing.T) {
 	}
 }
 
-func compare(t *testing.T, h reference.History, g reference.Grouping, o enginetest.Options, exact bool) {
-	seen, late, closed := replayed(t, h, g, o)
+func compare(t *testing.T, h reference.History, g reference.Grouping, custom bool, o enginetest.Options, exact bool) {
+	seen, late, closed := replayed(t, h, g, custom, o)
 	for _, wrong := range g.Check(h, seen.panes, late) {
 		t.Error(wrong)
 	}

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"math/rand/v2"
 	"path/filepath"
 
 	"padstone/engine"
@@ -22,6 +23,11 @@ func (k kept) RemoveAll(name string) error {
 
 // KeepStores is a change for New: stores are in memory, and stay when their jobs end, for Rows.
 func KeepStores(c *engine.Config) { c.FS = kept{storetest.NewDisk()} }
+
+// Crashed is what would be left of a disk of KeepStores after a crash now: see storetest.Disk.
+func (r *Rig) Crashed(percent int, rng *rand.Rand) store.FS {
+	return kept{r.Config.FS.(kept).Disk.Crashed(percent, rng)}
+}
 
 // Rows is how many rows of the table are left in the store of a job that has ended, or is suspended.
 func (r *Rig) Rows(j *Job, t rows.Table) int {

@@ -23,11 +23,17 @@ type Sink struct {
 	mu struct {
 		sync.Mutex
 		calls  int
-		mark   uint64
+		marks  []mark // after each call that was taken
 		texts  []string
 		values [][]byte
 		more   chan struct{} // closed and replaced when texts grows
 	}
+}
+
+// mark is how far a Marked sink has come.
+type mark struct {
+	seq   uint64 // of the outbox
+	texts int    // that were there then
 }
 
 // Texts returns everything that was published, in order, as Show prints it; elements in an interval window end in "@" and the
@@ -46,11 +52,12 @@ func (s *Sink) Distinct() []string {
 }
 
 // Reset replaces what was published: when a crash is simulated by going back to an earlier picture of the disk, the outside is put
-// back to what it had seen then.
+// back to what it had seen then, its mark included.
 func (s *Sink) Reset(texts []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.texts = slices.Clone(texts)
+	s.mu.marks = slices.DeleteFunc(s.mu.marks, func(m mark) bool { return m.texts > len(texts) })
 }
 
 // Freeze calls fn while nothing can be published, with all that was.
@@ -111,10 +118,8 @@ func (s sinks) Open(_ context.Context, config []byte, _ connector.Identity) (con
 	if err != nil {
 		return nil, 0, err
 	}
-	sink.mu.Lock()
-	defer sink.mu.Unlock()
 	w := &writer{sink: sink, shape: shape, scanner: coder.NewScanner(program, plan.WindowCoding(c.Windows))}
-	return w, sink.mu.mark, nil
+	return w, sink.written(), nil
 }
 
 type writer struct {
@@ -123,11 +128,14 @@ type writer struct {
 	scanner *coder.Scanner
 }
 
-// written is the mark.
+// written is the mark, 0 when there is none.
 func (s *Sink) written() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.mark
+	if n := len(s.mu.marks); n > 0 {
+		return s.mu.marks[n-1].seq
+	}
+	return 0
 }
 
 func (w *writer) Publish(_ context.Context, blocks []connector.OutboxBlock) error {
@@ -142,12 +150,12 @@ func (w *writer) Publish(_ context.Context, blocks []connector.OutboxBlock) erro
 		}
 	}
 	var texts []string
-	mark := uint64(0)
+	upTo := s.written()
 	for _, out := range blocks {
-		if out.Seq <= w.sink.written() {
+		if out.Seq <= upTo {
 			continue
 		}
-		mark = out.Seq
+		upTo = out.Seq
 		b := out.Block
 		count := 0
 		err := w.scanner.Scan(b.Data, func(e *coder.Elem) error {
@@ -170,7 +178,7 @@ func (w *writer) Publish(_ context.Context, blocks []connector.OutboxBlock) erro
 	defer s.mu.Unlock()
 	s.mu.texts = append(s.mu.texts, texts...)
 	if s.Marked {
-		s.mu.mark = max(s.mu.mark, mark)
+		s.mu.marks = append(s.mu.marks, mark{upTo, len(s.mu.texts)})
 	}
 	if s.mu.more != nil {
 		close(s.mu.more)

@@ -58,7 +58,7 @@ func Gaps(ms int64) Windows {
 	return w
 }
 
-// mergeGaps is the DoFn that merges windows of Gaps: those that overlap. "Poison" is a window that begins at time 666.
+// mergeGaps is the DoFn that merges windows of Gaps: those that overlap. "Poison" is a window that begins at time 666666.
 // Spec: beam_runner_api.proto StandardPTransforms.MERGE_WINDOWS.
 func mergeGaps([]byte) (fakesdk.DoFn, error) {
 	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
@@ -71,8 +71,8 @@ func mergeGaps([]byte) (fakesdk.DoFn, error) {
 		unmerged, merged := [][]byte{}, [][]byte{}
 		for len(windows) > 0 {
 			start, end, n := windowStart(windows[0]), WindowEnd(windows[0]), 1
-			if start == 666 {
-				return errors.New("no window begins at 666")
+			if start == 666666 {
+				return errors.New("no window begins at 666666")
 			}
 			for n < len(windows) && windowStart(windows[n]) < end {
 				end = max(end, WindowEnd(windows[n]))
