@@ -111,7 +111,7 @@ func (r *run) put(at keyWindow, last bool) {
 			p.Timing = Late
 		}
 	}
-	wanted := c.fresh > 0 || p.Timing == OnTime && r.g.EmptyOnTime && r.g.Trigger.onTime() || last && r.g.EmptyOnClose
+	wanted := c.fresh > 0 || p.Timing == OnTime && r.g.EmptyOnTime || last && r.g.EmptyOnClose
 	c.fresh = 0
 	if wanted {
 		r.panes = append(r.panes, p)

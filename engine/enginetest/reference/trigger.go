@@ -64,14 +64,14 @@ func (t *Trigger) has(ok func(t *Trigger) bool) bool {
 	return ok(t)
 }
 
-// onTime reports whether the trigger fires at the end of the window, with or without elements.
+// onTime reports whether the trigger fires at the end of the window.
 func (t *Trigger) onTime() bool {
 	return t.has(func(t *Trigger) bool { return t.Kind == Default || t.Kind == AfterEndOfWindow })
 }
 
 // counts reports whether it matters which of several elements that come together makes the trigger fire.
 func (t *Trigger) counts() bool {
-	return t.has(func(t *Trigger) bool { return t.Kind == AfterCount && t.N > 1 })
+	return t.has(func(t *Trigger) bool { return t.Kind == Always || t.Kind == AfterCount && t.N > 1 })
 }
 
 // Finishes reports whether the trigger may come to an end, and close its window.
