@@ -228,21 +228,13 @@ func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
 			}
 			return nil
 		},
+		EnvironmentSupported: e.cfg.Harnesses.Supported,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if err := connector.Fit(e.cfg.Natives, p); err != nil {
 		return nil, err
-	}
-	for _, env := range p.Environments {
-		parsed, err := environment(env)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.cfg.Harnesses.Supported(parsed); err != nil {
-			return nil, err
-		}
 	}
 	compiled, err := bundle.Compile(p)
 	if err != nil {

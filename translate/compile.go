@@ -23,8 +23,9 @@ type Options struct {
 	Natives func(urn string) bool
 	// ValidateNative checks the configuration of a native transform without contacting anything. A *fault.Error keeps its code.
 	ValidateNative func(urn string, config []byte) error
-	// EnvironmentSupported returns why harnesses of an environment URN cannot be run, or nil.
-	EnvironmentSupported func(urn string) error
+	// EnvironmentSupported returns why harnesses of an environment cannot be run, or nil; of alternatives the first that can be is
+	// taken. It is asked for no alternatives themselves. A *fault.Error keeps its code.
+	EnvironmentSupported func(env *pipepb.Environment) error
 	// NoFusion makes every leaf a stage of its own. NoLifting has every combine group values instead of accumulators, also one that the
 	// SDK has lifted itself (but not one that it has packed, of which the steps alone are left). Neither changes what a pipeline
 	// computes: who suspects an optimisation of a fault leaves it out.

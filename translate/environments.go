@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"padstone/engine/plan"
+	"padstone/internal/fault"
 	"padstone/translate/urn"
 )
 
@@ -17,13 +18,13 @@ const anyOfDepthMax = 4
 // envTable resolves environments: alternatives are chosen from, and environments that differ in nothing that runs are one.
 type envTable struct {
 	src       map[string]*pipepb.Environment
-	supported func(urn string) error
+	supported func(env *pipepb.Environment) error
 	resolved  map[string]plan.EnvID
 	chosen    map[plan.EnvID]*pipepb.Environment
 	byBody    map[string]plan.EnvID
 }
 
-func newEnvTable(src map[string]*pipepb.Environment, supported func(urn string) error) *envTable {
+func newEnvTable(src map[string]*pipepb.Environment, supported func(env *pipepb.Environment) error) *envTable {
 	return &envTable{
 		src: src, supported: supported,
 		resolved: map[string]plan.EnvID{}, chosen: map[plan.EnvID]*pipepb.Environment{}, byBody: map[string]plan.EnvID{},
@@ -82,7 +83,10 @@ func (t *envTable) choose(e *pipepb.Environment, depth int) (*pipepb.Environment
 		if t.supported == nil {
 			return e, nil
 		}
-		if err := t.supported(e.GetUrn()); err != nil {
+		if err := t.supported(e); err != nil {
+			if f := fault.Of(err); f != nil {
+				return nil, f
+			}
 			return nil, refuse(codeEnvironment, "environment %q: %w", e.GetUrn(), err).
 				WithHint("choose another --environment_type")
 		}

@@ -68,8 +68,8 @@ var storyOptions = translate.Options{
 		}
 		return nil
 	},
-	EnvironmentSupported: func(u string) error {
-		if u == "beam:env:mainframe:v1" {
+	EnvironmentSupported: func(env *pipepb.Environment) error {
+		if env.GetUrn() == "beam:env:mainframe:v1" {
 			return fmt.Errorf("no mainframe here")
 		}
 		return nil
