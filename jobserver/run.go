@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/internal/fault"
+	"padstone/jobserver/artifact"
 )
 
 // acceptFunc is Executor.Start or Config.Recover.
@@ -73,8 +74,8 @@ func (s *Server) create(p *preparation) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	for id, dependencies := range staged.Dependencies {
-		p.pipeline.GetComponents().GetEnvironments()[string(id)].Dependencies = dependencies
+	if err := artifact.Put(p.pipeline, staged.Dependencies); err != nil {
+		return nil, fault.New(fault.Internal, "artifact-invalid", "%w", err)
 	}
 	rec := record{
 		Format: recordFormat, ID: p.jobID, Name: p.name, PreparationID: p.id, CreatedAt: s.cfg.Now().UTC(), Artifacts: staged.Digests,

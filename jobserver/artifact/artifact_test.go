@@ -511,3 +511,44 @@ func TestStoreSweepAndCorruption(t *testing.T) {
 		t.Errorf("fetch of another type: %v", err)
 	}
 }
+
+// TestAlternatives: the dependencies of every alternative of an environment are found, and replaced where they were.
+func TestAlternatives(t *testing.T) {
+	one := func(name string) *pipepb.Environment {
+		return &pipepb.Environment{Urn: "beam:env:external:v1", Dependencies: []*pipepb.ArtifactInformation{
+			{TypeUrn: "t", TypePayload: []byte(name)},
+		}}
+	}
+	anyOf := func(environments ...*pipepb.Environment) *pipepb.Environment {
+		payload, err := proto.Marshal(&pipepb.AnyOfEnvironmentPayload{Environments: environments})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pipepb.Environment{Urn: "beam:env:anyof:v1", Payload: payload}
+	}
+	pipeline := func(suffix string) *pipepb.Pipeline {
+		return &pipepb.Pipeline{Components: &pipepb.Components{Environments: map[string]*pipepb.Environment{
+			"plain":  one("a" + suffix),
+			"choice": anyOf(one("b"+suffix), &pipepb.Environment{Urn: "beam:env:docker:v1"}, anyOf(one("c"+suffix))),
+			"broken": {Urn: "beam:env:anyof:v1", Payload: []byte{255}},
+		}}}
+	}
+	p := pipeline("")
+	found := Of(p)
+	if len(found) != 3 {
+		t.Fatalf("found %v", found)
+	}
+	for _, dependencies := range found {
+		for i, dep := range dependencies {
+			dep = proto.CloneOf(dep)
+			dep.TypePayload = append(dep.TypePayload, " stored"...)
+			dependencies[i] = dep
+		}
+	}
+	if err := Put(p, found); err != nil {
+		t.Fatal(err)
+	}
+	if want := pipeline(" stored"); !proto.Equal(p, want) {
+		t.Errorf("got %v\nwant %v", p, want)
+	}
+}
