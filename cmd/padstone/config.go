@@ -22,6 +22,9 @@ type Config struct {
 	ArtifactEndpoint string `yaml:"artifact-endpoint"`
 	// ExpansionEndpoint answers for cross-language transforms. Default localhost:8097.
 	ExpansionEndpoint string `yaml:"expansion-endpoint"`
+	// ExpansionServices are other expansion services, "host:port" or "URN-PREFIX=host:port", that get the requests for transforms
+	// which Padstone does not run itself. Default none.
+	ExpansionServices []string `yaml:"expansion-service"`
 	// HTTP serves the UI, the API and /metrics. Default localhost:8100.
 	HTTP string `yaml:"http"`
 
@@ -75,6 +78,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ArtifactEndpoint, "artifact-endpoint", c.ArtifactEndpoint,
 		"host:port of the artifact services; may equal --job-endpoint")
 	fs.StringVar(&c.ExpansionEndpoint, "expansion-endpoint", c.ExpansionEndpoint, "host:port of the expansion service")
+	fs.Var(&repeated{values: &c.ExpansionServices}, "expansion-service",
+		"host:port of another expansion service to pass requests on to, or URN=host:port; may be repeated")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "host:port of the UI, the HTTP API and /metrics")
 	for _, e := range c.endpoints() {
 		if e.allow != nil {
@@ -106,6 +111,36 @@ func (c *Config) endpoints() []endpoint {
 		{flag: "embedded-kafka", address: c.EmbeddedKafka, optional: true},
 	}
 }
+
+// repeated is a flag that may be given several times, or once with commas; its first value takes the place of the file's.
+type repeated struct {
+	values *[]string
+	given  bool
+}
+
+// String prints the values with commas, as Set takes them.
+func (r *repeated) String() string {
+	if r.values == nil { // package flag asks the zero value, too
+		return ""
+	}
+	return strings.Join(*r.values, ",")
+}
+
+// Set adds values.
+func (r *repeated) Set(s string) error {
+	if !r.given {
+		*r.values, r.given = nil, true
+	}
+	for _, value := range strings.Split(s, ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			*r.values = append(*r.values, value)
+		}
+	}
+	return nil
+}
+
+// Type names the flag's value in the usage text.
+func (r *repeated) Type() string { return "strings" }
 
 // topicList maps topic names to partition counts; as a flag "name:partitions,…", in the file a mapping.
 type topicList map[string]int32

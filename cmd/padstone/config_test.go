@@ -38,6 +38,7 @@ job-endpoint: localhost:2
 allow-remote-http: true
 embedded-kafka: localhost:9092
 embedded-kafka-topics: {payments: 4, totals: 1}
+expansion-service: [localhost:4]
 `, "--http", "localhost:3", "--embedded-kafka-topics", "other:2", "--allow-remote-http=false")
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +49,7 @@ embedded-kafka-topics: {payments: 4, totals: 1}
 		{"flag over file", cfg.HTTP, "localhost:3"},
 		{"flag over file", cfg.EmbeddedKafkaTopics.String(), "other:2"},
 		{"default", cfg.ArtifactEndpoint, "localhost:8098"},
+		{"file over default", strings.Join(cfg.ExpansionServices, " "), "localhost:4"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", c.what, c.got, c.want)
@@ -55,6 +57,14 @@ embedded-kafka-topics: {payments: 4, totals: 1}
 	}
 	if cfg.AllowRemoteHTTP {
 		t.Error("a flag set to false does not win over the file")
+	}
+}
+
+func TestRepeatedFlag(t *testing.T) {
+	cfg, err := parseConfig(t, "expansion-service: [localhost:1]\n",
+		"--expansion-service", "localhost:2, localhost:3", "--expansion-service", "urn=localhost:4")
+	if got := strings.Join(cfg.ExpansionServices, " "); err != nil || got != "localhost:2 localhost:3 urn=localhost:4" {
+		t.Errorf("got %s, %v", got, err)
 	}
 }
 
@@ -89,6 +99,9 @@ func TestConfigValidate(t *testing.T) {
 		{"bad port", func(c *Config) { c.HTTP = "localhost:99999" }, []string{"0 to 65535"}},
 		{"one port for jobs and artifacts", func(c *Config) { c.ArtifactEndpoint = c.JobEndpoint }, nil},
 		{"one port for jobs and HTTP", func(c *Config) { c.HTTP = c.JobEndpoint }, []string{"both"}},
+		{"expansion services", func(c *Config) { c.ExpansionServices = []string{"localhost:1", "beam:x:=host:2"} }, nil},
+		{"bad expansion services", func(c *Config) { c.ExpansionServices = []string{"localhost", "=a:1", c.ExpansionEndpoint} },
+			[]string{"not host:port", "nothing before", "own expansion-endpoint"}},
 		{"topics without broker", func(c *Config) { c.EmbeddedKafkaTopics = topicList{"a": 1} }, []string{"without embedded-kafka"}},
 		{"remote broker", func(c *Config) { c.EmbeddedKafka = "0.0.0.0:9092" }, []string{"lets everybody in"}},
 		{"bad topics", func(c *Config) {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+
+	"padstone/jobserver/expansion"
 )
 
 // partitionsMax bounds the partitions of one embedded topic: each costs the in-memory broker a log of its own.
@@ -43,6 +45,13 @@ func (c *Config) Validate() error {
 	}
 	for _, clash := range c.clashes() {
 		add("%s and %s are both %q", clash[0].flag, clash[1].flag, clash[0].address)
+	}
+	for _, text := range c.ExpansionServices {
+		if route, err := expansion.ParseRoute(text); err != nil {
+			add("expansion-service: %w", err)
+		} else if route.Address == c.ExpansionEndpoint {
+			add("expansion-service %q is this server's own expansion-endpoint", text)
+		}
 	}
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")

@@ -18,6 +18,8 @@ type runOptions struct {
 	module   string
 	logLevel string
 	verbose  bool
+	// expansionServices are those of a server that has to be started.
+	expansionServices []string
 }
 
 const runLong = `Run a Beam Python script on a Padstone server: one that runs already, or one started for the length of the script.
@@ -54,6 +56,8 @@ func newRun(term *terminal) *cobra.Command {
 	fs.StringVar(&o.python, "python", "", "Python interpreter (default: $VIRTUAL_ENV, ./.venv, python3)")
 	fs.StringVarP(&o.module, "module", "m", "", "run a module, as in python -m, instead of a script")
 	fs.StringVar(&o.logLevel, "log-level", "warn", "log level of a server that has to be started")
+	fs.Var(&repeated{values: &o.expansionServices}, "expansion-service",
+		"another expansion service for a server that has to be started, as for `padstone serve`; may be repeated")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "print debug messages of the jobs, too")
 	return cmd
 }

@@ -26,6 +26,10 @@ func reachServer(ctx context.Context, term *terminal, o runOptions, console *con
 		return nil, err
 	}
 	if ok {
+		if len(o.expansionServices) > 0 {
+			return nil, usageError(errors.New("--expansion-service is for a server that is started for the script; one runs already at " +
+				api.base + ": give the flag to its `padstone serve`, or choose another --data-dir"))
+		}
 		console.printf("padstone: using the server at %s (pid %d)", api.base, info.PID)
 		return &runServer{api: api, info: info, stop: func() error { return nil }}, nil
 	}
@@ -38,6 +42,7 @@ func startServer(ctx context.Context, term *terminal, o runOptions, console *con
 	cfg := defaultConfig(term.getenv)
 	cfg.JobEndpoint, cfg.ArtifactEndpoint, cfg.ExpansionEndpoint, cfg.HTTP = "localhost:0", "localhost:0", "localhost:0", "localhost:0"
 	cfg.LogLevel = o.logLevel
+	cfg.ExpansionServices = o.expansionServices
 	remove := func() error { return nil }
 	if o.dataDir != "" {
 		cfg.DataDir = o.dataDir

@@ -147,15 +147,28 @@ func (s *stack) addBroker(cfg Config) error {
 	return nil
 }
 
-// addExpansion answers for the transforms that run natively.
+// addExpansion answers for the transforms that run natively, and passes requests for others on to the services of the configuration.
 func (s *stack) addExpansion(ctx context.Context, cfg Config, log *zap.Logger) error {
 	l, err := s.listen(ctx, "expansion-endpoint", cfg.ExpansionEndpoint)
 	if err != nil {
 		return err
 	}
 	s.endpoints.Expansion = l.Addr().String()
+	var routes []expansion.Route
+	for _, text := range cfg.ExpansionServices {
+		route, err := expansion.ParseRoute(text)
+		if err != nil {
+			return configFault("expansion-service: %w", err)
+		}
+		routes = append(routes, route)
+	}
+	forward, err := expansion.NewForwarder(routes, log)
+	if err != nil {
+		return configFault("expansion-service: %w", err)
+	}
+	s.addCloser("connections to expansion services", func(context.Context) error { return forward.Close() })
 	server := grpc.NewServer(jobserver.ServerOptions()...)
-	expansion.New(kafka.Registry(log), log).Register(server)
+	expansion.New(kafka.Registry(log), forward, log).Register(server)
 	s.addGRPC("expansion service", server, l)
 	return nil
 }

@@ -29,7 +29,7 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	expansion.New(kafka.Registry(zap.NewNop()), zap.NewNop()).Register(server)
+	expansion.New(kafka.Registry(zap.NewNop()), nil, zap.NewNop()).Register(server)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {

@@ -23,39 +23,45 @@ const (
 )
 
 const (
-	codeTransform fault.Code = "unsupported-external-transform"
-	codeRequest   fault.Code = "expansion-request"
-	codeOption    fault.Code = "kafka-option"
-	codeCoder     fault.Code = "kafka-input-coder"
+	codeTransform   fault.Code = "unsupported-external-transform"
+	codeFailed      fault.Code = "expansion-failed"
+	codeUnreachable fault.Code = "expansion-service-unreachable"
+	codeArtifact    fault.Code = "expansion-artifact-unknown"
+	codeRequest     fault.Code = "expansion-request"
+	codeOption      fault.Code = "kafka-option"
+	codeCoder       fault.Code = "kafka-input-coder"
 )
 
 // Service implements the expansion service.
 type Service struct {
 	jobpb.UnimplementedExpansionServiceServer
 	connectors connector.Registry
+	forward    *Forwarder
 	log        *zap.Logger
 }
 
-// New returns a service that checks configurations with the sources and sinks of connectors.
-func New(connectors connector.Registry, log *zap.Logger) *Service {
-	return &Service{connectors: connectors, log: log.Named("expansion")}
+// New returns a service that checks configurations with the sources and sinks of connectors, and passes on what is not ours. The
+// forwarder, which may be nil, stays the caller's to close.
+func New(connectors connector.Registry, forward *Forwarder, log *zap.Logger) *Service {
+	return &Service{connectors: connectors, forward: forward, log: log.Named("expansion")}
 }
 
-// Register adds the service to a server.
+// Register adds the service to a server, with the artifacts of what it expands: SDKs ask for them at the same address.
 func (s *Service) Register(server grpc.ServiceRegistrar) {
 	jobpb.RegisterExpansionServiceServer(server, s)
+	jobpb.RegisterArtifactRetrievalServiceServer(server, &retrieval{forward: s.forward})
 }
 
-// DiscoverSchemaTransform implements ExpansionServiceServer: there are no schema transforms.
+// DiscoverSchemaTransform implements ExpansionServiceServer: what the other services offer; there are no schema transforms of ours.
 func (s *Service) DiscoverSchemaTransform(
-	context.Context, *jobpb.DiscoverSchemaTransformRequest,
+	ctx context.Context, req *jobpb.DiscoverSchemaTransformRequest,
 ) (*jobpb.DiscoverSchemaTransformResponse, error) {
-	return &jobpb.DiscoverSchemaTransformResponse{}, nil
+	return s.forward.discover(ctx, req), nil
 }
 
 // Expand implements ExpansionServiceServer. Spec: beam_expansion_api.proto ExpansionRequest.
-func (s *Service) Expand(_ context.Context, req *jobpb.ExpansionRequest) (*jobpb.ExpansionResponse, error) {
-	resp, err := s.expand(req)
+func (s *Service) Expand(ctx context.Context, req *jobpb.ExpansionRequest) (*jobpb.ExpansionResponse, error) {
+	resp, err := s.expand(ctx, req)
 	if err != nil {
 		s.log.Info("transform refused", zap.String("transform", req.GetTransform().GetUniqueName()), zap.Error(err))
 		return &jobpb.ExpansionResponse{Error: err.Error()}, nil
@@ -63,25 +69,37 @@ func (s *Service) Expand(_ context.Context, req *jobpb.ExpansionRequest) (*jobpb
 	return resp, nil
 }
 
-func (s *Service) expand(req *jobpb.ExpansionRequest) (*jobpb.ExpansionResponse, error) {
+func (s *Service) expand(ctx context.Context, req *jobpb.ExpansionRequest) (resp *jobpb.ExpansionResponse, err error) {
 	if req.GetTransform() == nil {
 		return nil, fault.New(fault.Pipeline, codeRequest, "the request has no transform")
 	}
+	switch urn := req.GetTransform().GetSpec().GetUrn(); urn {
+	case urnRead, urnReadMetadata, urnWrite, urnWriteHeaders:
+		if s.forward.takes(urn) {
+			resp, err = s.forward.expand(ctx, req)
+			break
+		}
+		resp, err = s.expandNative(urn, req)
+	default:
+		resp, err = s.forward.expand(ctx, req)
+	}
+	if f := fault.Of(err); f != nil {
+		return nil, f.In(req.GetTransform().GetUniqueName())
+	}
+	return resp, err
+}
+
+// expandNative expands a transform that Padstone runs itself.
+func (s *Service) expandNative(urn string, req *jobpb.ExpansionRequest) (*jobpb.ExpansionResponse, error) {
 	x := newExpansion(req)
 	var err error
-	switch urn := x.transform.GetSpec().GetUrn(); urn {
+	switch urn {
 	case urnRead, urnReadMetadata:
 		err = s.read(x, urn == urnReadMetadata, req.GetOutputCoderRequests())
-	case urnWrite, urnWriteHeaders:
-		err = s.write(x, urn == urnWriteHeaders)
 	default:
-		err = fault.New(fault.Pipeline, codeTransform, "external transform %q is not run by Padstone itself", urn).
-			WithHint("start the expansion service that has it, for example Beam's Java one, and name it in the transform's expansion_service")
+		err = s.write(x, urn == urnWriteHeaders)
 	}
 	if err != nil {
-		if f := fault.Of(err); f != nil {
-			return nil, f.In(x.transform.GetUniqueName())
-		}
 		return nil, err
 	}
 	return &jobpb.ExpansionResponse{Components: x.components, Transform: x.transform, Requirements: req.GetRequirements()}, nil

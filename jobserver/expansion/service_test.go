@@ -111,7 +111,7 @@ func writeOptions() *payload {
 
 func expand(t *testing.T, req *jobpb.ExpansionRequest) *jobpb.ExpansionResponse {
 	t.Helper()
-	resp, err := expansion.New(kafka.Registry(zap.NewNop()), zap.NewNop()).Expand(context.Background(), req)
+	resp, err := expansion.New(kafka.Registry(zap.NewNop()), nil, zap.NewNop()).Expand(context.Background(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestDiscover(t *testing.T) {
-	resp, err := expansion.New(kafka.Registry(zap.NewNop()), zap.NewNop()).DiscoverSchemaTransform(context.Background(), nil)
+	resp, err := expansion.New(kafka.Registry(zap.NewNop()), nil, zap.NewNop()).DiscoverSchemaTransform(context.Background(), nil)
 	if err != nil || len(resp.GetSchemaTransformConfigs()) != 0 || resp.GetError() != "" {
 		t.Fatal(resp, err)
 	}
