@@ -87,6 +87,10 @@ SEED  ?= 0
 reference:
 	$(GO) test -timeout 0 ./engine -run 'TestMetamorphic|TestReference' -seed $(SEED) -seeds $(SEEDS)
 
+# The ValidatesRunner tests of the Java SDK, and pipelines in Java and Python. Needs Java and Maven; takes half an hour.
+conformance-java: build $(VENV)/.test
+	$(PY) conformance/java/run.py
+
 # The oldest SDK that is supported runs the same demo.
 OLDEST := .venv-2.65
 $(OLDEST)/.demo: demo/requirements-2.65.txt
