@@ -64,6 +64,22 @@ class InOrder(ToListCombineFn):
         return sorted(accumulator)
 
 
+class Joined(beam.CombineFn):
+    """Tells how long all values are together. Some accumulators make a pane that is too large to be put out inline."""
+
+    def create_accumulator(self):
+        return ""
+
+    def add_input(self, accumulator, value):
+        return f"{accumulator}{value:1000}"
+
+    def merge_accumulators(self, accumulators):
+        return "".join(accumulators)
+
+    def extract_output(self, accumulator):
+        return len(accumulator)
+
+
 class Narrow(beam.CombineFn):
     """Counts, and tells whether no merge was of many accumulators."""
 
@@ -184,6 +200,7 @@ def test_accumulating_panes_of_a_combine(server):
                 ("Mean", Mean.PerKey(), lambda values: sum(values) / len(values)),
                 ("Spread", beam.CombinePerKey(Spread()), lambda values: f"{max(values) - min(values)} apart"),
                 ("List", beam.CombinePerKey(InOrder()), sorted),
+                ("Joined", beam.CombinePerKey(Joined()), lambda values: 1000 * len(values)),
                 ("Narrow", beam.CombinePerKey(Narrow()), lambda values: (len(values), True)),
             ):
                 panes = windowed | f"{name}{label}" >> combine | f"{name}{label}Pane" >> beam.ParDo(WithPane())
