@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/internal/fault"
-	"padstone/jobserver/artifact"
 )
 
 // acceptFunc is Executor.Start or Config.Recover.
@@ -74,8 +73,8 @@ func (s *Server) create(p *preparation) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := artifact.Put(p.pipeline, staged.Dependencies); err != nil {
-		return nil, fault.New(fault.Internal, "artifact-invalid", "%w", err)
+	for id, dependencies := range staged.Dependencies {
+		p.pipeline.GetComponents().GetEnvironments()[string(id)].Dependencies = dependencies
 	}
 	rec := record{
 		Format: recordFormat, ID: p.jobID, Name: p.name, PreparationID: p.id, CreatedAt: s.cfg.Now().UTC(), Artifacts: staged.Digests,

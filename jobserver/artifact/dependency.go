@@ -16,6 +16,20 @@ import (
 // Dependencies is what one environment asks for, in its order; boot scripts install in that order.
 type Dependencies []*pipepb.ArtifactInformation
 
+// EnvironmentID is the key of an environment in a pipeline's components.
+type EnvironmentID string
+
+// Of collects the dependencies of every environment of a pipeline; environments without any are left out.
+func Of(pipeline *pipepb.Pipeline) map[EnvironmentID]Dependencies {
+	out := make(map[EnvironmentID]Dependencies)
+	for id, env := range pipeline.GetComponents().GetEnvironments() {
+		if len(env.GetDependencies()) > 0 {
+			out[EnvironmentID(id)] = env.GetDependencies()
+		}
+	}
+	return out
+}
+
 // Validate refuses, before anything is staged, dependencies that can never be served: unsupported-artifact-url, artifact-name-invalid,
 // artifact-invalid.
 func Validate(pipeline *pipepb.Pipeline) error {

@@ -22,6 +22,4 @@ func typeEmbedded() URN { return urnOf(pipepb.StandardArtifacts_EMBEDDED) }
 func typePyPI() URN     { return urnOf(pipepb.StandardArtifacts_PYPI) }
 func typeMaven() URN    { return urnOf(pipepb.StandardArtifacts_MAVEN) }
 
-func environmentAnyOf() URN { return urnOf(pipepb.StandardEnvironments_ANYOF) }
-
 func roleStagingTo() URN { return urnOf(pipepb.StandardArtifacts_STAGING_TO) }
