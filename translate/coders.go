@@ -225,8 +225,7 @@ func (t *coderTable) frame(id string, c *pipepb.Coder) (wire, error) {
 	case urn.CoderShardedKey:
 		return t.frameParts(id, c, 1, func(p []string) string { return "sharded(" + p[0] + ")" })
 	case urn.CoderParamWindowedValue:
-		// Timestamp, windows and pane are in the coder's payload; only the value is encoded.
-		return t.frameParts(id, c, 2, func(p []string) string { return p[0] })
+		return t.frameParam(id, c)
 	case urn.CoderTimer:
 		return t.frameWindowed(id, c, "timer")
 	case urn.CoderWindowedValue:
@@ -275,6 +274,20 @@ func (t *coderTable) frameWindowed(id string, c *pipepb.Coder, constructor strin
 	}
 	program := constructor + "(" + value.program + "," + string(coding) + ")"
 	return t.rebuilt(id, c, []string{value.id, window}, program, value.wrapped || window != parts[1])
+}
+
+// frameParam frames a coder whose values have the timestamp, windows and pane that are in its payload: only the value is encoded. Its
+// window coder stays as it is, whether it can be framed or not: the payload's windows are encoded with it.
+func (t *coderTable) frameParam(id string, c *pipepb.Coder) (wire, error) {
+	parts, err := components(id, c, 2)
+	if err != nil {
+		return wire{}, err
+	}
+	value, err := t.wire(parts[0])
+	if err != nil {
+		return wire{}, err
+	}
+	return t.rebuilt(id, c, []string{value.id, parts[1]}, value.program, value.wrapped)
 }
 
 // rebuilt returns the coder itself when its components are unchanged, else one like it with the new components.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand"
 	"strings"
 	"testing"
 
+	"padstone/engine/coder/codertest"
 	"padstone/engine/element"
 	"padstone/engine/plan"
 )
@@ -259,37 +261,58 @@ func TestKeyGroup(t *testing.T) {
 	}
 }
 
-// programs are seeds of the fuzz tests.
-var programs = []string{
-	"lp", "kv(lp,lp)", "kv(varint,iter(nullable(lp)))", "kv(fixed(3),unit)", "iter(iter(varint))", "timer(lp,custom)",
-	"timer(varint,interval)", "windowed(kv(lp,varint),interval)", "sharded(kv(window(interval),lp))", "iter(unit)",
-	"iter(fixed(3))", "iter(windowed(unit,global))",
+// program makes a framing program out of a fuzzer's choices.
+func program(src *codertest.Source, depth int) string {
+	const depthMax = 6
+	leaves := []string{"unit", "varint", "lp", "fixed(1)", "fixed(8)", "window(global)", "window(interval)", "window(custom)"}
+	composites := []string{
+		"kv(%s,%s)", "kv(%s,%s)", "iter(%s)", "iter(%s)", "nullable(%s)", "sharded(%s)",
+		"windowed(%s,global)", "windowed(%s,interval)", "windowed(%s,custom)", "timer(%s,global)", "timer(%s,interval)", "timer(%s,custom)",
+	}
+	choice := src.Pick(len(leaves) + len(composites))
+	if choice < len(leaves) || depth >= depthMax {
+		return leaves[choice%len(leaves)]
+	}
+	form := composites[choice-len(leaves)]
+	a := program(src, depth+1)
+	if strings.HasPrefix(form, "kv") {
+		return fmt.Sprintf(form, a, program(src, depth+1))
+	}
+	return fmt.Sprintf(form, a)
 }
 
-// FuzzLen compares the scanner with the naive reader: same length or both an error, whatever the bytes.
+// choicesMax is the number of programs that the seeds try.
+const choicesMax = 120
+
+// FuzzLen compares the scanner with the naive reader: same length or both an error, whatever the program and the bytes.
 func FuzzLen(f *testing.F) {
-	for i, src := range programs {
-		f.Add(src, bytes.Repeat([]byte{byte(i % 3)}, 40))
-		f.Add(src, append([]byte{0xff, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{1}, 30)...))
+	r := rand.New(rand.NewSource(1))
+	for i := range choicesMax {
+		choices := make([]byte, 12)
+		r.Read(choices)
+		f.Add(choices, bytes.Repeat([]byte{byte(i % 3)}, 40))
+		f.Add(choices, append([]byte{0xff, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{1}, 30)...))
 	}
-	f.Fuzz(func(t *testing.T, src string, data []byte) {
-		p, err := Compile(src)
-		if err != nil {
-			return
+	f.Fuzz(func(t *testing.T, choices, data []byte) {
+		src := program(codertest.NewSource(choices), 0)
+		p := mustCompile(t, src)
+		if p.root.String() != src {
+			t.Fatalf("%s prints as %s", src, p.root)
 		}
 		n, err := p.Len(data)
 		want, wantErr := naive(src, data)
 		if (err == nil) != (wantErr == nil) || err == nil && n != want {
 			t.Fatalf("%s of %x: %d, %v; read one by one %d, %v", src, data, n, err, want, wantErr)
 		}
-		if err == nil && strings.HasPrefix(src, "timer") {
-			var timer Timer
-			if rest, err := p.NextTimer(data, &timer); err != nil || len(data)-len(rest) != n {
-				t.Fatalf("timer of %d bytes: %v", n, err)
-			}
-			if again := timer.Append(nil); len(again) <= n && !bytes.Equal(again, data[:n]) && len(again) == n {
-				t.Fatalf("timer %x is encoded again as %x", data[:n], again)
-			}
+		if err != nil || !strings.HasPrefix(src, "timer") {
+			return
+		}
+		var timer Timer
+		if rest, err := p.NextTimer(data, &timer); err != nil || len(data)-len(rest) != n {
+			t.Fatalf("timer of %d bytes: %v", n, err)
+		}
+		if again := timer.Append(nil); len(again) == n && !bytes.Equal(again, data[:n]) {
+			t.Fatalf("timer %x is encoded again as %x", data[:n], again)
 		}
 	})
 }
@@ -297,20 +320,19 @@ func FuzzLen(f *testing.F) {
 // FuzzScan does the same for elements, and decodes panes.
 func FuzzScan(f *testing.F) {
 	head := AppendHeader(nil, 5, 1, nil, []byte{NoFiring})
-	for _, src := range programs {
-		f.Add(src, "global", append(bytes.Clone(head), make([]byte, 20)...))
-		f.Add(src, "interval", append(bytes.Clone(head), make([]byte, 20)...))
+	r := rand.New(rand.NewSource(2))
+	for i := range choicesMax {
+		choices := make([]byte, 12)
+		r.Read(choices)
+		f.Add(choices, uint8(i), append(bytes.Clone(head), make([]byte, 20)...))
 	}
-	f.Fuzz(func(t *testing.T, src, coding string, data []byte) {
-		p, err := Compile(src)
-		switch w := plan.WindowCoding(coding); {
-		case err != nil, w != plan.GlobalWindow && w != plan.IntervalWindow && w != plan.CustomWindow:
-			return
-		}
-		s := NewScanner(p, plan.WindowCoding(coding))
+	f.Fuzz(func(t *testing.T, choices []byte, window uint8, data []byte) {
+		src := program(codertest.NewSource(choices), 0)
+		coding := []plan.WindowCoding{plan.GlobalWindow, plan.IntervalWindow, plan.CustomWindow}[window%3]
+		s := NewScanner(mustCompile(t, src), coding)
 		var e Elem
 		rest, err := s.Next(data, &e)
-		n, ts, wantErr := naiveElem(src, coding, data)
+		n, ts, wantErr := naiveElem(src, string(coding), data)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("%s of %x: %v; read one by one %v", src, data, err, wantErr)
 		}
@@ -325,6 +347,23 @@ func FuzzScan(f *testing.F) {
 		}
 		if !bytes.Equal(append(AppendHeader(nil, e.TS, e.NWin, e.Windows, e.Pane), e.Value...), e.Raw) {
 			t.Fatalf("element %x does not add up", e.Raw)
+		}
+	})
+}
+
+// FuzzCompile: whatever compiles prints as it was written.
+func FuzzCompile(f *testing.F) {
+	for _, src := range []string{"kv(varint,iter(nullable(lp)))", "timer(lp,custom)", "windowed(kv(lp,fixed(3)),interval)", "sharded(window(global))"} {
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		p, err := Compile(src)
+		if err != nil {
+			return
+		}
+		again, err := Compile(p.root.String())
+		if err != nil || again.root.String() != p.root.String() {
+			t.Fatalf("%q compiles to %s, and that to %v, %v", src, p.root, again, err)
 		}
 	})
 }

@@ -10,8 +10,11 @@ import (
 )
 
 // Row holds one value a schema field, in schema order: nil, bool, int64 (every integer width), float64, string, []byte (shared
-// with the input), []any, map[string]any, or Row.
+// with the input), []any, map[string]any, []Entry (a map whose keys are not strings), Decimal, or Row.
 type Row []any
+
+// Entry is one entry of a map.
+type Entry struct{ Key, Value any }
 
 // Coder decodes rows of one schema. Safe for concurrent use.
 type Coder struct {
@@ -30,6 +33,9 @@ type decoder func(b []byte) (any, []byte, error)
 
 // depthMax bounds how deep rows, lists and maps may nest in a schema.
 const depthMax = 32
+
+// lackingMax bounds how many fields of its schema a row may lack: each is memory that no input stands for.
+const lackingMax = 32
 
 // New compiles a schema. The error names the field whose type is not supported.
 func New(schema *pipepb.Schema) (*Coder, error) { return compile(schema, 0) }
@@ -79,6 +85,9 @@ func (c *Coder) Decode(b []byte) (Row, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if count < uint64(len(c.fields)) && uint64(len(c.fields))-count > lackingMax {
+		return nil, nil, fmt.Errorf("a row of %d fields by a schema of %d", count, len(c.fields))
+	}
 	out := make(Row, len(c.fields))
 	for p := 0; p < len(c.order) && uint64(p) < count; p++ {
 		i := c.order[p]
@@ -121,7 +130,7 @@ func take(b []byte, n int) ([]byte, []byte, error) {
 	return b[:n:n], b[n:], nil
 }
 
-// count reads the length of a list or map. Every entry takes a byte at least, save empty rows, which take two.
+// count reads the length of a list or map. Every entry takes a byte at least: no type has an empty encoding.
 func count(b []byte) (int, []byte, error) {
 	head, b, err := take(b, 4)
 	if err != nil {

@@ -3,6 +3,7 @@ package row_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"math/big"
 	"os"
 	"os/exec"
 	"reflect"
@@ -38,6 +39,10 @@ func nested(s *pipepb.Schema) *pipepb.FieldType {
 
 func logical(urn string, rep *pipepb.FieldType) *pipepb.FieldType {
 	return &pipepb.FieldType{TypeInfo: &pipepb.FieldType_LogicalType{LogicalType: &pipepb.LogicalType{Urn: urn, Representation: rep}}}
+}
+
+func dec() *pipepb.FieldType {
+	return logical("beam:logical_type:decimal:v1", atomic(pipepb.AtomicType_BYTES))
 }
 
 func schema(types ...*pipepb.FieldType) *pipepb.Schema {
@@ -116,6 +121,12 @@ func TestDecode(t *testing.T) {
 		{"nested", schema(nested(schema(atomic(str)))), "0100 0100 0178", row.Row{row.Row{"x"}}},
 		{"millis", schema(logical("beam:logical_type:millis_instant:v1", atomic(i64))), "0100 8000000000000005", row.Row{int64(5)}},
 		{"logical", schema(logical("beam:logical_type:var_bytes:v1", atomic(str))), "0100 0178", row.Row{"x"}},
+		{"decimal", schema(dec()), "0100 04027ab7", row.Row{row.Decimal{Unscaled: big.NewInt(31415), Scale: 4}}},
+		{"negative decimal", schema(dec()), "0100 0303fe78e5", row.Row{row.Decimal{Unscaled: big.NewInt(-100123), Scale: 3}}},
+		{"negative scale of Java", schema(dec()), "0100 feffffff0f 0105", row.Row{row.Decimal{Unscaled: big.NewInt(5), Scale: -2}}},
+		{"negative scale of Python", schema(dec()), "0100 feffffffffffffffff01 0105", row.Row{row.Decimal{Unscaled: big.NewInt(5), Scale: -2}}},
+		{"integer keys", schema(mapOf(atomic(i32), nullable(atomic(str)))), "0100 00000002 05 010178 04 00",
+			row.Row{[]row.Entry{{Key: int64(5), Value: "x"}, {Key: int64(4)}}}},
 		{"positions", positioned, "030104 0500", nil},
 		{"fewer fields than the schema", schema(atomic(str), atomic(str)), "0100 0178", row.Row{"x", nil}},
 		{"more fields than the schema", schema(atomic(str)), "0200 0178", row.Row{"x"}},
@@ -140,6 +151,39 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestLacking: a row of a later schema lacks a few fields; one that lacks hundreds would be far larger than its bytes.
+func TestLacking(t *testing.T) {
+	for fields, ok := range map[int]bool{32: true, 33: false, 1000: false} {
+		types := make([]*pipepb.FieldType, fields)
+		for i := range types {
+			types[i] = atomic(pipepb.AtomicType_STRING)
+		}
+		coder, err := row.New(schema(types...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := coder.Decode([]byte{0, 0}); (err == nil) != ok {
+			t.Errorf("a row that lacks %d fields: %v", fields, err)
+		}
+	}
+}
+
+func TestDecimalString(t *testing.T) {
+	for _, c := range []struct {
+		unscaled int64
+		scale    int
+		want     string
+	}{
+		{0, 0, "0"}, {0, 1, "0.0"}, {31415, 4, "3.1415"}, {-100123, 3, "-100.123"}, {5, 3, "0.005"}, {-5, 1, "-0.5"}, {12, -2, "12E+2"},
+		{7, 100, "0." + strings.Repeat("0", 99) + "7"}, {7, 1 << 30, "7E-1073741824"}, {7, -1 << 31, "7E+2147483648"},
+	} {
+		d := row.Decimal{Unscaled: big.NewInt(c.unscaled), Scale: c.scale}
+		if got, err := json.Marshal(d); err != nil || string(got) != `"`+c.want+`"` {
+			t.Errorf("%d, scale %d: %s, %v; want %s", c.unscaled, c.scale, got, err, c.want)
+		}
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	deep := atomic(pipepb.AtomicType_STRING)
 	for range 100 {
@@ -149,10 +193,9 @@ func TestNewRefuses(t *testing.T) {
 	clash.EncodingPositionsSet = true
 	for name, s := range map[string]*pipepb.Schema{
 		"no type":             schema(&pipepb.FieldType{}),
-		"decimal":             schema(logical("beam:logical_type:decimal:v1", atomic(pipepb.AtomicType_BYTES))),
 		"any python object":   schema(logical("beam:logical:pythonsdk_any:v1", atomic(pipepb.AtomicType_BYTES))),
 		"no representation":   schema(logical("x", nil)),
-		"integer keys":        schema(mapOf(atomic(pipepb.AtomicType_INT32), atomic(pipepb.AtomicType_INT32))),
+		"keys without type":   schema(mapOf(&pipepb.FieldType{}, atomic(pipepb.AtomicType_INT32))),
 		"too deep":            schema(deep),
 		"position used twice": clash,
 	} {
@@ -162,14 +205,41 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// FuzzDecode decodes any bytes by any schema: neither may panic, nor may the row be far larger than its input.
 func FuzzDecode(f *testing.F) {
-	coder, err := row.New(readSchema())
-	if err != nil {
-		f.Fatal(err)
+	str, i32 := atomic(pipepb.AtomicType_STRING), atomic(pipepb.AtomicType_INT32)
+	for _, s := range []*pipepb.Schema{
+		readSchema(), schema(), schema(dec(), nullable(array(nullable(str)))), schema(mapOf(i32, nested(schema(i32, str)))),
+		schema(logical("beam:logical_type:millis_instant:v1", atomic(pipepb.AtomicType_INT64)), atomic(pipepb.AtomicType_BYTES)),
+	} {
+		body, err := proto.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body, []byte("\x10\x02\x70\x0e\x00\x00\x00\x00"))
+		f.Add(body, append([]byte("\x02\x00"), make([]byte, 40)...))
 	}
-	f.Add([]byte("\x10\x02\x70\x0e\x00\x00\x00\x00"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		coder.Decode(data) // must not panic, nor allocate far beyond its input
+	f.Fuzz(func(t *testing.T, body, data []byte) {
+		s := &pipepb.Schema{}
+		if proto.Unmarshal(body, s) != nil {
+			return
+		}
+		coder, err := row.New(s)
+		if err != nil {
+			return
+		}
+		v, rest, err := coder.Decode(data)
+		if err != nil {
+			return
+		}
+		if len(v) != len(s.GetFields()) || len(rest) > len(data) {
+			t.Fatalf("%d values of %d fields, %d of %d bytes left", len(v), len(s.GetFields()), len(rest), len(data))
+		}
+		for cut := range len(data) - len(rest) {
+			if _, left, err := coder.Decode(data[:cut]); err == nil {
+				t.Fatalf("the first %d of %d bytes are a row, too, with %d left", cut, len(data)-len(rest), len(left))
+			}
+		}
 	})
 }
 

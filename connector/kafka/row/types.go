@@ -7,14 +7,13 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 )
 
-// millisInstant is the one logical type whose coder is not that of its representation: 8 bytes big endian, offset by 2^63.
+// Logical types whose coders are not those of their representations. An instant is 8 bytes big endian, offset by 2^63; a decimal is a
+// scale and the digits' two's complement; any object of Python's has a coder that only Python reads.
 // Spec: row_coder.py _nonnull_coder_from_type.
-const millisInstant = "beam:logical_type:millis_instant:v1"
-
-// decimal and pythonAny have coders of their own, too, that nothing here reads.
 const (
-	decimal   = "beam:logical_type:decimal:v1"
-	pythonAny = "beam:logical:pythonsdk_any:v1"
+	millisInstant = "beam:logical_type:millis_instant:v1"
+	decimal       = "beam:logical_type:decimal:v1"
+	pythonAny     = "beam:logical:pythonsdk_any:v1"
 )
 
 func compileType(t *pipepb.FieldType, depth int) (decoder, error) {
@@ -46,7 +45,9 @@ func logical(t *pipepb.LogicalType, depth int) (decoder, error) {
 	switch t.GetUrn() {
 	case millisInstant:
 		return fixed(8, func(b []byte) any { return int64(binary.BigEndian.Uint64(b) ^ (1 << 63)) }), nil
-	case decimal, pythonAny:
+	case decimal:
+		return readDecimal, nil
+	case pythonAny:
 		return nil, fmt.Errorf("logical type %q is not supported", t.GetUrn())
 	}
 	if t.GetRepresentation() == nil || depth > depthMax {
@@ -168,14 +169,18 @@ func repeat(elem decoder, out []any, n int, b []byte) ([]any, []byte, error) {
 	return out, b, nil
 }
 
-// mapping decodes a map with string keys.
+// entriesHint bounds what is allocated for a map before its entries have been seen.
+const entriesHint = 1024
+
+// mapping decodes a map: to one of Go's when the keys are strings, else to its entries.
 func mapping(t *pipepb.MapType, depth int) (decoder, error) {
-	if t.GetKeyType().GetAtomicType() != pipepb.AtomicType_STRING || t.GetKeyType().GetNullable() {
-		return nil, fmt.Errorf("a map is supported with string keys only, not %v", t.GetKeyType())
-	}
 	elem, err := compileElement(t.GetValueType(), depth+1)
 	if err != nil {
 		return nil, err
+	}
+	if t.GetKeyType().GetAtomicType() != pipepb.AtomicType_STRING || t.GetKeyType().GetNullable() {
+		key, err := compileElement(t.GetKeyType(), depth+1)
+		return entries(key, elem), err
 	}
 	return func(b []byte) (any, []byte, error) {
 		n, b, err := count(b)
@@ -185,7 +190,7 @@ func mapping(t *pipepb.MapType, depth int) (decoder, error) {
 		if n < 0 {
 			return nil, nil, fmt.Errorf("a map of %d entries", n)
 		}
-		out := make(map[string]any, n)
+		out := make(map[string]any, min(n, entriesHint))
 		for range n {
 			key, rest, err := takeBytes(b)
 			if err != nil {
@@ -197,4 +202,29 @@ func mapping(t *pipepb.MapType, depth int) (decoder, error) {
 		}
 		return out, b, nil
 	}, nil
+}
+
+// entries decodes a map whose keys are not strings, in the order of its encoding.
+func entries(key, elem decoder) decoder {
+	return func(b []byte) (any, []byte, error) {
+		n, b, err := count(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n < 0 {
+			return nil, nil, fmt.Errorf("a map of %d entries", n)
+		}
+		out := []Entry{}
+		for range n {
+			var e Entry
+			if e.Key, b, err = key(b); err != nil {
+				return nil, nil, fmt.Errorf("key: %w", err)
+			}
+			if e.Value, b, err = elem(b); err != nil {
+				return nil, nil, fmt.Errorf("key %v: %w", e.Key, err)
+			}
+			out = append(out, e)
+		}
+		return out, b, nil
+	}
 }
