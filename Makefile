@@ -15,7 +15,10 @@ BOOTSTRAP ?=
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all build demo test check lint test-go test-python test-oldest conformance conformance-quick conformance-typescript reference fmt clean
+.PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
+.PHONY: conformance conformance-quick conformance-typescript
+.PHONY: reference
+.PHONY: fuzz
 
 all: build
 
@@ -69,6 +72,14 @@ test-go: build $(VENV)/.test
 
 test-python: build $(VENV)/.test
 	$(PY) -m pytest tests
+
+# Every fuzz test in turn, for FUZZTIME each. Their seeds run with test-go. What a failure leaves in testdata/fuzz is its regression test.
+FUZZTIME ?= 30s
+fuzz:
+	@set -e; git grep -n -o -E '^func Fuzz[A-Za-z0-9]+' -- '*_test.go' | while IFS=: read -r file line func; do \
+	  echo "== $${func#func } in $$(dirname "$$file")"; \
+	  $(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
+	done
 
 # Beam's own suites: see conformance/README.md.
 conformance: build $(VENV)/.test

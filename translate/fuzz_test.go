@@ -4,42 +4,58 @@ import (
 	"math/rand"
 	"slices"
 	"testing"
+	"time"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"padstone/engine/coder/codertest"
 	"padstone/internal/fault"
 	"padstone/translate"
-	"padstone/translate/urn"
+	"padstone/translate/translatetest"
 )
 
-// TestMutations compiles pipelines with a few fields changed, ids above all: the result is a sound plan or a pipeline error.
+// TestMutations compiles pipelines with a few things changed: the result is a sound plan or a pipeline error.
 func TestMutations(t *testing.T) {
-	const rounds = 60
+	const rounds = 20
 	codes := map[fault.Code]int{}
-	for i, name := range pipelines(t) {
-		p := load(t, name)
+	corpus := corpus(t)
+	for i, p := range corpus {
 		for round := range rounds {
 			seed := int64(i*rounds + round)
-			if code := compileMutated(t, p, seed, 1+round%4); code != "" {
-				codes[code]++
+			m := &translatetest.Mutator{Intn: rand.New(rand.NewSource(seed)).Intn, Others: corpus}
+			codes[compileAny(t, m.Mutate(p, 1+round%4))]++
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
 			}
 		}
 	}
-	if len(codes) < 10 {
+	if len(codes) < 14 || codes[""] == 0 {
 		t.Errorf("the mutations provoke only %v", codes)
 	}
 }
 
-// FuzzCompile does the same with pipelines, seeds and numbers of mutations that the fuzzer chooses.
-func FuzzCompile(f *testing.F) {
-	names := pipelines(f)
-	for i := range names {
-		f.Add(uint8(i), int64(i), uint8(3))
+// corpus loads all pipelines.
+func corpus(t testing.TB) []*pipepb.Pipeline {
+	var all []*pipepb.Pipeline
+	for _, name := range pipelines(t) {
+		all = append(all, load(t, name))
 	}
-	f.Fuzz(func(t *testing.T, index uint8, seed int64, count uint8) {
-		compileMutated(t, load(t, names[int(index)%len(names)]), seed, int(count%16))
+	return all
+}
+
+// FuzzCompile changes what the fuzzer chooses to change.
+func FuzzCompile(f *testing.F) {
+	corpus := corpus(f)
+	r := rand.New(rand.NewSource(1))
+	for i := range corpus {
+		choices := make([]byte, 60)
+		r.Read(choices)
+		f.Add(uint8(i), uint8(3), choices)
+	}
+	f.Fuzz(func(t *testing.T, index, count uint8, choices []byte) {
+		m := &translatetest.Mutator{Intn: codertest.NewSource(choices).Pick, Others: corpus}
+		compileAny(t, m.Mutate(corpus[int(index)%len(corpus)], int(count%16)))
 	})
 }
 
@@ -57,181 +73,35 @@ func FuzzBytes(f *testing.F) {
 	})
 }
 
-func compileMutated(t *testing.T, p *pipepb.Pipeline, seed int64, count int) fault.Code {
-	t.Helper()
-	m := &mutator{r: rand.New(rand.NewSource(seed))}
-	mutated := proto.CloneOf(p)
-	for range count {
-		m.mutate(mutated)
-	}
-	code := compileAny(t, mutated)
-	if t.Failed() {
-		t.Fatalf("seed %d", seed)
-	}
-	return code
-}
+// compileMax is how long the compiler may take for anything that the tests make.
+const compileMax = 20 * time.Second
 
 // compileAny checks the outcome for any pipeline; it returns the code of the error.
 func compileAny(t *testing.T, p *pipepb.Pipeline) fault.Code {
 	t.Helper()
+	before, begin := proto.CloneOf(p), time.Now()
 	compiled, err := translate.Compile(p, options("any"))
-	if err == nil {
-		checkStages(t, compiled)
-		return ""
+	if took := time.Since(begin); took > compileMax {
+		t.Errorf("compiling took %s", took)
 	}
-	e := fault.Of(err)
-	if e == nil || e.Kind != fault.Pipeline || e.Hint == "" {
-		t.Errorf("not a pipeline error with a hint: %v", err)
-		return ""
+	if !proto.Equal(before, p) {
+		t.Error("Compile changed the pipeline")
 	}
-	return e.Code
-}
-
-// mutator changes one field somewhere in a message.
-type mutator struct{ r *rand.Rand }
-
-func (m *mutator) mutate(p *pipepb.Pipeline) {
-	if m.r.Intn(3) == 0 {
-		m.payload(p)
-		return
-	}
-	var sites []func()
-	m.sites(p.ProtoReflect(), m.ids(p), &sites)
-	if len(sites) == 0 {
-		return // all of it has been cleared
-	}
-	sites[m.r.Intn(len(sites))]()
-}
-
-// payload mutates a field within a payload.
-func (m *mutator) payload(p *pipepb.Pipeline) {
-	transforms := p.GetComponents().GetTransforms()
-	keys := sortedKeys(transforms)
-	if len(keys) == 0 {
-		return
-	}
-	t := transforms[keys[m.r.Intn(len(keys))]]
-	var payload proto.Message
-	switch t.GetSpec().GetUrn() {
-	case urn.ParDo:
-		payload = &pipepb.ParDoPayload{}
-	case urn.CombinePerKey, urn.CombinePrecombine, urn.CombineMerge:
-		payload = &pipepb.CombinePayload{}
-	default:
-		return
-	}
-	if proto.Unmarshal(t.GetSpec().GetPayload(), payload) != nil {
-		return
-	}
-	var sites []func()
-	m.sites(payload.ProtoReflect(), m.ids(p), &sites)
-	if len(sites) == 0 {
-		return
-	}
-	sites[m.r.Intn(len(sites))]()
-	if body, err := (proto.MarshalOptions{Deterministic: true}).Marshal(payload); err == nil {
-		t.Spec.Payload = body
-	}
-}
-
-// ids lists ids and URNs to put in place of others.
-func (m *mutator) ids(p *pipepb.Pipeline) []string {
-	c := p.GetComponents()
-	ids := []string{
-		"", "nowhere", kafkaRead, kafkaWrite,
-		urn.ParDo, urn.Flatten, urn.Reshuffle, urn.GroupByKey, urn.CombinePerKey, urn.ProcessSizedElements, urn.SessionWindows,
-		urn.CoderKV, urn.CoderTimer, urn.CoderIterable, urn.CoderWindowedValue, urn.CoderCustomWindow,
-	}
-	ids = append(ids, sortedKeys(c.GetTransforms())...)
-	ids = append(ids, sortedKeys(c.GetPcollections())...)
-	ids = append(ids, sortedKeys(c.GetCoders())...)
-	ids = append(ids, sortedKeys(c.GetWindowingStrategies())...)
-	return append(ids, sortedKeys(c.GetEnvironments())...)
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// sites lists the mutations that are possible below a message, in a fixed order.
-func (m *mutator) sites(msg protoreflect.Message, ids []string, sites *[]func()) {
-	fields := msg.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		if !msg.Has(f) {
-			continue
+	again, errAgain := translate.Compile(before, options("any"))
+	if err != nil {
+		e := fault.Of(err)
+		if e == nil || e.Kind != fault.Pipeline || e.Hint == "" {
+			t.Errorf("not a pipeline error with a hint: %v", err)
+			return "?"
 		}
-		*sites = append(*sites, func() { msg.Clear(f) })
-		switch {
-		case f.IsMap():
-			m.mapSites(msg.Get(f).Map(), f, ids, sites)
-		case f.IsList():
-			m.listSites(msg.Get(f).List(), f, ids, sites)
-		case f.Message() != nil:
-			m.sites(msg.Get(f).Message(), ids, sites)
-		default:
-			*sites = append(*sites, func() { msg.Set(f, m.scalar(f, msg.Get(f), ids)) })
+		if errAgain == nil || errAgain.Error() != err.Error() {
+			t.Errorf("the second time the error is another: %v; first %v", errAgain, err)
 		}
+		return e.Code
 	}
-}
-
-func (m *mutator) mapSites(entries protoreflect.Map, f protoreflect.FieldDescriptor, ids []string, sites *[]func()) {
-	var keys []string
-	entries.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
-		keys = append(keys, k.String())
-		return true
-	})
-	slices.Sort(keys)
-	for _, key := range keys {
-		k := protoreflect.ValueOfString(key).MapKey()
-		*sites = append(*sites, func() { entries.Clear(k) })
-		if f.MapValue().Message() != nil {
-			m.sites(entries.Get(k).Message(), ids, sites)
-			continue
-		}
-		*sites = append(*sites, func() { entries.Set(k, m.scalar(f.MapValue(), entries.Get(k), ids)) })
+	checkStages(t, compiled)
+	if errAgain != nil || !slices.Equal([]byte(encode(t, compiled)), []byte(encode(t, again))) {
+		t.Errorf("another plan comes out the second time, or none: %v", errAgain)
 	}
-}
-
-func (m *mutator) listSites(list protoreflect.List, f protoreflect.FieldDescriptor, ids []string, sites *[]func()) {
-	for i := range list.Len() {
-		if f.Message() != nil {
-			m.sites(list.Get(i).Message(), ids, sites)
-			continue
-		}
-		*sites = append(*sites, func() {
-			if i < list.Len() {
-				list.Set(i, m.scalar(f, list.Get(i), ids))
-			}
-		})
-	}
-}
-
-// scalar returns another value of a field.
-func (m *mutator) scalar(f protoreflect.FieldDescriptor, old protoreflect.Value, ids []string) protoreflect.Value {
-	switch f.Kind() {
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(ids[m.r.Intn(len(ids))])
-	case protoreflect.BytesKind:
-		b := slices.Clone(old.Bytes())
-		if len(b) > 0 {
-			b = b[:m.r.Intn(len(b))]
-		}
-		return protoreflect.ValueOfBytes(b)
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(!old.Bool())
-	case protoreflect.EnumKind:
-		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(m.r.Intn(5)))
-	case protoreflect.Int64Kind:
-		return protoreflect.ValueOfInt64(m.r.Int63() - m.r.Int63())
-	case protoreflect.Int32Kind:
-		return protoreflect.ValueOfInt32(m.r.Int31() - m.r.Int31())
-	default:
-		return old
-	}
+	return ""
 }

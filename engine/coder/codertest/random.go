@@ -18,14 +18,18 @@ type Source struct{ b []byte }
 // NewSource returns a source of choices.
 func NewSource(b []byte) *Source { return &Source{b} }
 
-// Pick chooses a number from 0 to n-1; n is at most 256.
+// Pick chooses a number from 0 to n-1; n is at most 65536.
 func (s *Source) Pick(n int) int {
 	if len(s.b) == 0 {
 		return 0
 	}
-	choice := int(s.b[0]) % n
+	choice := int(s.b[0])
 	s.b = s.b[1:]
-	return choice
+	if n > 256 && len(s.b) > 0 {
+		choice = choice<<8 | int(s.b[0])
+		s.b = s.b[1:]
+	}
+	return choice % n
 }
 
 // number returns small numbers most of the time, and the extremes.
