@@ -16,9 +16,7 @@ BOOTSTRAP ?=
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: conformance conformance-quick conformance-typescript
-.PHONY: reference
-.PHONY: fuzz
+.PHONY: conformance conformance-quick conformance-typescript conformance-java reference fuzz
 
 all: build
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
 	"padstone/engine/enginetest"
 	"padstone/fnapi/fakesdk"
@@ -131,4 +132,42 @@ func TestDrainBoundedRestrictions(t *testing.T) {
 	}
 	j.End(jobpb.JobState_DRAINED)
 	want(t, out, offsets("a", 0, 200)...)
+}
+
+// TestStatefulRestrictions has a splittable DoFn count its offsets in a bag of the element's key, set a timer on it, and give the rest
+// back several times: the rest finds the state.
+func TestStatefulRestrictions(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	keyed := p.WindowInto("windows", p.Read("in", bounded(pairs("k=a@1", "l=b@2", "k=c@3", "k=d@150")), "kv(bytes,bytes)"), enginetest.Fixed(100))
+	count := func() fakesdk.DoFn {
+		ranges := fakesdk.Ranges{To: 10, Pieces: 2, Checkpoint: 2, Claimed: func(c *fakesdk.Context, in fakesdk.Element, key []byte, _ int64) error {
+			if err := c.Bag("seen", key, in.Window()).Append(enginetest.Text("x")); err != nil {
+				return err
+			}
+			end := enginetest.WindowEnd(in.Window()) - 1
+			return c.SetTimer("end", fakesdk.Timer{Key: key, Windows: in.Windows, Fire: end, Hold: end, Pane: in.Pane})
+		}}
+		return fakesdk.DoFn{Ranges: &ranges, OnTimer: func(c *fakesdk.Context, _ string, tm fakesdk.Timer) error {
+			seen, err := c.Bag("seen", tm.Key, tm.Windows[4:]).Read()
+			if err != nil {
+				return err
+			}
+			return c.Emit("", fakesdk.Element{Timestamp: tm.Hold, Windows: tm.Windows, Pane: tm.Pane, Value: enginetest.KV(
+				tm.Key, enginetest.Text(fmt.Sprintf("%d@%d", len(seen)/2, enginetest.WindowEnd(tm.Windows[4:]))),
+			)})
+		}}
+	}
+	out := p.Write("out", p.ParDo("count", keyed, enginetest.ParDo{
+		Splittable: true, Bags: []string{"seen"}, Timers: map[string]pipepb.TimeDomain_Enum{"end": eventTime}, Fn: count,
+	}))
+	r.Run(p, twoProcesses())
+	var all []string
+	for _, e := range []struct{ key, value, end string }{{"k", "a", "100"}, {"l", "b", "100"}, {"k", "c", "100"}, {"k", "d", "200"}} {
+		for _, text := range offsets(e.key+"="+e.value, 0, 10) {
+			all = append(all, text+"@"+e.end)
+		}
+	}
+	all = append(all, "k=20@100@100", "l=10@100@100", "k=10@200@200")
+	want(t, out, all...)
 }

@@ -137,7 +137,10 @@ func (c *connector) inputs(s *stage) error {
 		}
 		s.plan.Input, s.stateBacked = e.ID, e.StateBacked
 		if kind == plan.Keyed {
-			if s.plan.KeyCoder, err = c.keyProgram(s.input); err != nil {
+			if s.plan.KeyCoder, err = c.keyProgram(s.nodes[0]); err != nil {
+				return in(err, s.nodes[0].user)
+			}
+			if e.Element, err = c.keyedProgram(s.nodes[0]); err != nil {
 				return in(err, s.nodes[0].user)
 			}
 		}
@@ -165,9 +168,9 @@ func (c *connector) inputs(s *stage) error {
 	return nil
 }
 
-// keyProgram returns the framing program of the key of a collection of KVs.
-func (g *graph) keyProgram(pc *pcollection) (string, error) {
-	key, _, err := g.coders.kv(pc.coder)
+// keyProgram returns the framing program of the key of a keyed node or a grouping.
+func (g *graph) keyProgram(n *node) (string, error) {
+	key, err := g.keyOf(n)
 	if err != nil {
 		return "", err
 	}

@@ -43,19 +43,20 @@ func (g *graph) describeHarness(s *stage) error {
 			return in(err, n.user)
 		}
 	}
+	root := s.nodes[0]
+	if root.process {
+		s.plan.Splittable = &plan.Splittable{
+			Transform: root.id, Bounded: root.boundedDoFn(), FramedWindows: s.input.windows.Coding == plan.CustomWindow,
+		}
+	}
 	var err error
 	if s.plan.Descriptor, err = g.descriptor(s, false); err != nil {
 		return err
 	}
-	root := s.nodes[0]
 	if root.keyed {
 		s.plan.Windowing = s.input.windows
 	}
-	if !root.process {
-		return nil
-	}
-	s.plan.Splittable = &plan.Splittable{Transform: root.id, Bounded: root.boundedDoFn()}
-	if !g.envs.capable(s.env, urn.TruncateSized) {
+	if !root.process || !g.envs.capable(s.env, urn.TruncateSized) {
 		return nil
 	}
 	s.plan.Splittable.Truncate = g.truncateID(root)
@@ -132,12 +133,16 @@ func (b *builder) source() error {
 	if err != nil {
 		return err
 	}
-	if err := b.collection(s.input.id, w.id, s.input); err != nil {
-		return err
-	}
 	strategy := b.components.GetWindowingStrategies()[s.input.proto.GetWindowingStrategyId()]
 	window, _, err := b.coders.window(strategy.GetWindowCoderId())
 	if err != nil {
+		return err
+	}
+	input := s.input
+	if s.plan.Splittable != nil && s.plan.Splittable.FramedWindows {
+		input = b.framed(input, strategy, window)
+	}
+	if err := b.collection(s.input.id, w.id, input); err != nil {
 		return err
 	}
 	element := w.id
@@ -147,6 +152,21 @@ func (b *builder) source() error {
 		}
 	}
 	return b.port(s.plan.InputRead, urn.DataSource, element, window, nil, map[string]string{"out": s.input.id})
+}
+
+// framed returns the collection in a windowing strategy of its own whose windows are coded as the runner codes them: SDKs encode
+// residuals as elements of the collection, and the runner must find their ends.
+func (b *builder) framed(pc *pcollection, strategy *pipepb.WindowingStrategy, window string) *pcollection {
+	id := unused(pc.proto.GetWindowingStrategyId()+".framed", func(id string) bool { return b.components.GetWindowingStrategies()[id] != nil })
+	if b.pbd.WindowingStrategies[id] == nil {
+		strategy = proto.CloneOf(strategy)
+		strategy.WindowCoderId = window
+		b.pbd.WindowingStrategies[id] = strategy
+	}
+	like := *pc
+	like.proto = proto.CloneOf(pc.proto)
+	like.proto.WindowingStrategyId = id
+	return &like
 }
 
 // port adds a data source or sink. Spec: beam_fn_api.proto RemoteGrpcPort; who runs the bundle fills in the address.
@@ -175,7 +195,7 @@ func (b *builder) port(id, portURN, element, window string, inputs, outputs map[
 // transform adds a transform with everything that it refers to. Side inputs get collections of their own, with wire coders: SDKs
 // encode the key of a side input with the collection's coder, and some take every consumer of a collection for a main one.
 func (b *builder) transform(n *node, id, name, transformURN string, main []input, outputs []output) error {
-	payload, err := b.payload(n)
+	payload, err := b.payload(n, transformURN)
 	if err != nil {
 		return err
 	}
@@ -225,6 +245,14 @@ func (b *builder) truncate(n *node) (*pcollection, error) {
 		return nil, err
 	}
 	like := *n.main[0].pc
+	if in := b.stage.input; b.stage.plan.Splittable.FramedWindows {
+		strategy := b.components.GetWindowingStrategies()[in.proto.GetWindowingStrategyId()]
+		window, _, err := b.coders.window(strategy.GetWindowCoderId())
+		if err != nil {
+			return nil, err
+		}
+		like = *b.framed(in, strategy, window)
+	}
 	like.coder = w.id
 	like.id = unused(n.id+"/TruncateSized.out", func(id string) bool {
 		return b.pcolls[id] != nil || b.components.GetPcollections()[id] != nil
@@ -236,11 +264,10 @@ func (b *builder) truncate(n *node) (*pcollection, error) {
 func (b *builder) collection(id, coder string, pc *pcollection) error {
 	strategyID := pc.proto.GetWindowingStrategyId()
 	if b.pbd.WindowingStrategies[strategyID] == nil {
-		strategy := b.components.GetWindowingStrategies()[strategyID]
-		if err := b.coder(strategy.GetWindowCoderId()); err != nil {
-			return err
-		}
-		b.pbd.WindowingStrategies[strategyID] = strategy
+		b.pbd.WindowingStrategies[strategyID] = b.components.GetWindowingStrategies()[strategyID]
+	}
+	if err := b.coder(b.pbd.WindowingStrategies[strategyID].GetWindowCoderId()); err != nil {
+		return err
 	}
 	if known := b.pbd.Pcollections[id]; known != nil {
 		return nil // the stage's input, or a side input of two transforms
@@ -273,12 +300,22 @@ func (b *builder) coder(id string) error {
 	return nil
 }
 
-// payload returns the transform's payload; timers are given a coder made of the wire coders of the main input's keys and windows.
-func (b *builder) payload(n *node) ([]byte, error) {
+// payload returns the transform's payload; timers are given a coder made of the wire coders of the main input's keys and windows. The
+// steps of a splittable DoFn but for the one that processes are given no state and no timers, which SDKs would wait for.
+func (b *builder) payload(n *node, transformURN string) ([]byte, error) {
 	if n.urn == urn.Flatten {
 		return nil, nil
 	}
-	if len(n.pardo.GetTimerFamilySpecs()) == 0 {
+	if len(n.pardo.GetTimerFamilySpecs())+len(n.pardo.GetStateSpecs()) == 0 {
+		return n.proto.GetSpec().GetPayload(), nil
+	}
+	payload := proto.CloneOf(n.pardo)
+	switch transformURN {
+	case urn.PairWithRestriction, urn.SplitAndSize, urn.TruncateSized:
+		payload.StateSpecs, payload.TimerFamilySpecs, payload.OnWindowExpirationTimerFamilySpec = nil, nil, ""
+		return marshal(payload)
+	}
+	if len(payload.GetTimerFamilySpecs()) == 0 {
 		return n.proto.GetSpec().GetPayload(), nil
 	}
 	timer, err := b.timerCoder(n)
@@ -288,7 +325,6 @@ func (b *builder) payload(n *node) ([]byte, error) {
 	if err := b.coder(timer.id); err != nil {
 		return nil, err
 	}
-	payload := proto.CloneOf(n.pardo)
 	for _, spec := range payload.GetTimerFamilySpecs() {
 		spec.TimerFamilyCoderId = timer.id
 	}

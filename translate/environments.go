@@ -3,6 +3,7 @@ package translate
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/protobuf/proto"
@@ -118,6 +119,15 @@ func (t *envTable) choose(e *pipepb.Environment, depth int) (*pipepb.Environment
 // capable reports whether the environment's SDK declares a capability.
 func (t *envTable) capable(env plan.EnvID, capability string) bool {
 	return slices.Contains(t.chosen[env].GetCapabilities(), capability)
+}
+
+// sdk reports whether the environment says that its SDK is that of a language. Spec: the capability beam:version:sdk_base, which names
+// the SDK's container image, in Go behind the language.
+func (t *envTable) sdk(env plan.EnvID, language string) bool {
+	return slices.ContainsFunc(t.chosen[env].GetCapabilities(), func(c string) bool {
+		image, ok := strings.CutPrefix(c, "beam:version:sdk_base:")
+		return ok && (strings.HasPrefix(image, language+":") || strings.Contains(image, "beam_"+language))
+	})
 }
 
 // runnableBody returns what distinguishes environments at run time: all but display data and resource hints.

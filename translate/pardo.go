@@ -40,12 +40,12 @@ func (w *walker) parDo(id string, t *pipepb.PTransform) error {
 		return w.splittable(n)
 	}
 	if n.process = n.urn == urn.ProcessSizedElements; !n.process {
-		n.stable, n.finalizes = false, false
+		n.stable, n.finalizes, n.keyed = false, false, false
 	}
 	return w.add(n)
 }
 
-// demands reads what the ParDo demands of the runner. Errors: unsupported-time-sorted-input, unsupported-stateful-splittable.
+// demands reads what the ParDo demands of the runner. Errors: unsupported-time-sorted-input.
 func (n *node) demands() error {
 	p := n.pardo
 	if p.GetRequiresTimeSortedInput() {
@@ -55,9 +55,6 @@ func (n *node) demands() error {
 	n.stable = p.GetRequiresStableInput()
 	n.finalizes = p.GetRequestsFinalization()
 	n.coders = payloadCoders(p)
-	if n.keyed && p.GetRestrictionCoderId() != "" {
-		return refuse(codeStatefulSDF, "a splittable DoFn with state or timers").WithHint("move the state to a DoFn of its own")
-	}
 	if family := p.GetOnWindowExpirationTimerFamilySpec(); family != "" && p.GetTimerFamilySpecs()[family] == nil {
 		return refuse(codePayload, "the window expiration timer family %q is not among the timer families", family).WithHint(hintSDK)
 	}
@@ -115,7 +112,8 @@ func (g *graph) sideInputs(n *node) error {
 //
 //	PairWithRestriction: E -> KV<E, R>;  SplitAndSize: -> KV<KV<E, R>, double>;  the ParDo itself processes those
 //
-// Every step carries the whole payload and all side inputs, as SDKs expect. The last one keeps id and name of the user's ParDo.
+// Every step carries the whole payload and all side inputs, as SDKs expect, but state and timers belong to the last one alone. That
+// keeps id and name of the user's ParDo.
 // Spec: beam_runner_api.proto StandardPTransforms.SplittableParDoComponents.
 func (w *walker) splittable(n *node) error {
 	restriction := n.pardo.GetRestrictionCoderId()
@@ -150,7 +148,7 @@ func (w *walker) splittable(n *node) error {
 func (n *node) step(name, stepURN string, in, out *pcollection) *node {
 	s := *n
 	s.id, s.name, s.urn = n.id+"/"+name, n.name+"/"+name, stepURN
-	s.stable, s.finalizes = false, false
+	s.stable, s.finalizes, s.keyed = false, false, false
 	s.main = []input{{n.main[0].tag, in}}
 	s.outputs = []output{{"out", out}}
 	return &s

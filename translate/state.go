@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 // timerCoder returns the coder of a node's timers: the key as it is in the elements, so that a timer finds the state of its key.
 func (g *graph) timerCoder(n *node) (wire, error) {
 	pc := n.main[0].pc
-	key, _, err := g.coders.kv(pc.coder)
+	key, err := g.keyOf(n)
 	if err != nil {
 		return wire{}, err
 	}
@@ -32,8 +33,57 @@ func (g *graph) timerCoder(n *node) (wire, error) {
 	return g.coders.wire(id)
 }
 
+// keyOf returns the coder of the key that the state of a keyed node belongs to: of its input, or of the element in it, for a splittable
+// DoFn processes KV<KV<element, restriction>, size>. Errors: keyed-input-required.
+func (g *graph) keyOf(n *node) (string, error) {
+	coder := n.main[0].pc.coder
+	if n.process {
+		for range 2 {
+			var err error
+			if coder, _, err = g.coders.kv(coder); err != nil {
+				return "", err
+			}
+		}
+	}
+	key, _, err := g.coders.kv(coder)
+	return key, err
+}
+
+// keyedProgram returns the framing program of a keyed node's input with the key first. KV<KV<KV<K, V>, R>, S> and
+// KV<K, KV<KV<V, R>, S>> are the same bytes, and the scanner looks for the key in the outermost pair.
+func (g *graph) keyedProgram(n *node) (string, error) {
+	whole, err := g.coders.wire(n.main[0].pc.coder)
+	if err != nil || !n.process {
+		return whole.program, err
+	}
+	sized, size, err := g.coders.kv(n.main[0].pc.coder)
+	if err != nil {
+		return "", err
+	}
+	element, restriction, err := g.coders.kv(sized)
+	if err != nil {
+		return "", err
+	}
+	key, value, err := g.coders.kv(element)
+	if err != nil {
+		return "", err
+	}
+	var programs []any
+	for _, part := range []string{key, value, restriction, size} {
+		w, err := g.coders.wire(part)
+		if err != nil {
+			return "", err
+		}
+		programs = append(programs, w.program)
+	}
+	return fmt.Sprintf("kv(%s,kv(kv(%s,%s),%s))", programs...), nil
+}
+
 // userState lists the state cells and timer families of a node. Errors: unsupported-state, unsupported-time-domain.
 func (g *graph) userState(s *stage, n *node) error {
+	if !n.keyed {
+		return nil // the payload of a splittable DoFn's first steps tells of state that is the last one's
+	}
 	for _, cell := range slices.Sorted(maps.Keys(n.pardo.GetStateSpecs())) {
 		state, err := g.stateCell(n.pardo.GetStateSpecs()[cell])
 		if err != nil {

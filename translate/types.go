@@ -55,17 +55,17 @@ func (g *graph) groupedCoder(in *pcollection) (string, error) {
 }
 
 func (g *graph) typeInputs(n *node) error {
-	switch {
-	case n.keyed:
-		if _, _, err := g.coders.kv(n.main[0].pc.coder); err != nil {
+	if n.keyed {
+		if _, err := g.keyOf(n); err != nil {
 			return err
 		}
-	case n.process:
-		if n.main[0].pc.windows.Coding == plan.CustomWindow {
-			// SDKs encode residuals with the window function's own coder, which the runner cannot frame.
-			return refuse(codeCustomWindowSDF, "a splittable DoFn in windows of a custom window function").
-				WithHint("apply the custom window function after the splittable DoFn")
+	}
+	if n.process {
+		if err := g.typeSplittable(n); err != nil {
+			return err
 		}
+	}
+	switch {
 	case n.kind == impulseNode:
 		if w, err := g.coders.wire(n.outputs[0].pc.coder); err != nil || w.program != "lp" || w.wrapped {
 			return refuse(codeCoder, "the output of Impulse is not coded as bytes").WithHint(hintSDK)
@@ -85,6 +85,24 @@ func (g *graph) typeInputs(n *node) error {
 		if _, _, err := g.coders.kv(side.pc.coder); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// typeSplittable refuses what the SDK cannot do as the process step of a splittable DoFn.
+func (g *graph) typeSplittable(n *node) error {
+	// Spec: python bundle_processor.py _create_pardo_operation and go exec NewUserStateAdapter encode the key of the element with the key
+	// coder of KV<KV<element, restriction>, size>, and fail. Java does not let such a DoFn be written.
+	if n.keyed && (g.envs.sdk(n.env, "python") || g.envs.sdk(n.env, "go")) {
+		return refuse(codeStatefulSDF, "a splittable DoFn with state or timers, whose keys this SDK cannot encode").
+			WithHint("move the state to a DoFn of its own")
+	}
+	// Spec: java FnApiDoFnRunner encodes residuals with the window function's own coder, whatever the descriptor says, and the runner
+	// cannot find the end of that.
+	if n.main[0].pc.windows.Coding == plan.CustomWindow && g.envs.sdk(n.env, "java") {
+		return refuse(codeCustomWindowSDF,
+			"a splittable DoFn in windows of a custom window function, whose residuals this SDK encodes in its own way").
+			WithHint("apply the custom window function after the splittable DoFn")
 	}
 	return nil
 }

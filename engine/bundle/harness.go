@@ -150,7 +150,7 @@ func (h *harnessBundle) prepare() (inputs, error) {
 		}
 		h.result.ElementsIn += int64(b.Count)
 		if h.stage.Stateful() {
-			if data, err = h.admit(data); err != nil {
+			if data, err = h.admit(data, b.Residual); err != nil {
 				return in, err
 			}
 		}

@@ -20,14 +20,14 @@ const expiryFamily = "\x00expiry"
 func (t *timerFamily) familyName() string { return t.def.Name + "\x00" + t.def.Family }
 
 // admit lets the elements of a stateful stage in: it drops those whose window has been collected, and sets the timer that will
-// collect the window of the others.
-func (h *harnessBundle) admit(data []byte) ([]byte, error) {
+// collect the window of the others. Restrictions that came back from a bundle are not dropped: their elements have been let in.
+func (h *harnessBundle) admit(data []byte, residual bool) ([]byte, error) {
 	var kept []byte // the elements to process, once one had to be dropped
 	dropped := false
 	pos := 0
 	seen := make(map[string]bool)
 	err := h.stage.input.scanner.Scan(data, func(el *coder.Elem) error {
-		live, err := h.admitWindows(el, seen)
+		live, err := h.admitWindows(el, residual, seen)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (h *harnessBundle) admit(data []byte) ([]byte, error) {
 }
 
 // admitWindows returns how many windows of the element are live, and makes sure that each of them will be collected.
-func (h *harnessBundle) admitWindows(el *coder.Elem, seen map[string]bool) (live int, err error) {
+func (h *harnessBundle) admitWindows(el *coder.Elem, residual bool, seen map[string]bool) (live int, err error) {
 	rest := el.Windows
 	for i := 0; i < el.NWin; i++ {
 		var w []byte
@@ -65,7 +65,7 @@ func (h *harnessBundle) admitWindows(el *coder.Elem, seen map[string]bool) (live
 		if err != nil {
 			return 0, err
 		}
-		if collectAt < h.start.InputWatermark {
+		if collectAt < h.start.InputWatermark && !residual {
 			h.result.DroppedLate++
 			continue
 		}
@@ -192,7 +192,11 @@ func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired, active map[string]bool
 		again.Hold = timer.NoHold
 		return timer.Set(tx, again.ID, again.Timer)
 	}
-	w, err := window.Key(h.stage.input.def.Window, f.Window)
+	w := f.Window
+	var err error
+	if sp := h.stage.Def.Splittable; sp == nil || !sp.FramedWindows {
+		w, err = window.Key(h.stage.input.def.Window, f.Window)
+	}
 	if err != nil {
 		return fault.New(fault.Corruption, "corrupt-row", "expiry of %q: %w", h.stage.Def.Name, err)
 	}

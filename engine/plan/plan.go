@@ -218,6 +218,9 @@ type Splittable struct {
 	// truncate, then a drain drops unbounded residuals. Same InputRead and Outputs.
 	DrainDescriptor []byte
 	Truncate        string // id of the truncating transform, in DrainDescriptor only; its side inputs are among the stage's
+	// FramedWindows is set where the windows of the input are custom ones: the descriptor has the SDK encode those of residuals as in
+	// elements, and so it encodes those in the keys of the stage's user state.
+	FramedWindows bool
 }
 
 // Native configures a runner-side source or sink.

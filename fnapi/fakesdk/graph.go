@@ -34,6 +34,8 @@ type node struct {
 	port          valueCoder // sources: how to read
 	inputKey      frame      // ParDos with a KV input
 	inputValue    frame      // ParDos with grouped input: one of its values
+	element       frame      // steps of splittable DoFns behind the first: the element before its restriction
+	elementKey    frame      // likewise: its key, if it is a KV
 	newFn         New
 	payload       []byte
 	families      map[string]family
@@ -109,7 +111,30 @@ func (n *node) compile(d *fnpb.ProcessBundleDescriptor, cs coders, t *pipepb.PTr
 			}
 		}
 	}
+	if err := n.compileElement(cs, d.GetPcollections()[n.inputs[n.mainInput]].GetCoderId()); err != nil {
+		return err
+	}
 	return n.compileTimers(cs, pardo.GetTimerFamilySpecs())
+}
+
+// compileElement finds the element in KV<element, restriction>, or KV<KV<element, restriction>, size>.
+func (n *node) compileElement(cs coders, coder string) (err error) {
+	depth := map[string]int{urnSplit: 1, urnProcess: 2, urnTruncate: 2}[n.urn]
+	if depth == 0 {
+		return nil
+	}
+	for range depth {
+		parts := cs[coder].GetComponentCoderIds()
+		if len(parts) != 2 {
+			return fmt.Errorf("coder %q is none of restrictions", coder)
+		}
+		coder = parts[0]
+	}
+	if n.element, err = cs.frame(coder); err != nil {
+		return err
+	}
+	n.elementKey, err = cs.key(coder)
+	return err
 }
 
 func (n *node) compileTimers(cs coders, specs map[string]*pipepb.TimerFamilySpec) error {

@@ -24,7 +24,7 @@ const (
 )
 
 // Ranges is a splittable DoFn: an element x with the restriction [from, to) yields the bytes "x:offset" for each offset. Elements are
-// bytes, restrictions length-prefixed: two 8-byte big-endian numbers.
+// bytes, or KV<bytes, bytes>, of which the value is numbered; restrictions are length-prefixed: two 8-byte big-endian numbers.
 type Ranges struct {
 	From, To int64
 	// Checkpoint is after how many offsets the DoFn gives the rest back as a residual; 0 is never.
@@ -38,6 +38,8 @@ type Ranges struct {
 	// StampMs makes offset n come out at event time n×StampMs, and residuals hold the watermark there; 0 is the input's time, and no
 	// watermark in residuals.
 	StampMs int64
+	// Claimed is called with each offset that is claimed, before it is put out; key is that of a KV. May be nil.
+	Claimed func(c *Context, in Element, key []byte, offset int64) error `json:"-"`
 }
 
 // ranging makes a Ranges of its JSON.
@@ -66,9 +68,9 @@ func Sized(x []byte, from, to int64) []byte {
 	return binary.BigEndian.AppendUint64(out, math.Float64bits(float64(to-from)))
 }
 
-// cut takes KV(x, restriction), maybe with a size behind it, apart.
-func cutRestriction(value []byte) (x []byte, from, to int64, err error) {
-	rest, err := lengthPrefixed(value)
+// cutRestriction takes KV(x, restriction), maybe with a size behind it, apart.
+func (n *node) cutRestriction(value []byte) (x []byte, from, to int64, err error) {
+	rest, err := n.element(value)
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -87,7 +89,7 @@ func (r *Ranges) step(c *Context, urn string, in Element) error {
 		in.Value = append(bytes.Clone(in.Value), restriction(r.From, r.To)...)
 		return c.Emit("", in)
 	}
-	x, from, to, err := cutRestriction(in.Value)
+	x, from, to, err := c.node.cutRestriction(in.Value)
 	if err != nil {
 		return err
 	}
@@ -157,8 +159,21 @@ func (r *Ranges) process(c *Context, in Element, x []byte, from, to int64) error
 		if !more {
 			return nil
 		}
+		var key []byte
+		if c.node.elementKey != nil {
+			rest, err := c.node.elementKey(x)
+			if err != nil {
+				return err
+			}
+			key = x[:len(x)-len(rest)]
+		}
+		if r.Claimed != nil {
+			if err := r.Claimed(c, in, key, offset); err != nil {
+				return err
+			}
+		}
 		out := in
-		out.Value = Nested(fmt.Appendf(nil, "%s:%d", Bytes(x), offset))
+		out.Value = append(bytes.Clone(key), Nested(fmt.Appendf(nil, "%s:%d", Bytes(x[len(key):]), offset))...)
 		if r.StampMs > 0 {
 			out.Timestamp = offset * r.StampMs
 		}
