@@ -20,6 +20,7 @@ type bundle struct {
 	fault   Fault
 	queue   *queue
 
+	stream   *dataStream
 	graph    *graph
 	contexts map[string]*Context // by transform id
 	out      map[string][]byte   // by sink
@@ -94,6 +95,7 @@ func (b *bundle) run(ctx context.Context) (*fnpb.InstructionResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.stream = ds
 	if err := b.before(ctx, ds); err != nil {
 		return nil, err
 	}
@@ -237,7 +239,9 @@ func (b *bundle) push(pcollection string, e Element) error {
 	for _, n := range b.graph.consumers[pcollection] {
 		switch {
 		case n.urn == urnSink:
-			b.out[n.id] = e.Append(b.out[n.id])
+			if err := b.emit(n.id, e); err != nil {
+				return err
+			}
 		case n.urn == urnFlatten:
 			if err := b.push(n.outputs[only(n.outputs)], e); err != nil {
 				return err
@@ -259,7 +263,21 @@ func (b *bundle) push(pcollection string, e Element) error {
 	return nil
 }
 
-// output is all that the bundle has emitted, with the end markers.
+// flushBytes is the size from which output is sent before the bundle ends, as SDKs do.
+const flushBytes = 2 << 20
+
+// emit puts an element into a sink.
+func (b *bundle) emit(sink string, e Element) error {
+	data := e.Append(b.out[sink])
+	if len(data) < flushBytes || b.harness.cfg.EmbedElements || b.fault != NoFault {
+		b.out[sink] = data
+		return nil
+	}
+	b.out[sink] = nil
+	return b.stream.send(&fnpb.Elements{Data: []*fnpb.Elements_Data{{InstructionId: b.id, TransformId: sink, Data: data}}})
+}
+
+// output is what the bundle has emitted and not sent, with the end markers.
 func (b *bundle) output() *fnpb.Elements {
 	els := &fnpb.Elements{}
 	for _, n := range b.graph.nodes {

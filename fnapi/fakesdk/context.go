@@ -101,21 +101,55 @@ func (c *Context) MultimapSideKeys(tag string, window []byte) ([]byte, error) {
 	}}})
 }
 
+// MultimapSideEntries returns the encoded KV<key, iterable<value>> of a multimap side input for one of its windows.
+func (c *Context) MultimapSideEntries(tag string, window []byte) ([]byte, error) {
+	return c.get(&fnpb.StateKey{Type: &fnpb.StateKey_MultimapKeysValuesSideInput_{
+		MultimapKeysValuesSideInput: &fnpb.StateKey_MultimapKeysValuesSideInput{TransformId: c.node.id, SideInputId: tag, Window: window},
+	}})
+}
+
+// SidePages returns the pages of an iterable side input, or with a key those of a multimap side input, as they are asked for.
+func (c *Context) SidePages(tag string, window, key []byte) iter.Seq2[[]byte, error] {
+	state := &fnpb.StateKey{Type: &fnpb.StateKey_IterableSideInput_{IterableSideInput: &fnpb.StateKey_IterableSideInput{
+		TransformId: c.node.id, SideInputId: tag, Window: window,
+	}}}
+	if key != nil {
+		state = &fnpb.StateKey{Type: &fnpb.StateKey_MultimapSideInput_{MultimapSideInput: &fnpb.StateKey_MultimapSideInput{
+			TransformId: c.node.id, SideInputId: tag, Window: window, Key: key,
+		}}}
+	}
+	return c.eachPage(state)
+}
+
+// eachPage yields the pages of a state cell.
+func (c *Context) eachPage(key *fnpb.StateKey) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var token []byte
+		for {
+			resp, err := c.state(&fnpb.StateRequest{
+				StateKey: key, Request: &fnpb.StateRequest_Get{Get: &fnpb.StateGetRequest{ContinuationToken: token}},
+			})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			token = resp.GetGet().GetContinuationToken()
+			if !yield(resp.GetGet().GetData(), nil) || len(token) == 0 {
+				return
+			}
+		}
+	}
+}
+
 // get reads all pages of a state cell.
-func (c *Context) get(key *fnpb.StateKey) ([]byte, error) {
-	var all, token []byte
-	for {
-		resp, err := c.state(&fnpb.StateRequest{
-			StateKey: key, Request: &fnpb.StateRequest_Get{Get: &fnpb.StateGetRequest{ContinuationToken: token}},
-		})
+func (c *Context) get(key *fnpb.StateKey) (all []byte, err error) {
+	for page, err := range c.eachPage(key) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, resp.GetGet().GetData()...)
-		if token = resp.GetGet().GetContinuationToken(); len(token) == 0 {
-			return all, nil
-		}
+		all = append(all, page...)
 	}
+	return all, nil
 }
 
 func (c *Context) state(req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
@@ -149,17 +183,12 @@ func (c *Context) Grouped(e Element) (key []byte, values iter.Seq2[[]byte, error
 // pages reads the values of a state cell as they are asked for.
 func (c *Context) pages(key *fnpb.StateKey) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		var token []byte
-		for {
-			resp, err := c.state(&fnpb.StateRequest{
-				StateKey: key, Request: &fnpb.StateRequest_Get{Get: &fnpb.StateGetRequest{ContinuationToken: token}},
-			})
+		for page, err := range c.eachPage(key) {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			token = resp.GetGet().GetContinuationToken()
-			if !c.yieldAll(resp.GetGet().GetData(), yield) || len(token) == 0 {
+			if !c.yieldAll(page, yield) {
 				return
 			}
 		}
