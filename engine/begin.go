@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -84,17 +85,8 @@ func (j *job) restore() (scheduler.Restored, error) {
 	if err := j.restoreMeta(&r); err != nil {
 		return r, err
 	}
-	for i, e := range j.plan.Edges {
-		if e.Kind != plan.Side {
-			continue
-		}
-		err := j.store.Side(uint32(i), nil, nil, func(_, _ []byte) bool {
-			r.SideReady = append(r.SideReady, i)
-			return false
-		})
-		if err != nil {
-			return r, err
-		}
+	if err := j.restoreSides(&r); err != nil {
+		return r, err
 	}
 	totals, err := j.store.Metrics()
 	if err != nil {
@@ -137,6 +129,24 @@ func (j *job) restoreTimers(r *scheduler.Restored) error {
 		b.Discard()
 	}
 	return nil
+}
+
+// restoreSides finds the side inputs that have had elements.
+func (j *job) restoreSides(r *scheduler.Restored) error {
+	view := j.store.Snapshot()
+	for i, e := range j.plan.Edges {
+		if e.Kind != plan.Side {
+			continue
+		}
+		err := view.Side(uint32(i), nil, nil, func(_, _ []byte) ([]byte, bool) {
+			r.SideReady = append(r.SideReady, i)
+			return nil, false
+		})
+		if err != nil {
+			return errors.Join(err, view.Close())
+		}
+	}
+	return view.Close()
 }
 
 func (j *job) restoreMeta(r *scheduler.Restored) error {

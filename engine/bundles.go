@@ -122,18 +122,15 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 		j.end(err)
 		return
 	}
+	j.expireSides(c)
 	seq, err := j.store.Commit(c)
 	if err != nil {
 		j.end(err)
 		return
 	}
 	ev.Added = j.inCache(c)
-	seen := make(map[uint32]bool)
-	for _, r := range c.Side {
-		if !seen[r.Edge] {
-			seen[r.Edge] = true
-			ev.SideAdded = append(ev.SideAdded, int(r.Edge))
-		}
+	for _, edge := range c.SideEdges() {
+		ev.SideAdded = append(ev.SideAdded, int(edge))
 	}
 	if c.Rows != nil {
 		for t, n := range c.Rows.Holds() {
@@ -159,6 +156,22 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 		added[i] = scheduler.StageBlock{Stage: int(a.Stage), Block: bundle.SchedulerBlock(a.Group, int(a.Edge), a.Block.Header)}
 	}
 	return added
+}
+
+// expireSides adds to a commit what can be dropped of side inputs.
+func (j *job) expireSides(c *store.Commit) {
+	for i, e := range j.plan.Edges {
+		if e.Kind != plan.Side {
+			continue
+		}
+		next := j.store.NextSideExpiry(uint32(i))
+		if next >= element.MaxTime {
+			continue
+		}
+		if needed := j.sched.SideNeeded(i); next < needed {
+			c.SideExpired = append(c.SideExpired, store.SideExpiry{Edge: uint32(i), Before: needed})
+		}
+	}
 }
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.

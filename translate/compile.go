@@ -46,6 +46,7 @@ func Compile(p *pipepb.Pipeline, o Options) (*plan.Plan, error) {
 		func() error { return validate(p) },
 		func() error { return g.read(p.GetRootTransformIds()) },
 		func() error { return g.checkRequirements(p.GetRequirements()) },
+		g.views,
 		g.order,
 		g.resolveTypes,
 		g.fuse,

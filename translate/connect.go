@@ -137,11 +137,12 @@ func (c *connector) inputs(s *stage) error {
 		}
 		s.plan.Input, s.stateBacked = e.ID, e.StateBacked
 		if kind == plan.Keyed {
-			if s.plan.KeyCoder, err = c.keyProgram(s.nodes[0]); err != nil {
-				return in(err, s.nodes[0].user)
+			root := s.nodes[0]
+			if s.plan.KeyCoder, err = c.keyProgram(root); err == nil && root.process {
+				e.Element, err = c.keyedProgram(root)
 			}
-			if e.Element, err = c.keyedProgram(s.nodes[0]); err != nil {
-				return in(err, s.nodes[0].user)
+			if err != nil {
+				return in(err, root.user)
 			}
 		}
 	}
@@ -154,22 +155,40 @@ func (c *connector) inputs(s *stage) error {
 		for _, side := range n.sides {
 			key := shared{side.pc, side.access}
 			if _, ok := edges[key]; !ok {
-				e, err := c.edge(s, side.pc, plan.Side, side.access)
+				e, err := c.edge(s, side.source(), plan.Side, side.access)
 				if err != nil {
 					return in(err, n.user)
 				}
+				e.Panes, e.Grouped = side.panes, side.view != nil
 				edges[key] = e.ID
 			}
+			expires, keep := expiry(s, side.pc)
 			s.plan.SideInputs = append(s.plan.SideInputs, plan.SideInput{
-				Transform: n.id, Local: side.tag, Edge: edges[key], Access: side.access, Windowing: side.pc.windows,
+				Transform: n.id, Local: side.tag, Edge: edges[key], Access: side.access, Windowing: side.pc.windows, Early: side.early,
+				Expires: expires, KeepMs: keep,
 			})
 		}
 	}
 	return nil
 }
 
+// expiry reports whether a stage stops to read the windows of a side input while the job runs, and how long behind its watermark.
+func expiry(s *stage, side *pcollection) (expires bool, keepMs int64) {
+	w := side.windows
+	if w.Kind != plan.Fixed && w.Kind != plan.Sliding || s.input.bounded() && side.bounded() {
+		return false, 0
+	}
+	return true, max(w.LatenessMs, s.input.windows.LatenessMs)
+}
+
+// programUnit frames a key of no bytes: that of a grouping before a side input, whose elements become KV<unit, V> as they are.
+const programUnit = "unit"
+
 // keyProgram returns the framing program of the key of a keyed node or a grouping.
 func (g *graph) keyProgram(n *node) (string, error) {
+	if n.view {
+		return programUnit, nil
+	}
 	key, err := g.keyOf(n)
 	if err != nil {
 		return "", err
@@ -196,6 +215,12 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		Element:     element.program,
 		Window:      pc.windows.Coding,
 		Bounded:     pc.bounded(),
+	}
+	switch {
+	case pc.viewed != nil:
+		e.Element = "kv(" + programUnit + ",iter(" + element.program + "))"
+	case s.nodes[0].view:
+		e.Element = "kv(" + programUnit + "," + element.program + ")"
 	}
 	if c.taken[e.ID] {
 		return nil, fault.New(fault.Internal, "edge-id-collision", "two edges to stage %q have the same id", s.plan.Name)

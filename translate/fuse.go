@@ -121,7 +121,7 @@ func (f *fuser) siblingFor(n *node) *stage {
 // conflict reports whether a side input of the node comes from the stage or from below it.
 func (f *fuser) conflict(s *stage, n *node) bool {
 	for _, side := range n.sides {
-		for _, pc := range side.pc.from() {
+		for _, pc := range side.source().from() {
 			if q := f.stageOf[pc.producer]; q == s || q.above.Bit(s.index) == 1 {
 				return true
 			}
@@ -150,7 +150,7 @@ func (f *fuser) join(s *stage, n *node) {
 	s.nodes = append(s.nodes, n)
 	f.stageOf[n] = s
 	for _, side := range n.sides {
-		f.depend(s, side.pc)
+		f.depend(s, side.source())
 	}
 	inWindow := true
 	for _, in := range n.main {

@@ -44,6 +44,8 @@ type node struct {
 	process   bool // processes sized restrictions: root of its stage
 	stable    bool // requires stable input: root of its stage
 	finalizes bool
+	single    bool // a grouping that has one key
+	view      bool // a grouping before a side input: of all elements of a window
 	native    *plan.Native
 	script    *plan.Script // of a TestStream
 	events    string       // of a TestStream: the coder of its elements, in a length prefix
@@ -64,6 +66,18 @@ type sideInput struct {
 	tag    string
 	pc     *pcollection
 	access plan.SideAccess
+	// view is the grouping's output that is read instead, where there is one.
+	view  *pcollection
+	panes plan.SidePanes
+	early bool // readers go on from the first pane
+}
+
+// source returns the collection that the side input is made of.
+func (s *sideInput) source() *pcollection {
+	if s.view != nil {
+		return s.view
+	}
+	return s.pc
 }
 
 // output is an output.
@@ -82,6 +96,8 @@ type pcollection struct {
 	// sources is set for a junction: what its consumers read instead. A collection flattened with itself is there twice.
 	junction bool
 	sources  []*pcollection
+	// viewed is set for the output of a grouping before a side input: the collection that it groups.
+	viewed *pcollection
 }
 
 // from returns the collections that stages compute behind pc.
@@ -112,6 +128,8 @@ type graph struct {
 	pcolls map[string]*pcollection
 	names  map[string]bool // unique names of nodes
 	ids    map[string]bool // ids of nodes
+	// globally counts the composites around the transform in hand that combine all elements of a window: their groupings have one key.
+	globally int
 
 	replay *node // the TestStream, if there is one
 
@@ -151,6 +169,7 @@ func (g *graph) add(n *node) error {
 	n.id = unused(n.id, func(id string) bool { return g.ids[id] })
 	n.name = unused(n.name, func(name string) bool { return g.names[name] })
 	g.ids[n.id], g.names[n.name] = true, true
+	n.single = n.kind == groupNode && g.globally > 0
 	for _, out := range n.outputs {
 		if p := out.pc.producer; p != nil {
 			return refuse(codeDuplicateProducer, "collection %q is produced by %q already", out.pc.id, p.user).In(n.user).WithHint(hintSDK)

@@ -37,6 +37,10 @@ func (w *walker) walk(id, parent string) error {
 	}
 	w.visited[id] = onPath
 	defer func() { w.visited[id] = read }()
+	if t.GetSpec().GetUrn() == urn.CombineGlobally {
+		w.globally++
+		defer func() { w.globally-- }()
+	}
 	known, err := w.known(id, t)
 	if known || err != nil {
 		return in(err, t.GetUniqueName())

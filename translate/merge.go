@@ -11,6 +11,11 @@ import (
 // describeGroup fills in the windowing of a grouping, and what it has an SDK do for it.
 func (g *graph) describeGroup(s *stage) error {
 	s.plan.Windowing = s.input.windows
+	if s.nodes[0].view { // each pane by itself: the side input keeps what has to stay
+		w := *s.input.windows
+		w.Accumulating, w.EmptyOnClose, w.EmptyOnTime = false, false, false
+		s.plan.Windowing = &w
+	}
 	if s.input.windows.Kind == plan.MergingCustom {
 		if err := g.describeMerge(s); err != nil {
 			return err

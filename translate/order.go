@@ -46,7 +46,7 @@ func (n *node) reads() []*pcollection {
 		all = append(all, in.pc)
 	}
 	for _, side := range n.sides {
-		all = append(all, side.pc)
+		all = append(all, side.source())
 	}
 	return all
 }

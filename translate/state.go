@@ -49,13 +49,9 @@ func (g *graph) keyOf(n *node) (string, error) {
 	return key, err
 }
 
-// keyedProgram returns the framing program of a keyed node's input with the key first. KV<KV<KV<K, V>, R>, S> and
-// KV<K, KV<KV<V, R>, S>> are the same bytes, and the scanner looks for the key in the outermost pair.
+// keyedProgram returns the framing program of the input of a splittable DoFn's process step with the key first.
+// KV<KV<KV<K, V>, R>, S> and KV<K, KV<KV<V, R>, S>> are the same bytes, and the scanner looks for the key in the outermost pair.
 func (g *graph) keyedProgram(n *node) (string, error) {
-	whole, err := g.coders.wire(n.main[0].pc.coder)
-	if err != nil || !n.process {
-		return whole.program, err
-	}
 	sized, size, err := g.coders.kv(n.main[0].pc.coder)
 	if err != nil {
 		return "", err

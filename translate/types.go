@@ -28,7 +28,7 @@ func (g *graph) typeOutputs(n *node) error {
 			return err
 		}
 		out.pc.windows = w
-		if n.kind == groupNode {
+		if n.kind == groupNode && !n.view {
 			if out.pc.coder, err = g.groupedCoder(n.main[0].pc); err != nil {
 				return err
 			}

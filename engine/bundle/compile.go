@@ -44,8 +44,11 @@ type edge struct {
 	value    *coder.Program // of the whole element
 	// needWindow: the consumer waits for side inputs by window, so blocks must tell their latest window.
 	needWindow bool
-	sized      bool // elements are restrictions that end in their size
-	access     plan.SideAccess
+	// byWindow: windows of a side input become ready one after another, so that a block of many would wait for the last one.
+	byWindow bool
+	access   plan.SideAccess
+	sideKey  *coder.Program // of a Side edge from a grouping: the key of a grouped value, where readers look up keys
+	sized    bool           // elements are restrictions that end in their size
 }
 
 // output is one data sink of a stage.
@@ -90,6 +93,9 @@ func Compile(p *plan.Plan) (*Job, error) {
 		e := &edge{def: def, index: i, consumer: index[def.Consumer], value: prog, scanner: coder.NewScanner(prog, def.Window)}
 		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
 		e.sized = p.Stages[e.consumer].Splittable != nil && def.Kind != plan.Side && hasSizes(def.Element)
+		for _, si := range p.Stages[e.consumer].SideInputs {
+			e.byWindow = e.byWindow || !p.Edge(si.Edge).Bounded && si.Windowing.Kind != plan.Global
+		}
 		byEdge[def.ID] = e
 		j.edges = append(j.edges, e)
 	}
@@ -118,7 +124,10 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 	}
 	for _, si := range def.SideInputs {
 		e := edges[si.Edge]
-		e.access = si.Access
+		if e.access = si.Access; e.def.Grouped && si.Access == plan.Multimap {
+			_, values, _ := e.value.KV()
+			e.sideKey, _, _ = values.Element().KV()
+		}
 		s.sides[sideID{si.Transform, si.Local}] = e
 	}
 	for i := range def.States {

@@ -92,7 +92,7 @@ func (g *grouping) run() error {
 	if err := g.flush(g.out.Block, g.out.Backed); err != nil {
 		return err
 	}
-	g.result.Commit.Added, g.result.Commit.Side = g.router.added, g.router.side
+	g.router.fill(&g.result.Commit)
 	g.result.ElementsOut = g.router.count
 	g.result.DroppedLate, g.result.DroppedClosed = g.out.DroppedLate, g.out.DroppedClosed
 	return nil

@@ -40,9 +40,14 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 		h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	}
 	h.state = &stateHandler{stage: st, store: r.Store, txs: h.txs}
+	if len(st.sides) > 0 {
+		h.state.view = r.Store.Snapshot()
+	}
 	h.intake.start()
 	resp, err := h.run(ctx)
-	h.state.close()
+	if cerr := h.state.close(); err == nil {
+		err = cerr
+	}
 	if ierr := h.intake.end(); err == nil {
 		err = ierr
 	}
@@ -268,8 +273,8 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 			return err
 		}
 	}
-	h.result.Commit.Added = append(h.router.added, h.residual...)
-	h.result.Commit.Side = h.router.side
+	h.router.fill(&h.result.Commit)
+	h.result.Commit.Added = append(h.result.Commit.Added, h.residual...)
 	for _, b := range h.input.blocks() {
 		h.result.Commit.Consumed = append(h.result.Commit.Consumed, blockID(b))
 	}

@@ -24,10 +24,11 @@ func (r *Runner) Impulse(start *scheduler.Start) (*Result, error) {
 			return nil, err
 		}
 	}
-	return &Result{
-		Commit: store.Commit{Stage: uint32(start.Stage), Added: rt.added, Side: rt.side}, ElementsOut: rt.count,
-		Watermark: element.MaxTime, Done: true,
-	}, nil
+	res := &Result{
+		Commit: store.Commit{Stage: uint32(start.Stage)}, ElementsOut: rt.count, Watermark: element.MaxTime, Done: true,
+	}
+	rt.fill(&res.Commit)
+	return res, nil
 }
 
 // Poll bounds of a source bundle: the elements and bytes it takes, and how long it waits for the first one.
@@ -52,10 +53,11 @@ func (r *Runner) Source(ctx context.Context, start *scheduler.Start, reader conn
 		}
 	}
 	res := &Result{
-		Commit:      store.Commit{Stage: uint32(start.Stage), Added: rt.added, Side: rt.side},
+		Commit:      store.Commit{Stage: uint32(start.Stage)},
 		ElementsOut: int64(batch.Count), Watermark: batch.Watermark, Done: batch.Done, Positions: batch.Positions,
 		Empty: len(batch.Data) == 0 && len(batch.Positions) == 0 && batch.Watermark <= last && !batch.Done,
 	}
+	rt.fill(&res.Commit)
 	if batch.Done {
 		res.Watermark = element.MaxTime
 	}

@@ -25,7 +25,9 @@ func (r *Runner) Replay(start *scheduler.Start, ev *plan.ScriptEvent) (*Result, 
 			return nil, err
 		}
 	}
-	return &Result{Commit: store.Commit{Stage: uint32(start.Stage), Added: rt.added, Side: rt.side}, ElementsOut: rt.count}, nil
+	res := &Result{Commit: store.Commit{Stage: uint32(start.Stage)}, ElementsOut: rt.count}
+	rt.fill(&res.Commit)
+	return res, nil
 }
 
 // onOurClock moves the time of a processing-time timer from the harness's clock to the job's. A harness that asks for a delay adds

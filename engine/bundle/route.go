@@ -18,7 +18,7 @@ import (
 type router struct {
 	groups int
 	added  []store.Added
-	side   []store.SideRow
+	sides  sideRows
 	count  int64        // elements put out, counted once however many consumers there are
 	bytes  int          // of the blocks in added
 	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
@@ -72,7 +72,7 @@ func (r *router) writeBacked(o *output, data []byte, backed []group.Backed) erro
 
 // send routes one message to one consumer and returns the number of its elements.
 func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) {
-	if len(backed) > 0 && !e.def.StateBacked {
+	if len(backed) > 0 && !e.def.StateBacked && !e.def.Grouped {
 		var err error
 		if data, err = r.inline(e, data, backed); err != nil {
 			return 0, err
@@ -85,7 +85,7 @@ func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) 
 	case plan.Keyed:
 		return r.keyed(e, data, backed)
 	case plan.Side:
-		return r.sideInput(e, data)
+		return r.sideInput(e, data, backed)
 	default:
 		return 0, fmt.Errorf("edge %q has the unknown kind %q", e.def.Name, e.def.Kind)
 	}
@@ -96,27 +96,14 @@ func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) 
 	if e.sized && len(backed) == 0 {
 		return r.restrictions(e, data)
 	}
-	var h store.Header
 	if e.needWindow {
-		h.MaxWindow = element.MinTime
-		h.MinTS, h.MaxTS = element.MaxTime, element.MinTime
-		err := e.scanner.Scan(data, func(el *coder.Elem) error {
-			h.Count++
-			h.MinTS, h.MaxTS = min(h.MinTS, el.TS), max(h.MaxTS, el.TS)
-			w, err := latestWindow(e.def.Window, el)
-			h.MaxWindow = max(h.MaxWindow, w)
-			return err
-		})
-		if err != nil {
-			return 0, err
-		}
-	} else {
-		count, lo, hi, err := e.scanner.Stat(data)
-		if err != nil {
-			return 0, err
-		}
-		h = store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}
+		return r.windowed(e, data, backed)
 	}
+	count, lo, hi, err := e.scanner.Stat(data)
+	if err != nil {
+		return 0, err
+	}
+	h := store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}
 	var refs []rows.ContentID
 	for _, b := range backed {
 		refs = append(refs, b.Content)
@@ -233,42 +220,6 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 		}
 	}
 	return len(r.marks), nil
-}
-
-// sideInput collects the message's values by window, and by key where readers look up keys.
-func (r *router) sideInput(e *edge, data []byte) (int, error) {
-	at := make(map[string]int) // row key → index in r.side
-	count := 0
-	var key []byte
-	err := e.scanner.Scan(data, func(el *coder.Elem) error {
-		count++
-		windows := el.Windows
-		for i := 0; i < el.NWin; i++ {
-			w, rest, err := coder.NextWindow(e.def.Window, windows)
-			if err != nil {
-				return err
-			}
-			windows = rest
-			if w, err = window.Key(e.def.Window, w); err != nil {
-				return err
-			}
-			key = rows.AppendBytes(key[:0], w)
-			value := el.Value
-			if e.access == plan.Multimap {
-				key = rows.AppendBytes(key, el.Key)
-				value = el.Rest()
-			}
-			n, ok := at[string(key)]
-			if !ok {
-				n = len(r.side)
-				at[string(key)] = n
-				r.side = append(r.side, store.SideRow{Edge: uint32(e.index), Key: append([]byte(nil), key...)})
-			}
-			r.side[n].Value = append(r.side[n].Value, value...)
-		}
-		return nil
-	})
-	return count, err
 }
 
 // latestWindow returns the largest maximum timestamp of an element's windows.

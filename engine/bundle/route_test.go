@@ -130,7 +130,7 @@ func TestSideRows(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make(map[string][]byte)
-		for _, row := range r.side {
+		for _, row := range r.sides.rows {
 			got[string(row.Key)] = append(got[string(row.Key)], row.Value...)
 		}
 		if len(got) != len(want) {

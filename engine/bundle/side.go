@@ -5,14 +5,19 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
+	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/engine/rows"
 	"padstone/engine/window"
 )
 
-// sideInput serves a side input from the store: rows of encoded values by window, and by key for a multimap. The continuation
-// token is the suffix of the next row.
+// bulkBytesMax bounds the values of one key that are read together with those of other keys. A harness that is refused looks its keys
+// up one by one, and has their values in pages.
+const bulkBytesMax = 8 << 20
+
+// sideInput serves a side input from the bundle's snapshot: rows of encoded values by window, and by key for a multimap. The
+// continuation token is the suffix of the next row.
 func (h *stateHandler) sideInput(req *fnpb.StateRequest, resp *fnpb.StateResponse) error {
 	get := req.GetGet()
 	if get == nil {
@@ -23,13 +28,12 @@ func (h *stateHandler) sideInput(req *fnpb.StateRequest, resp *fnpb.StateRespons
 		return err
 	}
 	out := &fnpb.StateGetResponse{}
-	err = h.store.Side(uint32(q.edge.index), q.prefix, get.GetContinuationToken(), func(suffix, value []byte) bool {
+	err = h.view.Side(uint32(q.edge.index), q.prefix, get.GetContinuationToken(), func(suffix, values []byte) ([]byte, bool) {
 		if len(out.Data) >= pageBytes && !q.whole(suffix) {
 			out.ContinuationToken = append([]byte(nil), suffix...)
-			return false
+			return nil, false
 		}
-		q.add(&out.Data, suffix, value)
-		return true
+		return q.add(&out.Data, suffix, values), q.err == nil
 	})
 	if err == nil {
 		err = q.flush(&out.Data)
@@ -41,6 +45,7 @@ func (h *stateHandler) sideInput(req *fnpb.StateRequest, resp *fnpb.StateRespons
 // sideQuery is one read of a side input.
 type sideQuery struct {
 	edge   *edge
+	scope  int // length of what stands before the key in the suffix of a row
 	prefix []byte
 	mode   sideMode
 	// key and values collect a key's rows when keys are listed.
@@ -60,62 +65,84 @@ const (
 func (h *stateHandler) sideQuery(k *fnpb.StateKey) (*sideQuery, error) {
 	q := &sideQuery{}
 	var transform, local string
-	var window []byte
+	var window, key []byte
 	switch k := k.GetType().(type) {
 	case *fnpb.StateKey_IterableSideInput_:
 		transform, local, window = k.IterableSideInput.GetTransformId(), k.IterableSideInput.GetSideInputId(), k.IterableSideInput.GetWindow()
-		q.prefix = rows.AppendBytes(nil, window)
 	case *fnpb.StateKey_MultimapSideInput_:
 		transform, local, window = k.MultimapSideInput.GetTransformId(), k.MultimapSideInput.GetSideInputId(), k.MultimapSideInput.GetWindow()
-		q.prefix = rows.AppendBytes(rows.AppendBytes(nil, window), k.MultimapSideInput.GetKey())
+		key = rows.AppendBytes(nil, k.MultimapSideInput.GetKey())
 	case *fnpb.StateKey_MultimapKeysSideInput_:
 		q.mode = sideKeys
 		s := k.MultimapKeysSideInput
 		transform, local, window = s.GetTransformId(), s.GetSideInputId(), s.GetWindow()
-		q.prefix = rows.AppendBytes(nil, window)
 	case *fnpb.StateKey_MultimapKeysValuesSideInput_:
 		q.mode = sideEntries
 		s := k.MultimapKeysValuesSideInput
 		transform, local, window = s.GetTransformId(), s.GetSideInputId(), s.GetWindow()
-		q.prefix = rows.AppendBytes(nil, window)
 	}
 	q.edge = h.stage.sides[sideID{transform, local}]
 	if q.edge == nil {
 		return nil, fmt.Errorf("transform %q has no side input %q", transform, local)
 	}
-	return q, nil
+	q.prefix = rows.AppendBytes(nil, window)
+	var err error
+	if q.edge.def.Panes == plan.WindowPane {
+		q.prefix, err = h.newestPane(q.edge, q.prefix)
+	}
+	q.scope = len(q.prefix)
+	q.prefix = append(q.prefix, key...)
+	return q, err
 }
 
-// keyOf returns the key of a row of a multimap: what stands between the window and the sequence number.
-func (q *sideQuery) keyOf(suffix []byte) []byte {
-	_, rest, ok := rows.TakeBytes(suffix)
+// newestPane appends the pane of a window that is there: a snapshot has the rows of one.
+func (h *stateHandler) newestPane(e *edge, window []byte) ([]byte, error) {
+	const paneLen = 8
+	prefix := append(make([]byte, 0, len(window)+paneLen), window...)
+	err := h.view.Side(uint32(e.index), window, nil, func(suffix, _ []byte) ([]byte, bool) {
+		prefix = append(prefix[:0], suffix[:min(len(window)+paneLen, len(suffix))]...)
+		return nil, false
+	})
+	return prefix, err
+}
+
+// keyOf returns the key of a row of a multimap, and where it ends.
+func (q *sideQuery) keyOf(suffix []byte) (key []byte, end int) {
+	key, rest, ok := rows.TakeBytes(suffix[min(q.scope, len(suffix)):])
 	if !ok {
-		return nil
+		return nil, len(suffix)
 	}
-	key, _, ok := rows.TakeBytes(rest)
-	if !ok {
-		return nil
-	}
-	return key
+	return key, len(suffix) - len(rest)
 }
 
 // whole says whether the row must stay on the page because it belongs to the key that is being collected.
 func (q *sideQuery) whole(suffix []byte) bool {
-	return q.mode != sideValues && string(q.keyOf(suffix)) == string(q.key)
+	if q.mode == sideValues {
+		return false
+	}
+	key, _ := q.keyOf(suffix)
+	return string(key) == string(q.key)
 }
 
-// add appends one row to the page.
-func (q *sideQuery) add(page *[]byte, suffix, value []byte) {
+// add appends one row to the page. It may return a prefix whose other rows it does not need.
+func (q *sideQuery) add(page *[]byte, suffix, values []byte) (skip []byte) {
 	if q.mode == sideValues {
-		*page = append(*page, value...)
-		return
+		*page = append(*page, values...)
+		return nil
 	}
-	key := q.keyOf(suffix)
+	key, end := q.keyOf(suffix)
 	if q.key == nil || string(key) != string(q.key) {
 		q.err = firstError(q.err, q.flush(page))
 		q.key = append(make([]byte, 0, len(key)), key...)
 	}
-	q.values = append(q.values, value...)
+	if q.mode == sideKeys {
+		return suffix[:end]
+	}
+	if len(q.values)+len(values) > bulkBytesMax {
+		q.err = firstError(q.err, fmt.Errorf("a key of %q has more than %d bytes of values: read it by itself", q.edge.def.Name, bulkBytesMax))
+	}
+	q.values = append(q.values, values...)
+	return nil
 }
 
 // flush appends the key that was being collected.
@@ -126,11 +153,19 @@ func (q *sideQuery) flush(page *[]byte) error {
 	*page = append(*page, q.key...)
 	var err error
 	if q.mode == sideEntries {
-		_, value, _ := q.edge.value.KV()
-		*page, err = appendIterable(*page, q.values, value)
+		*page, err = appendIterable(*page, q.values, q.edge.multimapValue())
 	}
 	q.key, q.values = nil, q.values[:0]
 	return err
+}
+
+// multimapValue returns the framing program of the values that readers look up.
+func (e *edge) multimapValue() *coder.Program {
+	_, value, _ := e.value.KV()
+	if e.def.Grouped {
+		_, value, _ = value.Element().KV()
+	}
+	return value
 }
 
 // SideReadyAt returns the watermark that a side input must reach before a main element whose windows end at mainMax at the latest

@@ -25,6 +25,7 @@ const pageBytes = 1 << 20
 type stateHandler struct {
 	stage *Stage
 	store *store.Store
+	view  *store.Snapshot // the side inputs, as they were when the bundle began; nil when the stage has none
 	txs   *transactions
 	key   []byte // scratch
 
@@ -36,10 +37,15 @@ type stateHandler struct {
 
 // close makes the handler refuse requests, and returns once none is being handled. A cancelled bundle does not wait for its harness,
 // so that a request may come or run when the bundle's rows are discarded and the store is closed.
-func (h *stateHandler) close() {
+func (h *stateHandler) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.mu.closed || h.view == nil {
+		h.mu.closed = true
+		return nil
+	}
 	h.mu.closed = true
+	return h.view.Close()
 }
 
 // HandleState answers one request.

@@ -72,6 +72,14 @@ func (p *Program) KV() (key, value *Program, ok bool) {
 	return &Program{p.root.a.String(), p.root.a}, &Program{p.root.b.String(), p.root.b}, true
 }
 
+// Element returns the program of an element when the outermost constructor is iter, else nil.
+func (p *Program) Element() *Program {
+	if p.root.op != opIter {
+		return nil
+	}
+	return &Program{p.root.a.String(), p.root.a}
+}
+
 // String prints the framing program of the node.
 func (n *node) String() string {
 	switch n.op {

@@ -130,6 +130,13 @@ func (w Windows) EveryElement() Windows {
 	return Windows{s}
 }
 
+// Counting returns the strategy with a trigger that fires with each n elements of a key and window, discarding.
+func (w Windows) Counting(n int32) Windows {
+	w = w.Accumulating(n)
+	w.strategy.AccumulationMode = pipepb.AccumulationMode_DISCARDING
+	return w
+}
+
 // Accumulating returns the strategy with a trigger that fires with each n elements of a key and window, accumulating.
 func (w Windows) Accumulating(n int32) Windows {
 	s := proto.CloneOf(w.strategy)

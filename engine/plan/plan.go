@@ -134,10 +134,24 @@ type Edge struct {
 	Element string
 	Window  WindowCoding
 	Bounded bool
+	// Panes says, on Side edges, which panes readers see.
+	Panes SidePanes
+	// Grouped is set on Side edges from a Group that the compiler has put in front of a side input: the elements are
+	// KV<unit, iterable<V>>, and readers see the Vs.
+	Grouped bool
 	// StateBacked is set on edges from a Group to a Harness stage that can read the iterable of an element KV<K, iterable<V>> by
 	// state requests: the iterable may be a token instead of values. Spec: StandardCoders.STATE_BACKED_ITERABLE.
 	StateBacked bool
 }
+
+// SidePanes says which panes of a side input's window readers see.
+type SidePanes string
+
+const (
+	AllPanes   SidePanes = ""       // what has come of all panes
+	WindowPane SidePanes = "window" // the newest pane of the window
+	KeyPane    SidePanes = "key"    // the newest pane of each key of the window; Multimap access only
+)
 
 // WindowCoding names the encoding of windows in an element.
 type WindowCoding string
@@ -158,6 +172,11 @@ type SideInput struct {
 	Access    SideAccess
 	// Windowing is that of the side input's PCollection. A main window needs the side window that holds its maximum timestamp.
 	Windowing *Windowing
+	// Early is set when panes may come long before the side input's only window ends: readers go on from the first one.
+	Early bool
+	// Expires is set when no element reads a window that ends more than KeepMs before the stage's output watermark.
+	Expires bool
+	KeepMs  int64
 }
 
 // SideAccess is the access pattern of a side input.

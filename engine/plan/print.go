@@ -52,7 +52,8 @@ func (w *printer) stage(s *Stage) {
 		w.line("  script    %s", s.Script)
 	}
 	for _, side := range s.SideInputs {
-		w.edge("side", side.Edge, fmt.Sprintf(" %s to %s as %s, %s", side.Access, side.Transform, side.Local, side.Windowing))
+		w.edge("side", side.Edge, fmt.Sprintf(" %s to %s as %s, %s%s", side.Access, side.Transform, side.Local, side.Windowing,
+			sideMarks(side)))
 	}
 	for _, t := range s.Transforms {
 		w.line("  step      %s %q %s", t.ID, t.Name, strings.TrimPrefix(t.URN, "beam:transform:"))
@@ -84,7 +85,13 @@ func (w *printer) edge(role string, id EdgeID, more string) {
 		return
 	}
 	w.line("  %-9s %s %s %s %s %s%s%s <- %s", role, id, e.Kind, e.Element, e.Window, boundedness(e.Bounded),
-		mark(e.StateBacked, " state-backed"), more, w.stages(e.Producers))
+		mark(e.StateBacked, " state-backed")+mark(e.Grouped, " grouped")+mark(e.Panes != AllPanes, " newest of each "+string(e.Panes)),
+		more, w.stages(e.Producers))
+}
+
+// sideMarks prints when readers of a side input may go on and how long its windows are kept.
+func sideMarks(s SideInput) string {
+	return mark(s.Early, ", from the first pane on") + mark(s.Expires, fmt.Sprintf(", kept for %d ms", s.KeepMs))
 }
 
 func (w *printer) output(out Output) {

@@ -20,13 +20,16 @@ const (
 	TimerID Table = 0x06 // owned by package timer: key, window, family, tag → fire, hold, pane
 	TimerTS Table = 0x07 // owned by package timer: domain, fire time, timer id → empty
 	Hold    Table = 0x08 // time → count u64; group is 0: watermark holds of a stage
-	Side    Table = 0x09 // owned by package bundle: side input contents
+	Side    Table = 0x09 // owned by package bundle: window, [pane], [key, [pane]], sequence → values; stage is the edge, group is 0
 	Source  Table = 0x0a // split name → position state; group is 0
 	Outbox  Table = 0x0b // seq u64 → block, to be published; group is 0
 	Metric  Table = 0x0c // metric key → aggregated MonitoringInfo; stage and group are 0
 	// 0x0d was never written. Content rows are written ahead of the commit that refers to them (see package store); stage and group are 0.
 	Page       Table = 0x0e // content id u64, page u64 → a page
 	ContentRef Table = 0x0f // block seq u64, content id u64 → empty: the waiting block refers to the content
+	// Of side inputs; stage is the edge, or 0 for runs, and group is 0.
+	SideWindow Table = 0x10 // end, window → empty: a window of Side that expires
+	SideRun    Table = 0x11 // run u64 → empty: Side rows of the run are written ahead of a commit that has yet to come
 )
 
 // PrefixLen is the length of table, stage and group.

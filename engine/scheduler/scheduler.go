@@ -77,9 +77,7 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 	}
 	st.queues = make([]queue, groups)
 	for _, si := range st.def.SideInputs {
-		sd := side{def: si, edge: edges[si.Edge]}
-		sd.producers = producers(s.plan.Edges[sd.edge], byID)
-		st.sides = append(st.sides, sd)
+		st.sides = append(st.sides, s.connectSide(si, edges[si.Edge], byID))
 	}
 	for _, o := range st.def.Outputs {
 		for _, id := range o.Edges {

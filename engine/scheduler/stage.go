@@ -53,13 +53,6 @@ func (p producer) watermark() element.Time {
 	return p.out
 }
 
-// side is a side input of a stage.
-type side struct {
-	def       plan.SideInput
-	edge      int
-	producers []producer
-}
-
 // queue is a FIFO of blocks.
 type queue struct {
 	blocks []Block

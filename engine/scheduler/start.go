@@ -186,6 +186,9 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 // shared out between the processes.
 func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	q := &st.queues[0]
+	if !s.anyReady(st, q) {
+		return false
+	}
 	elements, bytes := 0, 0
 	var blocked []Block
 	share := s.share(st)
@@ -208,53 +211,4 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 // within says whether a bundle of that many elements and bytes may take more.
 func (s *Scheduler) within(elements, bytes int, final bool) bool {
 	return (final || elements < s.cfg.BundleElementsMax) && bytes < s.cfg.BundleBytesMax
-}
-
-// backPressure returns a consumer whose inbox is over its budget, or nil. A consumer that waits for a side input does not count:
-// the side input may come from the very stage that would be stopped. Neither does a batch Group, which must collect everything.
-func (s *Scheduler) backPressure(st *stage) *stage {
-	for _, c := range st.consumers {
-		if c.batch || c.pending.bytes <= s.cfg.BacklogBytesMax || s.sideBlocked(c) {
-			continue
-		}
-		return c
-	}
-	return nil
-}
-
-// sideBlocked says whether any side input of the stage is still growing.
-func (s *Scheduler) sideBlocked(st *stage) bool {
-	for i := range st.sides {
-		if st.sides[i].watermark() < element.MaxTime {
-			return true
-		}
-	}
-	return false
-}
-
-// sideBlocking returns the side input that the block has to wait for, or nil.
-func (s *Scheduler) sideBlocking(st *stage, b Block) *side {
-	for i := range st.sides {
-		sd := &st.sides[i]
-		wm := sd.watermark()
-		if wm >= element.MaxTime || wm >= s.cfg.SideReadyAt(sd.def, b.MaxWindow) || s.firstPane(sd) {
-			continue
-		}
-		return sd
-	}
-	return nil
-}
-
-// firstPane says whether a triggered side input in the global window has had its first pane: from then on readers see the latest.
-func (s *Scheduler) firstPane(sd *side) bool {
-	w := sd.def.Windowing
-	return w != nil && w.Kind == plan.Global && w.Trigger != nil && w.Trigger.Kind != plan.TriggerDefault && s.sideFilled[sd.edge]
-}
-
-func (sd *side) watermark() element.Time {
-	wm := element.MaxTime
-	for _, p := range sd.producers {
-		wm = min(wm, p.watermark())
-	}
-	return wm
 }

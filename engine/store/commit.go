@@ -27,14 +27,6 @@ type Added struct {
 	Block Block
 }
 
-// SideRow is a run of encoded values of a side input. Key is the suffix under which package bundle reads it back; Commit adds a
-// sequence number, so that rows of one key keep their order.
-type SideRow struct {
-	Edge  uint32
-	Key   []byte
-	Value []byte
-}
-
 // Entry is a named value: a source position, a metric, a piece of job metadata.
 type Entry struct {
 	Name  string
@@ -48,12 +40,15 @@ type Commit struct {
 	Consumed  []BlockID
 	Added     []Added
 	Side      []SideRow
-	Outbox    []Block  // to be published by this sink stage, in order; Commit assigns Seq
-	Published []uint64 // outbox sequences of this stage that the outside has acknowledged
-	Ahead     *Ahead   // contents that the bundle has written; nil when there are none
-	Positions []Entry  // of this source stage
-	Meta      []Entry
-	Metrics   []Entry
+	SidePanes []SidePane
+	// SideExpired drops windows of side inputs.
+	SideExpired []SideExpiry
+	Outbox      []Block  // to be published by this sink stage, in order; Commit assigns Seq
+	Published   []uint64 // outbox sequences of this stage that the outside has acknowledged
+	Ahead       *Ahead   // contents that the bundle has written; nil when there are none
+	Positions   []Entry  // of this source stage
+	Meta        []Entry
+	Metrics     []Entry
 }
 
 // Commit applies c and returns its place in history. It is visible to every later read at once and durable when WaitDurable says
@@ -115,10 +110,7 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 		w.note(s.release(batch, id.Seq))
 	}
 	w.note(s.dropUnreferred(batch, c.Ahead))
-	for _, r := range c.Side {
-		key := append(rows.Prefix(rows.Side, r.Edge, 0), r.Key...)
-		w.note(batch.Set(binary.BigEndian.AppendUint64(key, s.nextSeq()), r.Value, nil))
-	}
+	s.fillSide(&w, c)
 	for i := range c.Outbox {
 		c.Outbox[i].Seq = s.nextSeq()
 		w.block(outboxKey(c.Stage, c.Outbox[i].Seq), &c.Outbox[i])
@@ -130,7 +122,9 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	w.entries(rows.Meta, 0, c.Meta)
 	w.entries(rows.Metric, 0, c.Metrics)
 	mark := binary.BigEndian.AppendUint64(nil, seq)
-	w.note(batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), binary.BigEndian.AppendUint64(mark, s.blockSeq), nil))
+	mark = binary.BigEndian.AppendUint64(mark, s.blockSeq)
+	mark = binary.BigEndian.AppendUint64(mark, s.contentSeq.Load()) // a run of side input rows is named by it for as long as they live
+	w.note(batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), mark, nil))
 	return w.err
 }
 

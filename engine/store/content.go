@@ -22,6 +22,7 @@ type content struct {
 type Ahead struct {
 	store *Store
 	made  []*Content
+	side  *sideRun // nil until rows of side inputs are written ahead
 	ended bool
 }
 
@@ -46,6 +47,9 @@ func (a *Ahead) Discard() {
 			a.store.fail(err)
 			return
 		}
+	}
+	if err := a.discardSide(); err != nil {
+		a.store.fail(err)
 	}
 }
 

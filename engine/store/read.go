@@ -18,12 +18,18 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	if len(v) == 16 {
+	if len(v) >= 16 {
 		s.mu.applied = binary.BigEndian.Uint64(v)
 		s.mu.durable = s.mu.applied
 		s.blockSeq = binary.BigEndian.Uint64(v[8:])
 	}
+	if len(v) >= 24 {
+		s.contentSeq.Store(binary.BigEndian.Uint64(v[16:]))
+	}
 	if err := s.loadContents(); err != nil {
+		return err
+	}
+	if err := s.loadSide(); err != nil {
 		return err
 	}
 	return s.scanTable(rows.Hold, func(stage uint32, _ uint16, suffix, v []byte) error {
@@ -86,17 +92,6 @@ func (s *Store) Outbox(stage uint32, fn func(b Block) bool) error {
 		}
 		return fn(b), nil
 	})
-}
-
-// Side calls fn for the rows of a side input whose key starts with prefix and whose full suffix is at least from, in order, until
-// it returns false. The suffix is the SideRow's key with its sequence number.
-func (s *Store) Side(edge uint32, prefix, from []byte, fn func(suffix, value []byte) bool) error {
-	lower := append(rows.Prefix(rows.Side, edge, 0), prefix...)
-	start := lower
-	if from != nil {
-		start = append(rows.Prefix(rows.Side, edge, 0), from...)
-	}
-	return scan(s.db, start, after(lower), func(k, v []byte) (bool, error) { return fn(k[rows.PrefixLen:], v), nil })
 }
 
 // CountRows counts the rows of a table, over all stages: for tests and for people who wonder what a job keeps.

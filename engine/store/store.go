@@ -29,9 +29,12 @@ const (
 	None Durability = "none"
 )
 
-// FormatVersion is the version of the row layouts. A store with a later version is refused; an earlier one is read and becomes of
-// this version. 2: contents.
-const FormatVersion = 2
+// FormatVersion is the version of the row layouts. A store with a later version is refused, and so is one from before formatOldest;
+// another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead.
+const (
+	FormatVersion = 3
+	formatOldest  = 3
+)
 
 var metaFormat = []byte("format")
 
@@ -61,8 +64,9 @@ type Store struct {
 	holds    map[uint32]map[element.Time]int // stage → time → absolute number of watermark holds
 	contents map[rows.ContentID]*content     // of committed bundles
 	referred map[uint64][]rows.ContentID     // sequence of a waiting block → what it refers to
+	side     map[uint32]*sideIndex           // edge → its windows that expire
 
-	contentSeq atomic.Uint64 // last id given to a content
+	contentSeq atomic.Uint64 // last id given to a content or to a run of side input rows
 	scratchSeq atomic.Uint64 // last name given to a scratch file
 
 	mu struct {
@@ -142,7 +146,7 @@ func (s *Store) checkFormat() error {
 	if err != nil {
 		return readError(err)
 	}
-	earlier := len(v) == 4 && binary.BigEndian.Uint32(v) < FormatVersion
+	earlier := len(v) == 4 && binary.BigEndian.Uint32(v) >= formatOldest && binary.BigEndian.Uint32(v) < FormatVersion
 	if !earlier && (len(v) != 4 || binary.BigEndian.Uint32(v) != FormatVersion) {
 		err = fault.New(fault.Corruption, "store-format", "the job's store has format %x, this binary reads %d", v, FormatVersion)
 	}

@@ -5,6 +5,7 @@ const (
 	Impulse                 = "beam:transform:impulse:v1"
 	ParDo                   = "beam:transform:pardo:v1"
 	Flatten                 = "beam:transform:flatten:v1"
+	CombineGlobally         = "beam:transform:combine_globally:v1"
 	GroupByKey              = "beam:transform:group_by_key:v1"
 	AssignWindows           = "beam:transform:window_into:v1"
 	TestStream              = "beam:transform:teststream:v1"

@@ -22,6 +22,7 @@ func TestAgainstProtos(t *testing.T) {
 		urn.Impulse:                  pipepb.StandardPTransforms_IMPULSE,
 		urn.ParDo:                    pipepb.StandardPTransforms_PAR_DO,
 		urn.Flatten:                  pipepb.StandardPTransforms_FLATTEN,
+		urn.CombineGlobally:          pipepb.StandardPTransforms_COMBINE_GLOBALLY,
 		urn.GroupByKey:               pipepb.StandardPTransforms_GROUP_BY_KEY,
 		urn.AssignWindows:            pipepb.StandardPTransforms_ASSIGN_WINDOWS,
 		urn.TestStream:               pipepb.StandardPTransforms_TEST_STREAM,
