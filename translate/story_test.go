@@ -120,7 +120,17 @@ func summary(p *plan.Plan) string {
 			script(&b, s.Script)
 		}
 		for _, side := range s.SideInputs {
-			edge(fmt.Sprintf("side of %s, %s:", side.Transform, side.Access), side.Edge)
+			read := ""
+			if side.Early {
+				read = ", from the first pane on"
+			}
+			if panes := p.Edge(side.Edge).Panes; panes != plan.AllPanes {
+				read += ", newest of each " + string(panes)
+			}
+			if side.Expires {
+				read += fmt.Sprintf(", kept for %d ms", side.KeepMs)
+			}
+			edge(fmt.Sprintf("side of %s, %s%s:", side.Transform, side.Access, read), side.Edge)
 		}
 		for _, st := range s.States {
 			fmt.Fprintf(&b, "  state %s %s [%s] [%s]\n", st.Cell, st.Kind, st.MapKey, st.Element)
@@ -275,11 +285,19 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: &pipepb.Trigger{
 		Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: 3}}}}}}
 	gap := fn(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: minute})
+	end := &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEndOfWindow_{AfterEndOfWindow: &pipepb.Trigger_AfterEndOfWindow{EarlyFirings: count}}}
+	accumulating := pipepb.AccumulationMode_ACCUMULATING
 	empty := &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAny_{AfterAny: &pipepb.Trigger_AfterAny{}}}
 	return map[string]*pipepb.WindowingStrategy{
-		"global":     {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window"},
-		"fixed":      {WindowFn: fixed, WindowCoderId: "interval_window"},
-		"counting":   {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: count},
+		"global":    {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window"},
+		"fixed":     {WindowFn: fixed, WindowCoderId: "interval_window"},
+		"counting":  {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: count},
+		"refreshed": {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window", Trigger: count},
+		"growing": {
+			WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window", Trigger: count, AccumulationMode: accumulating,
+		},
+		"early":      {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: end, AllowedLateness: 5000},
+		"revised":    {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: end, AccumulationMode: accumulating},
 		"triggerbad": {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: empty},
 		"sessions":   {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_NEEDS_MERGE},
 		"merged":     {WindowFn: gap, WindowCoderId: "interval_window", MergeStatus: pipepb.MergeStatus_ALREADY_MERGED},

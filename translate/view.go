@@ -27,7 +27,7 @@ func (g *graph) view(side *sideInput, grouped map[*pcollection]*pcollection) err
 	if err != nil {
 		return nil //nolint:nilerr // the pass that resolves types refuses it under the name of its producer
 	}
-	side.early = w.Kind == plan.Global && speculative(w.Trigger)
+	side.early = w.Kind == plan.Global && speculative(w.Trigger) && !side.pc.bounded()
 	if !refires(w) {
 		return nil
 	}
