@@ -306,17 +306,21 @@ func (b *builder) payload(n *node, transformURN string) ([]byte, error) {
 	if n.urn == urn.Flatten {
 		return nil, nil
 	}
-	if len(n.pardo.GetTimerFamilySpecs())+len(n.pardo.GetStateSpecs()) == 0 {
+	if len(n.pardo.GetTimerFamilySpecs())+len(n.pardo.GetStateSpecs()) == 0 && !n.readsChangingSide() {
 		return n.proto.GetSpec().GetPayload(), nil
 	}
 	payload := proto.CloneOf(n.pardo)
+	for _, side := range n.sides {
+		if side.early {
+			mapAnew(payload.GetSideInputs()[side.tag].GetWindowMappingFn())
+		}
+	}
 	switch transformURN {
 	case urn.PairWithRestriction, urn.SplitAndSize, urn.TruncateSized:
 		payload.StateSpecs, payload.TimerFamilySpecs, payload.OnWindowExpirationTimerFamilySpec = nil, nil, ""
-		return marshal(payload)
 	}
 	if len(payload.GetTimerFamilySpecs()) == 0 {
-		return n.proto.GetSpec().GetPayload(), nil
+		return marshal(payload)
 	}
 	timer, err := b.timerCoder(n)
 	if err != nil {

@@ -3,6 +3,8 @@ package translate
 import (
 	"slices"
 
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
 	"padstone/engine/plan"
 	"padstone/translate/urn"
 )
@@ -108,7 +110,7 @@ func originOf(pc *pcollection, onPath map[*pcollection]bool) origin {
 		return origin{}
 	}
 	if n.kind == groupNode {
-		return origin{grouped: true, single: n.single, keyed: true}
+		return origin{grouped: true, single: n.single || oneKey(n.main[0].pc), keyed: true}
 	}
 	if len(n.main) == 0 {
 		return origin{}
@@ -125,6 +127,19 @@ func originOf(pc *pcollection, onPath map[*pcollection]bool) origin {
 		o.keyed = false
 	}
 	return o
+}
+
+// oneKey reports whether all elements of a collection have the same key, as what a global combine of an SDK groups that does not tell
+// the composite.
+func oneKey(pc *pcollection) bool {
+	n := pc.producer
+	if n != nil && n.urn == urn.CombinePrecombine {
+		n = n.main[0].pc.producer
+	}
+	if n == nil {
+		return false
+	}
+	return n.pardo.GetDoFn().GetUrn() == urn.PythonKeyWithNone
 }
 
 // refires reports whether a window may have more than one pane.
@@ -173,3 +188,22 @@ func speculative(t *plan.Trigger) bool {
 	}
 	return true
 }
+
+// readsChangingSide reports whether readers see a side input change within one and the same window.
+func (n *node) readsChangingSide() bool {
+	return slices.ContainsFunc(n.sides, func(side sideInput) bool { return side.early })
+}
+
+// mapAnew replaces the Python SDK's mapping to the global window by one that maps the same. A DoFn whose side inputs all have the former
+// is given the values that it was given first, in every later bundle, too. The SDK tells by the identity of the function.
+// Spec: python runners/common.py PerWindowInvoker, recalculate_window_args.
+func mapAnew(fn *pipepb.FunctionSpec) {
+	if fn.GetUrn() == urn.WindowMappingPython {
+		fn.Payload = []byte(pythonGlobalMapping)
+	}
+}
+
+// pythonGlobalMapping is functools.partial(apache_beam.transforms.sideinputs._global_window_mapping_fn) as the Python SDK pickles it:
+// the pickle, compressed by bzip2, in base64.
+const pythonGlobalMapping = "QlpoOTFBWSZTWRdVefcAACnTwBAQAAEQAL/n3oBCACAASMek00xPSNtIaBRo0TE/UNTBMzepAhHX6T1LF08ZTgy+iwMmpiNq" +
+	"Q6dl4+Q+Fq6X3/EWeYB9jwCR8Gl5k+C5UE51MdF3JFOFCQF1V59w"

@@ -2,9 +2,13 @@ package urn
 
 // Transforms that the runner executes or takes apart.
 const (
-	Impulse                 = "beam:transform:impulse:v1"
-	ParDo                   = "beam:transform:pardo:v1"
-	Flatten                 = "beam:transform:flatten:v1"
+	Impulse = "beam:transform:impulse:v1"
+	ParDo   = "beam:transform:pardo:v1"
+	Flatten = "beam:transform:flatten:v1"
+	// WindowMappingPython is a window mapping function of the Python SDK. Spec: python portability/python_urns.py.
+	WindowMappingPython = "beam:window_mapping_fn:pickled_python:v1"
+	// PythonKeyWithNone is the DoFn that puts the key None before elements. Spec: python portability/python_urns.py.
+	PythonKeyWithNone       = "beam:dofn:python_key_with_none:v1"
 	CombineGlobally         = "beam:transform:combine_globally:v1"
 	GroupByKey              = "beam:transform:group_by_key:v1"
 	AssignWindows           = "beam:transform:window_into:v1"
