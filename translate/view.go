@@ -133,7 +133,7 @@ func originOf(pc *pcollection, onPath map[*pcollection]bool) origin {
 // the composite.
 func oneKey(pc *pcollection) bool {
 	n := pc.producer
-	if n != nil && n.urn == urn.CombinePrecombine {
+	if n != nil && (n.urn == urn.CombinePrecombine || n.urn == urn.CombineConvert) {
 		n = n.main[0].pc.producer
 	}
 	if n == nil {
