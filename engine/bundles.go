@@ -158,22 +158,6 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 	return added
 }
 
-// expireSides adds to a commit what can be dropped of side inputs.
-func (j *job) expireSides(c *store.Commit) {
-	for i, e := range j.plan.Edges {
-		if e.Kind != plan.Side {
-			continue
-		}
-		next := j.store.NextSideExpiry(uint32(i))
-		if next >= element.MaxTime {
-			continue
-		}
-		if needed := j.sched.SideNeeded(i); next < needed {
-			c.SideExpired = append(c.SideExpired, store.SideExpiry{Edge: uint32(i), Before: needed})
-		}
-	}
-}
-
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.
 func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Result) error {
 	stage := strconv.Itoa(start.Stage)

@@ -51,6 +51,7 @@ type job struct {
 
 	// ---- driver only ----
 	sched   *scheduler.Scheduler
+	mapping chan struct{} // 1-buffered: held while windows of a block are mapped
 	fleet   *bundle.Fleet
 	pools   map[plan.EnvID]HarnessPool
 	sinks   map[int]*publisher
@@ -126,7 +127,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
 	sc.DeferGroup = func(*plan.Stage) bool { return batch }
 	sc.SideReadyAt = bundle.SideReadyAt
-	j.sched = scheduler.New(j.plan, sc)
+	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
 	return j, nil
 }
 
@@ -205,6 +206,8 @@ func (j *job) tell(ev scheduler.Event) {
 			j.startBundle(&a)
 		case scheduler.Drop:
 			j.dropBlocks(a)
+		case scheduler.MapWindows:
+			j.mapWindows(a)
 		case scheduler.Split:
 			j.askSplit(a)
 		}

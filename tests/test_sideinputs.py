@@ -6,7 +6,7 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.pvalue import AsDict, AsIter, AsList, AsMultiMap, AsSingleton
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
-from apache_beam.transforms import trigger
+from apache_beam.transforms import trigger, window
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, SlidingWindows, TimestampedValue
@@ -156,6 +156,17 @@ def total_size(key, values):
     return key, sum(len(value) for value in values[key])
 
 
+class Decades(window.NonMergingWindowFn):
+    """Windows of ten seconds, of a function that the runner does not know."""
+
+    def assign(self, context):
+        start = context.timestamp - context.timestamp % 10
+        return [window.IntervalWindow(start, start + 10)]
+
+    def get_window_coder(self):
+        return beam.coders.coders.IntervalWindowCoder()
+
+
 def test_side_inputs_that_are_refreshed(server):
     stream = TestStream()
     stream.add_elements(["waits"], tag="main")
@@ -197,8 +208,9 @@ def test_windows_of_streams(server):
         events = pipeline | stream
         main = events["main"] | "Main tens" >> beam.WindowInto(FixedWindows(10))
         tens = events["side"] | "Tens" >> beam.WindowInto(FixedWindows(10), allowed_lateness=100)
-        read = main | beam.Map(look, AsList(tens))
-        assert_that(read, equal_to([("m1", [2]), ("m11", [12]), ("m4", [2, 3])]))
+        decades = events["side"] | "Decades" >> beam.WindowInto(Decades())
+        read = main | beam.Map(look, AsList(tens), AsList(decades))
+        assert_that(read, equal_to([("m1", [2], [2]), ("m11", [12], [12]), ("m4", [2, 3], [2, 3])]))
 
 
 def test_a_singleton_of_two_fails(server):

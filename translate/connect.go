@@ -162,7 +162,7 @@ func (c *connector) inputs(s *stage) error {
 				e.Panes, e.Grouped = side.panes, side.view != nil
 				edges[key] = e.ID
 			}
-			expires, keep := expiry(s, side.pc)
+			expires, keep := expiry(s, &side)
 			s.plan.SideInputs = append(s.plan.SideInputs, plan.SideInput{
 				Transform: n.id, Local: side.tag, Edge: edges[key], Access: side.access, Windowing: side.pc.windows, Early: side.early,
 				Expires: expires, KeepMs: keep,
@@ -173,9 +173,9 @@ func (c *connector) inputs(s *stage) error {
 }
 
 // expiry reports whether a stage stops to read the windows of a side input while the job runs, and how long behind its watermark.
-func expiry(s *stage, side *pcollection) (expires bool, keepMs int64) {
-	w := side.windows
-	if w.Kind != plan.Fixed && w.Kind != plan.Sliding || s.input.bounded() && side.bounded() {
+func expiry(s *stage, side *sideInput) (expires bool, keepMs int64) {
+	w := side.pc.windows
+	if w.Kind != plan.Fixed && w.Kind != plan.Sliding || side.mappedBySDK() || s.input.bounded() && side.pc.bounded() {
 		return false, 0
 	}
 	return true, max(w.LatenessMs, s.input.windows.LatenessMs)

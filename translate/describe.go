@@ -53,6 +53,9 @@ func (g *graph) describeHarness(s *stage) error {
 	if s.plan.Descriptor, err = g.descriptor(s, false); err != nil {
 		return err
 	}
+	if err := g.describeMappings(s); err != nil {
+		return err
+	}
 	if root.keyed {
 		s.plan.Windowing = s.input.windows
 	}

@@ -70,6 +70,8 @@ type sideInput struct {
 	view  *pcollection
 	panes plan.SidePanes
 	early bool // readers go on from the first pane
+	// mapping maps main windows to the side input's.
+	mapping *pipepb.FunctionSpec
 }
 
 // source returns the collection that the side input is made of.

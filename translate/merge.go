@@ -1,6 +1,10 @@
 package translate
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
@@ -61,6 +65,67 @@ func (g *graph) describeMerge(s *stage) error {
 	s.plan.Merge = &plan.WindowMerge{Read: inSingle.read, Write: inSingle.write}
 	s.plan.Merge.Descriptor, err = g.single(s, "MergeWindows", urn.MergeWindows, payload, in, out)
 	return err
+}
+
+// describeMappings describes the bundles in which the SDK maps the windows of a stage's input to those of its side inputs.
+// Spec: beam_runner_api.proto StandardPTransforms.MAP_WINDOWS.
+func (g *graph) describeMappings(s *stage) error {
+	i := 0 // side inputs are in this order
+	for _, n := range s.nodes {
+		for _, side := range n.sides {
+			if side.mappedBySDK() {
+				var err error
+				if s.plan.SideInputs[i].Map, err = g.describeMapping(s, n, side); err != nil {
+					return in(err, n.user)
+				}
+			}
+			i++
+		}
+	}
+	return nil
+}
+
+func (g *graph) describeMapping(s *stage, n *node, side sideInput) (*plan.WindowMap, error) {
+	m := merging{table: g.coders, name: fmt.Sprintf("%s.%s.map", n.id, side.tag)}
+	nonce := m.make("nonce", urn.CoderBytes)
+	in := m.make("in", urn.CoderKV, nonce, g.windowCoder(&m, s.input))
+	out := m.make("out", urn.CoderKV, nonce, g.windowCoder(&m, side.pc))
+	if m.err != nil {
+		return nil, m.err
+	}
+	payload, err := marshal(side.mapping)
+	if err != nil {
+		return nil, err
+	}
+	d, err := g.single(s, "MapWindows", urn.MapWindows, payload, in, out)
+	return &plan.WindowMap{Descriptor: d, Read: inSingle.read, Write: inSingle.write}, err
+}
+
+// windowCoder returns the wire coder of a collection's windows.
+func (g *graph) windowCoder(m *merging, pc *pcollection) string {
+	id, _, err := g.coders.window(g.components.GetWindowingStrategies()[pc.proto.GetWindowingStrategyId()].GetWindowCoderId())
+	if m.err == nil {
+		m.err = err
+	}
+	return id
+}
+
+// mappedBySDK reports whether only the SDK knows which window of the side input a main window needs, and the runner may have to ask
+// before all of it is there: the function that assigns the windows is not a standard one, or the one that maps them is not. Of the
+// functions that SDKs serialise without a name the default is taken for granted where the windows are standard: no SDK lets its
+// users choose another one there.
+func (s *sideInput) mappedBySDK() bool {
+	if s.pc.bounded() || s.pc.windows.Kind == plan.Global {
+		return false
+	}
+	fn := s.mapping.GetUrn()
+	switch {
+	case fn == "", slices.Contains(urn.WindowMappingsTypeScript, fn):
+		return false // an SDK that maps no windows for runners
+	case s.pc.windows.Kind != plan.Fixed && s.pc.windows.Kind != plan.Sliding:
+		return true
+	}
+	return fn != urn.WindowMappingPython && fn != urn.WindowMappingJava && !strings.HasPrefix(fn, urn.WindowMappingGo)
 }
 
 // describeCompaction describes the bundles in which the SDK merges the accumulators that a grouping keeps.

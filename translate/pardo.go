@@ -93,7 +93,7 @@ func (g *graph) sideInputs(n *node) error {
 		if err != nil {
 			return err
 		}
-		side := sideInput{tag: tag, pc: pc}
+		side := sideInput{tag: tag, pc: pc, mapping: n.pardo.GetSideInputs()[tag].GetWindowMappingFn()}
 		switch access := n.pardo.GetSideInputs()[tag].GetAccessPattern().GetUrn(); access {
 		case urn.SideIterable:
 			side.access = plan.Iterable

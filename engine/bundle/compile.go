@@ -30,7 +30,9 @@ type Stage struct {
 	sides   map[sideID]*edge
 	// expiry is the timer family that is fired once for every key and window that ends; -1 when there is none.
 	expiry int
-	merge  *windowMerge // of a Group stage whose windows the SDK merges
+	// mappings are those of the side inputs whose windows the SDK maps, in the order of the plan.
+	mappings []*windowMap
+	merge    *windowMerge // of a Group stage whose windows the SDK merges
 	// compact is set for a Group stage whose values are accumulators that the SDK merges.
 	compact *accumulatorMerge
 }
@@ -129,6 +131,13 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 			e.sideKey, _, _ = values.Element().KV()
 		}
 		s.sides[sideID{si.Transform, si.Local}] = e
+		if si.Map != nil {
+			m, err := compileMapping(si.Map, e.def.Window, len(s.mappings))
+			if err != nil {
+				return nil, err
+			}
+			s.mappings = append(s.mappings, m)
+		}
 	}
 	for i := range def.States {
 		c := &cell{def: &def.States[i], number: i}
@@ -195,6 +204,7 @@ const (
 	draining   role = "/drain"   // the same, but restrictions are truncated
 	merging    role = "/merge"   // windows of a grouping
 	compacting role = "/compact" // accumulators of a grouping
+	mapping    role = "/map"     // main windows to those of a side input, whose number follows
 )
 
 // descriptors returns the stage's descriptors by role, as the plan has them.
@@ -208,6 +218,9 @@ func (s *Stage) descriptors() map[role][]byte {
 	}
 	if s.merge != nil {
 		all[merging] = s.Def.Merge.Descriptor
+	}
+	for _, m := range s.mappings {
+		all[m.role] = m.def.Descriptor
 	}
 	if s.compact != nil {
 		all[compacting] = s.Def.Compact.Descriptor

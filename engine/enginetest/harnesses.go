@@ -46,6 +46,7 @@ func newHarnesses(s *fnapi.Server) *Harnesses {
 	maps.Copy(h.mu.fns, combineFns())
 	h.mu.fns[urn.AssignWindows] = assign
 	h.mu.fns[urn.MergeWindows] = mergeGaps
+	h.mu.fns[urn.MapWindows] = mapBefore
 	return h
 }
 

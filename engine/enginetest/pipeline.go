@@ -146,6 +146,7 @@ type ParDo struct {
 	Timers    map[string]pipepb.TimeDomain_Enum
 	Expires   string // the timer family of OnWindowExpiration
 	Iterables map[string]Collection
+	Mapping   string // URN of the window mapping function of all side inputs; "" is the default
 	Multimaps map[string]Collection
 	Finalizes bool
 	Stable    bool // requires stable input
@@ -187,6 +188,9 @@ func (p *Pipeline) ParDos(name string, main Collection, d ParDo) map[string]Coll
 		for tag, c := range sides {
 			inputs[tag] = c
 			pardo.SideInputs[tag] = &pipepb.SideInput{AccessPattern: &pipepb.FunctionSpec{Urn: access}}
+			if d.Mapping != "" {
+				pardo.SideInputs[tag].WindowMappingFn = &pipepb.FunctionSpec{Urn: d.Mapping}
+			}
 		}
 	}
 	p.add(name, urn.ParDo, marshal(pardo), inputs, outputs, p.environment(d.Env))

@@ -90,6 +90,32 @@ func mergeGaps([]byte) (fakesdk.DoFn, error) {
 	}}, nil
 }
 
+// MapBefore is a mapping to the interval window before one of the same size. "Poison" is a window that begins at time 666666.
+const MapBefore = "enginetest:window_mapping_fn:before:v1"
+
+// mapBefore is the DoFn that maps windows by MapBefore. Spec: beam_runner_api.proto StandardPTransforms.MAP_WINDOWS.
+func mapBefore([]byte) (fakesdk.DoFn, error) {
+	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+		nonce, err := c.Key(e)
+		if err != nil {
+			return err
+		}
+		c.Count("mapped", 1)
+		w := e.Value[len(nonce):]
+		if windowStart(w) == 666_666 {
+			return errors.New("there is nothing before the poison")
+		}
+		e.Value = KV(nonce, WindowBefore(w))
+		return c.Emit("", e)
+	}}, nil
+}
+
+// WindowBefore returns the interval window before one, of the same size.
+func WindowBefore(w []byte) []byte {
+	start := windowStart(w)
+	return span(start, WindowEnd(w)-start)
+}
+
 func windowStart(w []byte) int64 {
 	size, _ := binary.Uvarint(w[8:])
 	return WindowEnd(w) - int64(size)

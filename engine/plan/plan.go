@@ -90,6 +90,13 @@ type WindowMerge struct {
 	Read, Write string // transform ids of the data source and the data sink
 }
 
+// WindowMap describes bundles that map windows by a window mapping function of the user's. In goes KV<nonce, main window>, out comes
+// KV<nonce, side window>, both in the global window. Nonces are bytes. Spec: beam_runner_api.proto StandardPTransforms.MAP_WINDOWS.
+type WindowMap struct {
+	Descriptor  []byte // as Stage.Descriptor
+	Read, Write string // transform ids of the data source and the data sink
+}
+
 // AccumulatorMerge describes bundles that merge accumulators. In goes KV<K, iterable<A>>, out comes KV<K, A> with the same timestamp,
 // both in the global window. Spec: beam_runner_api.proto StandardPTransforms.COMBINE_PER_KEY_MERGE_ACCUMULATORS.
 type AccumulatorMerge struct {
@@ -172,6 +179,8 @@ type SideInput struct {
 	Access    SideAccess
 	// Windowing is that of the side input's PCollection. A main window needs the side window that holds its maximum timestamp.
 	Windowing *Windowing
+	// Map has the SDK map main windows to side windows; nil where the mapping is the one above.
+	Map *WindowMap
 	// Early is set when panes may come long before the side input's only window ends: readers go on from the first one.
 	Early bool
 	// Expires is set when no element reads a window that ends more than KeepMs before the stage's output watermark.

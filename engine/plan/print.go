@@ -91,7 +91,8 @@ func (w *printer) edge(role string, id EdgeID, more string) {
 
 // sideMarks prints when readers of a side input may go on and how long its windows are kept.
 func sideMarks(s SideInput) string {
-	return mark(s.Early, ", from the first pane on") + mark(s.Expires, fmt.Sprintf(", kept for %d ms", s.KeepMs))
+	return mark(s.Map != nil, ", mapped by the SDK") +
+		mark(s.Early, ", from the first pane on") + mark(s.Expires, fmt.Sprintf(", kept for %d ms", s.KeepMs))
 }
 
 func (w *printer) output(out Output) {

@@ -56,7 +56,7 @@ func (s *Scheduler) resting(st *stage) bool {
 			return false
 		}
 		for _, b := range st.queues[g].blocks[st.queues[g].head:] {
-			if s.sideBlocking(st, b) == nil {
+			if sd := s.sideBlocking(st, b); sd == nil || sd.asked(b) {
 				return false
 			}
 			if st.keyed {

@@ -77,7 +77,12 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 	}
 	st.queues = make([]queue, groups)
 	for _, si := range st.def.SideInputs {
-		st.sides = append(st.sides, s.connectSide(si, edges[si.Edge], byID))
+		sd := s.connectSide(si, edges[si.Edge], byID)
+		if sd.mapped = -1; si.Map != nil {
+			sd.mapped = st.mapped
+			st.mapped++
+		}
+		st.sides = append(st.sides, sd)
 	}
 	for _, o := range st.def.Outputs {
 		for _, id := range o.Edges {
@@ -133,6 +138,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		}
 	case Undivided:
 		s.undivided(ev)
+	case Mapped:
+		s.mapped(ev)
 	case Drain:
 		s.drain()
 	default:
@@ -143,7 +150,7 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		actions = s.dropUntruncatable(actions)
 		s.refresh()
 	}
-	actions = s.startAll(actions)
+	actions = s.startAll(s.mapWindows(actions))
 	if _, ok := ev.(Progressed); ok {
 		actions = s.split(actions)
 	}

@@ -12,6 +12,7 @@ type side struct {
 	def       plan.SideInput
 	edge      int
 	producers []producer
+	mapped    int     // place of the side input in Block.SideEnds; -1 when its windows are not mapped by the SDK
 	above     big.Int // bitset of the indices of the stages that it comes from
 }
 
@@ -52,13 +53,53 @@ func (s *Scheduler) sideBlocking(st *stage, b Block) *side {
 		if sd.def.Early && s.sideFilled[sd.edge] { // from the first pane on readers see the latest
 			continue
 		}
-		if wm := sd.watermark(); wm >= element.MaxTime || wm >= s.cfg.SideReadyAt(sd.def, b.MaxWindow) {
+		wm := sd.watermark()
+		switch {
+		case wm >= element.MaxTime:
+			continue
+		case sd.mapped < 0 && wm >= s.cfg.SideReadyAt(sd.def, b.MaxWindow):
+			continue
+		case sd.mapped >= 0 && b.SideEnds != nil && wm > b.SideEnds[sd.mapped]:
 			continue
 		}
 		return sd
 	}
 	return nil
 }
+
+// mapWindows asks for what has to be mapped.
+func (s *Scheduler) mapWindows(actions []Action) []Action {
+	for _, st := range s.stages {
+		if len(st.unmapped) == 0 || s.envs[st.def.Env] == nil {
+			continue
+		}
+		for _, b := range st.unmapped {
+			actions = append(actions, MapWindows{Stage: st.index, Block: b})
+		}
+		st.unmapped = nil
+	}
+	return actions
+}
+
+// mapped tells a block that waits what it waits for. It may have been taken or dropped meanwhile.
+func (s *Scheduler) mapped(ev Mapped) {
+	st := s.stages[ev.Stage]
+	same := func(b *Block) bool {
+		return b.Seq == ev.Block.Seq && b.Edge == ev.Block.Edge && b.Group == ev.Block.Group
+	}
+	q := st.queueOf(ev.Block.Group)
+	for _, blocks := range [][]Block{q.blocks[q.head:], st.delayed} {
+		for i := range blocks {
+			if same(&blocks[i]) {
+				blocks[i].SideEnds = ev.SideEnds
+				return
+			}
+		}
+	}
+}
+
+// asked says whether what the block has to wait for is being asked.
+func (sd *side) asked(b Block) bool { return sd.mapped >= 0 && b.SideEnds == nil }
 
 // anyReady says whether some block of the queue waits for no side input.
 func (s *Scheduler) anyReady(st *stage, q *queue) bool {

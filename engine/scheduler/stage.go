@@ -15,6 +15,8 @@ type stage struct {
 	upstream  []producer // of the input edge
 	consumers []*stage   // of the output edges that are not side inputs
 	sides     []side
+	mapped    int     // how many of the sides have their windows mapped by the SDK
+	unmapped  []Block // to be asked for once there is a harness
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
 	deferred  bool // a Group that evaluates its triggers at the end of its bounded input
@@ -91,6 +93,9 @@ func (s *stage) queueOf(group uint16) *queue {
 
 // receive takes a new block into the inbox.
 func (s *stage) receive(b Block, now element.Time) {
+	if s.mapped > 0 && b.SideEnds == nil {
+		s.unmapped = append(s.unmapped, b)
+	}
 	s.account(b, 1)
 	if b.AvailableAt > now {
 		heap.Push(&s.delayed, b)

@@ -14,7 +14,7 @@ import (
 
 // TestStories walks the stories in testdata. Commands:
 //
-//	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C] [splittable] [drainable] [bounded]
+//	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)]   input: sequence numbers of blocks
 //	harness [processes=N] [each=N]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
@@ -24,6 +24,8 @@ import (
 //	progress BUNDLE done=SHARE
 //	divide BUNDLE                 input, a block a line: kept, returned or add, as above
 //	undivided BUNDLE
+//	mapped STAGE seq=N end=T
+//	needed stage=STAGE            from when on it reads windows of its side input
 //	tick, drain
 //	status                        watermarks and backlog of every stage
 //
@@ -79,6 +81,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.step(t, Tick{})
 	case "drain":
 		return st.step(t, Drain{})
+	case "mapped":
+		return st.step(t, st.mapped(t, d))
+	case "needed": // the windows of the side input of a stage
+		var name string
+		d.ScanArgs(t, "stage", &name)
+		return fmt.Sprintln(formatTime(st.sched.SideNeeded(st.edge(plan.EdgeID("side->" + name)))))
 	case "status":
 		return st.status()
 	}
@@ -99,6 +107,15 @@ func (st *story) job(t *testing.T, d *datadriven.TestData) string {
 		SideReadyAt: func(_ plan.SideInput, main element.Time) element.Time { return main + 1 },
 	})
 	return st.step(t, Tick{})
+}
+
+func (st *story) mapped(t *testing.T, d *datadriven.TestData) Mapped {
+	var seq uint64
+	d.ScanArgs(t, "seq", &seq)
+	i := st.index(d.CmdArgs[0].Key)
+	return Mapped{
+		Stage: i, Block: Block{Edge: st.edge(st.plan.Stages[i].Input), Seq: seq}, SideEnds: []element.Time{timeArg(t, d, "end")},
+	}
 }
 
 // stage adds a stage and the edges into it.
@@ -131,9 +148,13 @@ func (st *story) stage(f []string) {
 		case "in":
 			s.Input = edge.ID
 			connect(edge, value)
+		case "early": // after side
+			s.SideInputs[0].Early = true
+		case "mapped":
+			s.SideInputs[0].Map = &plan.WindowMap{}
 		case "side":
 			e := &plan.Edge{ID: plan.EdgeID("side->" + f[0]), Kind: plan.Side, Consumer: s.ID}
-			s.SideInputs = append(s.SideInputs, plan.SideInput{Local: "s", Transform: f[0], Edge: e.ID})
+			s.SideInputs = append(s.SideInputs, plan.SideInput{Local: "s", Transform: f[0], Edge: e.ID, Expires: true, KeepMs: 5})
 			connect(e, value)
 		}
 	}
@@ -299,6 +320,8 @@ func (st *story) step(t *testing.T, ev Event) string {
 			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
 		case Split:
 			fmt.Fprintf(&b, "split %d %s for process=%d left=%d ms\n", a.Bundle, st.plan.Stages[a.Stage].Name, a.Process, a.LeftMs)
+		case MapWindows:
+			fmt.Fprintf(&b, "map %s block=%d\n", st.plan.Stages[a.Stage].Name, a.Block.Seq)
 		case Drop:
 			fmt.Fprintf(&b, "drop %s", st.plan.Stages[a.Stage].Name)
 			for _, blk := range a.Blocks {

@@ -10,13 +10,16 @@ type BundleID uint64
 
 // Block is what the scheduler knows of a block in an inbox.
 type Block struct {
-	Group       uint16
-	Edge        int // index in plan.Edges
-	Seq         uint64
-	Count       int
-	Bytes       int
-	Size        float64      // work in restrictions, as their SDK estimates it; 0 when nobody knows
-	MaxWindow   element.Time // largest window end; needed only where a stage has side inputs
+	Group     uint16
+	Edge      int // index in plan.Edges
+	Seq       uint64
+	Count     int
+	Bytes     int
+	Size      float64      // work in restrictions, as their SDK estimates it; 0 when nobody knows
+	MaxWindow element.Time // largest window end; needed only where a stage has side inputs
+	// SideEnds are, for each side input of the stage whose windows the SDK maps, the largest end of the windows that the elements need.
+	// It is nil until Mapped tells.
+	SideEnds    []element.Time
 	AvailableAt element.Time // processing time; MinTime: at once
 	Hold        element.Time // watermark that the block holds while it waits or runs
 	Residual    bool         // restrictions that came back from a bundle
@@ -125,6 +128,13 @@ type Capacity struct {
 	PerProcess int
 }
 
+// Mapped says which windows of side inputs the elements of a block need that MapWindows has named.
+type Mapped struct {
+	Stage    int
+	Block    Block
+	SideEnds []element.Time // see Block
+}
+
 // Drain asks the job to stop reading and finish.
 type Drain struct{}
 
@@ -137,6 +147,7 @@ func (Divided) event()    {}
 func (Undivided) event()  {}
 func (Capacity) event()   {}
 func (Drain) event()      {}
+func (Mapped) event()     {}
 
 // Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
 type Start struct {
@@ -175,12 +186,19 @@ type Split struct {
 	LeftMs  int64   // how long it will go on at its pace
 }
 
+// MapWindows asks which windows of side inputs the elements of a waiting block need. The block waits until Mapped answers.
+type MapWindows struct {
+	Stage int
+	Block Block
+}
+
 // Action is what the scheduler asks for.
 type Action interface{ action() }
 
-func (Start) action() {}
-func (Drop) action()  {}
-func (Split) action() {}
+func (Start) action()      {}
+func (Drop) action()       {}
+func (MapWindows) action() {}
+func (Split) action()      {}
 
 // Config bounds what the scheduler starts.
 type Config struct {

@@ -5,8 +5,11 @@ const (
 	Impulse = "beam:transform:impulse:v1"
 	ParDo   = "beam:transform:pardo:v1"
 	Flatten = "beam:transform:flatten:v1"
-	// WindowMappingPython is a window mapping function of the Python SDK. Spec: python portability/python_urns.py.
+	// Window mapping functions. Spec: python portability/python_urns.py; java util/construction/ParDoTranslation.java; go
+	// core/runtime/graphx/translate.go, where the name of one follows.
 	WindowMappingPython = "beam:window_mapping_fn:pickled_python:v1"
+	WindowMappingJava   = "beam:windowmappingfn:javasdk:0.1"
+	WindowMappingGo     = "beam:go:windowmapping:"
 	// PythonKeyWithNone is the DoFn that puts the key None before elements. Spec: python portability/python_urns.py.
 	PythonKeyWithNone       = "beam:dofn:python_key_with_none:v1"
 	CombineGlobally         = "beam:transform:combine_globally:v1"
@@ -101,3 +104,8 @@ const PackedCombinePython = "beam:combinefn:packed_python:v1"
 
 // EnvAnyOf is an environment that offers several to choose from.
 const EnvAnyOf = "beam:env:anyof:v1"
+
+// WindowMappingsTypeScript are those of the TypeScript SDK. Spec: typescript src/apache_beam/internal/urns.ts.
+var WindowMappingsTypeScript = []string{
+	"beam:window_mapping_fn:global:v1", "beam:window_mapping_fn:identity:v1", "beam:window_mapping_fn:assign_max_timestamp:v1",
+}
