@@ -53,6 +53,11 @@ func (j *job) describe() *jobserver.Description {
 			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
 			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting, Splits: n.splits,
 		}
+		if p := j.sinks[i]; p != nil {
+			b := p.backlog()
+			sd.BacklogElements += b.elements
+			sd.BacklogBytes += b.bytes
+		}
 		for _, t := range def.Transforms {
 			sd.Transforms = append(sd.Transforms, t.Name)
 		}

@@ -32,13 +32,23 @@ type publisher struct {
 	dropped, given uint64
 	mu             struct {
 		sync.Mutex
-		queue  []outgoing
-		bytes  int // in queue
-		taken  int // batches on their way out, up to the commit that forgets them
-		writer connector.Writer
+		queue []outgoing
+		bytes int // in queue
+		taken int // batches on their way out, up to the commit that forgets them
+		// What is not forgotten yet, for people.
+		waiting backlog
+		writer  connector.Writer
 	}
 	wake chan struct{} // 1-buffered: the queue has grown
 	free chan struct{} // 1-buffered: the queue has shrunk
+}
+
+// backlog is what waits for something.
+type backlog struct{ elements, bytes int64 }
+
+func (b *backlog) count(o outgoing, sign int64) {
+	b.elements += sign * int64(o.block.Count)
+	b.bytes += sign * int64(len(o.block.Data))
 }
 
 // outgoing is a block of the outbox with the commit that put it there.
@@ -72,8 +82,10 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 		p.dropped = binary.BigEndian.Uint64(e.Value)
 	}
 	err = j.store.Outbox(uint32(stage), func(b store.Block) bool {
-		p.mu.queue = append(p.mu.queue, outgoing{block: b})
+		o := outgoing{block: b}
+		p.mu.queue = append(p.mu.queue, o)
 		p.mu.bytes += len(b.Data)
+		p.mu.waiting.count(o, +1)
 		return true
 	})
 	p.wake <- struct{}{} // run opens the sink at once: a broker or topic that is not there shows before the first result
@@ -84,8 +96,10 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 func (p *publisher) add(blocks []store.Block, seq uint64) {
 	p.mu.Lock()
 	for _, b := range blocks {
-		p.mu.queue = append(p.mu.queue, outgoing{block: b, seq: seq})
+		o := outgoing{block: b, seq: seq}
+		p.mu.queue = append(p.mu.queue, o)
 		p.mu.bytes += len(b.Data)
+		p.mu.waiting.count(o, +1)
 	}
 	p.mu.Unlock()
 	signal(p.wake)
@@ -113,6 +127,13 @@ func (p *publisher) pending() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.taken > 0 || len(p.mu.queue) > 0
+}
+
+// backlog is what waits in the outbox.
+func (p *publisher) backlog() backlog {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.waiting
 }
 
 // run publishes until the job ends.
@@ -268,6 +289,9 @@ func (p *publisher) published(batch []outgoing) {
 	}
 	p.mu.Lock()
 	p.mu.taken--
+	for _, o := range batch {
+		p.mu.waiting.count(o, -1)
+	}
 	p.mu.Unlock()
 	p.job.settle()
 }
