@@ -74,43 +74,50 @@ func TestCompactionShowsNowhere(t *testing.T) {
 			all["custom "+name] = w
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		for seed := range uint64(2) {
-			plain, merged := newRig(t, all[name]), compacting(t, all[name], thresholds{count: 1, bytes: 4 << seed})
-			rng := rand.New(rand.NewPCG(seed, 7))
-			at := element.Time(0)
-			for step := range 40 {
-				var data []datum
-				to, now := element.MinTime, element.MinTime
-				switch rng.IntN(4) {
-				case 0:
-					at += element.Time(rng.IntN(8))
-					to = at
-				case 1:
-					now = plain.env.Now + element.Time(rng.IntN(6))
-				default:
-					for range 1 + rng.IntN(6) {
-						data = append(data, datum{key: string(rune('a' + rng.IntN(2))), ts: at + element.Time(rng.IntN(24)-8), value: fmt.Sprint(1 + rng.IntN(9))})
-					}
-				}
-				for _, r := range []*rig{plain, merged} {
-					r.add(data...)
-					r.advance(to, now)
-				}
-				if want, got := total(t, plain.panes), total(t, merged.panes); !slices.Equal(want, got) {
-					t.Fatalf("%s, seed %d, step %d:\n%s\nnot\n%s", name, seed, step, strings.Join(got, "\n"), strings.Join(want, "\n"))
-				}
-				plain.panes, merged.panes = nil, nil
-			}
-			plain.finish()
-			merged.finish()
-			if want, got := total(t, plain.panes), total(t, merged.panes); !slices.Equal(want, got) {
-				t.Fatalf("%s, seed %d, at the end:\n%s\nnot\n%s", name, seed, strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
-			if plain.late != merged.late || plain.closed != merged.closed {
-				t.Errorf("%s, seed %d: %d late and %d closed, not %d and %d", name, seed, merged.late, merged.closed, plain.late, plain.closed)
+	for i, name := range slices.Sorted(maps.Keys(all)) {
+		t.Run(name, func(t *testing.T) {
+			compareCompacted(t, all[name], thresholds{count: 1, bytes: int64(2 + i%7)}, rand.New(rand.NewPCG(uint64(i), 7)))
+		})
+	}
+}
+
+func compareCompacted(t *testing.T, w plan.Windowing, at thresholds, rng *rand.Rand) {
+	plain, merged := newRig(t, w), compacting(t, w, at)
+	same := func(step int) {
+		t.Helper()
+		if want, got := total(t, plain.panes), total(t, merged.panes); !slices.Equal(want, got) {
+			t.Fatalf("step %d:\n%s\nnot\n%s", step, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		plain.panes, merged.panes = nil, nil
+	}
+	time := element.Time(0)
+	const steps = 40
+	for step := range steps {
+		var data []datum
+		to, now := element.MinTime, element.MinTime
+		switch rng.IntN(4) {
+		case 0:
+			time += element.Time(rng.IntN(8))
+			to = time
+		case 1:
+			now = plain.env.Now + element.Time(rng.IntN(6))
+		default:
+			for range 1 + rng.IntN(6) {
+				ts := time + element.Time(rng.IntN(24)-8)
+				data = append(data, datum{key: string(rune('a' + rng.IntN(2))), ts: ts, value: fmt.Sprint(1 + rng.IntN(9))})
 			}
 		}
+		for _, r := range []*rig{plain, merged} {
+			r.add(data...)
+			r.advance(to, now)
+		}
+		same(step)
+	}
+	plain.finish()
+	merged.finish()
+	same(steps)
+	if plain.late != merged.late || plain.closed != merged.closed {
+		t.Errorf("%d late and %d closed, not %d and %d", merged.late, merged.closed, plain.late, plain.closed)
 	}
 }
 
