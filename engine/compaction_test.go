@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"padstone/engine/element"
 	"padstone/engine/enginetest"
 	"padstone/engine/rows"
+	"padstone/engine/store/storetest"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -24,14 +26,17 @@ func numbers(n int, at element.Time) []enginetest.Element {
 	return elements
 }
 
-// TestCompaction sums up an accumulating window over hundreds of firings, while harnesses are lost now and then and the server is
-// restarted: every pane is right, late elements are counted one by one, and neither what the window keeps nor what it puts out grows.
+// TestCompaction sums up an accumulating window over hundreds of firings, while harnesses are lost now and then and the server crashes
+// and is restarted: every pane is right, late elements are counted one by one, and neither what the window keeps nor what it puts out grows.
 func TestCompaction(t *testing.T) {
 	for name, windows := range map[string]enginetest.Windows{
 		"fixed": enginetest.Fixed(1000), "sessions": enginetest.Sessions(500), "merged in the harness": enginetest.Gaps(500),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)
+			disk := storetest.NewDisk()
+			r.Config.FS = disk
+			r.Restart()
 			bundles := atomic.Int64{}
 			r.Harnesses.Fault = func(int, *fnpb.ProcessBundleRequest) fakesdk.Fault {
 				if bundles.Add(1)%200 == 90 {
@@ -59,7 +64,19 @@ func TestCompaction(t *testing.T) {
 				if err := out.Await(r.Context(), func(texts []string) bool { return len(distinct(texts)) == panes }); err != nil {
 					t.Fatalf("round %d: %v: %q", i, err, out.Distinct())
 				}
-				if i == rounds/2 {
+				switch i {
+				case rounds / 4:
+					var published []string
+					var crashed *storetest.Disk
+					durable := src.Durable()
+					out.Freeze(func(texts []string) {
+						published, crashed = texts, disk.Crashed(50, rand.New(rand.NewPCG(1, 1)))
+					})
+					r.Crash(j, crashed)
+					out.Reset(published)
+					src.Rewind(durable)
+					j = r.Recover(j)
+				case rounds / 2:
 					r.Restart()
 					if size := groupBytes(t, r, j); size > 40 {
 						t.Errorf("the window keeps %d bytes after %d panes", size, panes)
