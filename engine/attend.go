@@ -119,10 +119,15 @@ func (j *job) tellSplit(start *scheduler.Start, blocks int) {
 		return
 	}
 	delete(j.asked, start.Bundle)
+	def := j.plan.Stages[start.Stage]
+	name := def.Name
+	if def.Splittable != nil {
+		name = transformNames(j.plan)[def.Splittable.Transform]
+	}
 	j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_DETAILED, fmt.Sprintf(
 		"split a bundle of %q at half of what was left of it: %.0f %% were done after %d ms, and harness process %d had nothing to do; "+
 			"%d blocks can run elsewhere",
-		j.plan.Stages[start.Stage].Name, 100*s.Done, int64(j.now()-start.Now), s.Process, blocks))
+		name, 100*s.Done, int64(j.now()-start.Now), s.Process, blocks))
 }
 
 // attempted are the metrics of everything that was tried: of committed bundles, of bundles in flight as they last told, and of failed

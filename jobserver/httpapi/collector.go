@@ -24,9 +24,9 @@ type collector struct {
 	log       *zap.Logger
 	answerFor time.Duration
 
-	jobs, info, user, lag *prometheus.Desc
-	stages                []stageMetric
-	counterURN            string
+	jobs, info, user, attempted, lag *prometheus.Desc
+	stages                           []stageMetric
+	counterURN                       string
 }
 
 // stageMetric is one number of every stage.
@@ -50,7 +50,9 @@ func newCollector(cfg Config) *collector {
 		jobs:       desc("jobs", "Jobs in the registry.", "state"),
 		info:       desc("job_info", "1 for every job that is not over; joins a job's id with its name.", "job", "name"),
 		user:       desc("user_counter", "Committed value of a counter of the pipeline's own.", "job", "transform", "namespace", "name"),
-		lag:        desc("source_lag_records", "Records between a native source's position and the end.", "job", "source", "split"),
+		attempted: desc("user_counter_attempted", "Value of a counter of the pipeline's own, with bundles in flight and failed attempts.",
+			"job", "transform", "namespace", "name"),
+		lag: desc("source_lag_records", "Records between a native source's position and the end.", "job", "source", "split"),
 		stages: []stageMetric{
 			stage("input_watermark_seconds", "Input watermark in seconds since the epoch.", gauge,
 				func(s *jobserver.StageDescription) float64 { return float64(s.InputWatermarkMillis) / 1000 }),
@@ -68,6 +70,8 @@ func newCollector(cfg Config) *collector {
 				func(s *jobserver.StageDescription) float64 { return float64(s.ElementsIn) }),
 			stage("elements_out_total", "Elements given out by committed bundles.", counter,
 				func(s *jobserver.StageDescription) float64 { return float64(s.ElementsOut) }),
+			stage("splits_total", "Bundles split while they ran, because a harness process was idle.", counter,
+				func(s *jobserver.StageDescription) float64 { return float64(s.Splits) }),
 			stage("dropped_late_total", "Elements dropped because they came too late.", counter,
 				func(s *jobserver.StageDescription) float64 { return float64(s.DroppedLate) }),
 		},
@@ -83,7 +87,7 @@ func specURN(spec pipepb.MonitoringInfoSpecs_Enum) string {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.info, c.user, c.lag} {
+	for _, d := range []*prometheus.Desc{c.jobs, c.info, c.user, c.attempted, c.lag} {
 		out <- d
 	}
 	for _, s := range c.stages {
@@ -130,7 +134,8 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 		c.log.Debug("a job gives no metrics for a scrape", zap.String("job", info.ID), zap.Error(err))
 		return
 	}
-	c.collectUser(info.ID, metrics.GetCommitted(), out)
+	c.collectUser(c.user, info.ID, metrics.GetCommitted(), out)
+	c.collectUser(c.attempted, info.ID, metrics.GetAttempted(), out)
 }
 
 // stageNames are the users' names of the stages. One that comes twice gets its stage's id behind it: two series with the same labels
@@ -164,8 +169,8 @@ func (c *collector) collectLag(job string, sources []jobserver.SourceDescription
 	}
 }
 
-// collectUser sums what is committed of each of the pipeline's own counters. Spec: metrics.proto MonitoringInfoSpecs USER_SUM_INT64.
-func (c *collector) collectUser(job string, infos []*pipepb.MonitoringInfo, out chan<- prometheus.Metric) {
+// collectUser sums each of the pipeline's own counters. Spec: metrics.proto MonitoringInfoSpecs USER_SUM_INT64.
+func (c *collector) collectUser(desc *prometheus.Desc, job string, infos []*pipepb.MonitoringInfo, out chan<- prometheus.Metric) {
 	sums := make(map[[3]string]int64)
 	for _, info := range infos {
 		if info.GetUrn() != c.counterURN {
@@ -180,7 +185,7 @@ func (c *collector) collectUser(job string, infos []*pipepb.MonitoringInfo, out 
 		sums[[3]string{labels["PTRANSFORM"], labels["NAMESPACE"], labels["NAME"]}] += int64(value)
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(sums), func(a, b [3]string) int { return slices.Compare(a[:], b[:]) }) {
-		send(out, c.user, prometheus.UntypedValue, float64(sums[key]), job, key[0], key[1], key[2])
+		send(out, desc, prometheus.UntypedValue, float64(sums[key]), job, key[0], key[1], key[2])
 	}
 }
 

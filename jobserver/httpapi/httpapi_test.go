@@ -59,7 +59,7 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 		r.SetMetrics(&jobpb.MetricResults{Committed: []*pipepb.MonitoringInfo{
 			counter("beam:metric:user:sum_int64:v1", 5), counter("beam:metric:user:sum_int64:v1", 6),
 			counter("beam:metric:user:distribution_int64:v1", 99), {Urn: "beam:metric:user:sum_int64:v1"},
-		}})
+		}, Attempted: []*pipepb.MonitoringInfo{counter("beam:metric:user:sum_int64:v1", 13)}})
 		close(up)
 		select {
 		case <-r.Cancelled:
@@ -291,6 +291,7 @@ func TestMetrics(t *testing.T) {
 		`padstone_stage_elements_in_total{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 11`,
 		`padstone_source_lag_records{job="` + s.id + `",source="Kafka",split="p-0"} 15`,
 		`padstone_user_counter{job="` + s.id + `",name="seen",namespace="ns",transform="Count \"all\""} 11`,
+		`padstone_user_counter_attempted{job="` + s.id + `",name="seen",namespace="ns",transform="Count \"all\""} 13`,
 		"go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
