@@ -8,6 +8,7 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
 
 	"padstone/engine"
 	"padstone/engine/bundle"
@@ -26,6 +27,8 @@ type Harnesses struct {
 	Embed, ShortIDs bool
 	// OnStart is called before harnesses start and may fail the start or wait until ctx ends. May be nil.
 	OnStart func(ctx context.Context) error
+	// Tamper changes what harnesses send, see fakesdk.Config. May be nil.
+	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
 	OnClaim func(offset int64)
 
@@ -108,7 +111,9 @@ func (h *Harnesses) Break(process int) {
 	h.mu.Lock()
 	p := h.mu.last
 	h.mu.Unlock()
-	p.workers[process].Disconnect("the test breaks it")
+	if p != nil { // else none has been started yet
+		p.workers[process].Disconnect("the test breaks it")
+	}
 }
 
 // pool is the harnesses of one environment of one job.
@@ -147,6 +152,7 @@ func (p *pool) connect(ctx context.Context, w *fnapi.Worker) (*fakesdk.Harness, 
 	h := p.harnesses
 	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
 		Endpoint: h.server.Endpoint(), WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
+		Tamper: h.Tamper,
 		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
 			h.mu.Lock()
 			n := h.mu.bundles

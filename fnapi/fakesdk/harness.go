@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"padstone/fnapi"
 )
@@ -26,6 +27,9 @@ type Config struct {
 	EmbedElements bool
 	// Fault chooses how the nth bundle, from 0, goes wrong. nil: none does.
 	Fault func(n int, req *fnpb.ProcessBundleRequest) Fault
+	// Tamper returns what is sent in the place of a message of the control, data or state stream: it, nothing, or something else. It is
+	// called by several goroutines. nil: everything is sent as it is.
+	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called after a splittable DoFn has emitted for an offset; it may block, to let a test split meanwhile.
 	OnClaim func(offset int64)
 }
@@ -136,7 +140,23 @@ func (h *Harness) serve(ctx context.Context) error {
 func (h *Harness) respond(resp *fnpb.InstructionResponse) {
 	h.sendMu.Lock()
 	defer h.sendMu.Unlock()
-	_ = h.control.Send(resp)
+	for _, m := range tampered(h.cfg.Tamper, resp) {
+		_ = h.control.Send(m)
+	}
+}
+
+// tampered returns what is to be sent in the place of m.
+func tampered[M proto.Message](tamper func(proto.Message) []proto.Message, m M) []M {
+	if tamper == nil {
+		return []M{m}
+	}
+	var out []M
+	for _, instead := range tamper(m) {
+		if same, ok := instead.(M); ok {
+			out = append(out, same)
+		}
+	}
+	return out
 }
 
 func failure(id string, err error) *fnpb.InstructionResponse {

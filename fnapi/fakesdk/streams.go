@@ -8,19 +8,26 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 )
 
 // dataStream is one Data stream to the server.
 type dataStream struct {
 	stream fnpb.BeamFnData_DataClient
 	cancel context.CancelFunc
+	tamper func(proto.Message) []proto.Message
 	mu     sync.Mutex // of sending
 }
 
 func (d *dataStream) send(els *fnpb.Elements) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.stream.Send(els)
+	for _, m := range tampered(d.tamper, els) {
+		if err := d.stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dataStream opens the data stream with the id, once.
@@ -39,7 +46,7 @@ func (h *Harness) dataStream(ctx context.Context, id string) (*dataStream, error
 		cancel()
 		return nil, err
 	}
-	d := &dataStream{stream: stream, cancel: cancel}
+	d := &dataStream{stream: stream, cancel: cancel, tamper: h.cfg.Tamper}
 	h.mu.streams[id] = d
 	h.running.Go(func() { h.read(d) })
 	return d, nil
@@ -150,6 +157,7 @@ func (q *queue) take(ctx context.Context) (item, error) {
 // stateClient is the State stream to the server.
 type stateClient struct {
 	stream  fnpb.BeamFnState_StateClient
+	tamper  func(proto.Message) []proto.Message
 	mu      sync.Mutex
 	last    int
 	waiting map[string]chan *fnpb.StateResponse
@@ -167,7 +175,7 @@ func (h *Harness) stateClient(ctx context.Context) (*stateClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stateClient{stream: stream, waiting: make(map[string]chan *fnpb.StateResponse)}
+	s := &stateClient{stream: stream, tamper: h.cfg.Tamper, waiting: make(map[string]chan *fnpb.StateResponse)}
 	h.mu.state = s
 	h.running.Go(s.read)
 	return s, nil
@@ -206,7 +214,12 @@ func (s *stateClient) send(req *fnpb.StateRequest) (chan *fnpb.StateResponse, er
 	req.Id = strconv.Itoa(s.last)
 	reply := make(chan *fnpb.StateResponse, 1)
 	s.waiting[req.Id] = reply
-	return reply, s.stream.Send(req)
+	for _, m := range tampered(s.tamper, req) {
+		if err := s.stream.Send(m); err != nil {
+			return nil, err
+		}
+	}
+	return reply, nil
 }
 
 // call sends a request and waits for its answer.

@@ -50,10 +50,11 @@ func pick[V any](m *Mutator, from map[string]V) string {
 }
 
 // field changes one field somewhere.
-func (m *Mutator) field(p *pipepb.Pipeline) { m.change(p, p) }
+func (m *Mutator) field(p *pipepb.Pipeline) { m.Change(p, m.ids(p)) }
 
-func (m *Mutator) change(p *pipepb.Pipeline, msg proto.Message) {
-	s := &sites{mutator: m, ids: m.ids(p)}
+// Change changes one field somewhere in any message; strings become one of those given.
+func (m *Mutator) Change(msg proto.Message, strings []string) {
+	s := &sites{mutator: m, ids: strings}
 	s.message(msg.ProtoReflect())
 	if len(s.found) > 0 {
 		s.found[m.Intn(len(s.found))]()
@@ -86,7 +87,7 @@ func (m *Mutator) payload(p *pipepb.Pipeline) {
 	if proto.Unmarshal(spec.GetPayload(), body) != nil {
 		return
 	}
-	m.change(p, body)
+	m.Change(body, m.ids(p))
 	if out, err := (proto.MarshalOptions{Deterministic: true}).Marshal(body); err == nil {
 		spec.Payload = out
 	}
