@@ -126,9 +126,9 @@ func TestFinalize(t *testing.T) {
 	wantCode(t, b.Finalize(r.context()), fault.Environment, "harness-request-failed")
 }
 
-func dial(t *testing.T, r *rig) *grpc.ClientConn {
+func dial(t *testing.T, r *rig, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(r.server.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(r.server.Endpoint(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
