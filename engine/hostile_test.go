@@ -150,8 +150,30 @@ var hostilePipelines = []func(p *enginetest.Pipeline){
 		}))
 	},
 	func(p *enginetest.Pipeline) {
+		in := p.Read("in", bounded(pairs("a=1@0", "a=2@9", "b=4@25")), "kv(bytes,bytes)")
+		p.Write("out", p.GroupByKey("group", p.WindowInto("windows", in, enginetest.Gaps(10))))
+	},
+	func(p *enginetest.Pipeline) {
+		table := p.Read("table", bounded(pairs("a=1@0", "b=2@0")), "kv(bytes,bytes)")
+		p.Write("out", p.ParDo("look", p.Read("in", bounded(texts("a", "c")), "bytes"), enginetest.ParDo{
+			Multimaps: map[string]enginetest.Collection{"table": table}, Fn: lookups,
+		}))
+	},
+	func(p *enginetest.Pipeline) {
 		p.Write("out", p.Sum("sum", p.Read("in", bounded(pairs("a=1@1", "a=2@2", "b=5@3")), "kv(bytes,bytes)")))
 	},
+}
+
+// lookups replaces elements by what is under them in a side input.
+func lookups() fakesdk.DoFn {
+	return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+		found, err := c.MultimapSide("table", e.Window(), e.Value)
+		if err != nil {
+			return err
+		}
+		e.Value = fakesdk.Nested(found)
+		return c.Emit("", e)
+	}}
 }
 
 // FuzzHarness runs jobs on harnesses that say what they should not. A job must end, and one that fails has to say why with a code. A

@@ -38,7 +38,7 @@ func (p *payload) set(name string, v any) *payload {
 
 func lp(s string) string { return string(rune(len(s))) + s } // lengths below 128 only
 
-func (p *payload) encode(t *testing.T) []byte {
+func (p *payload) encode(t testing.TB) []byte {
 	t.Helper()
 	schema := &pipepb.Schema{}
 	nulls := make([]byte, (len(p.names)+7)/8)
@@ -118,14 +118,14 @@ func expand(t *testing.T, req *jobpb.ExpansionRequest) *jobpb.ExpansionResponse 
 	return resp
 }
 
-func readRequest(t *testing.T, urn string, p *payload) *jobpb.ExpansionRequest {
+func readRequest(t testing.TB, urn string, p *payload) *jobpb.ExpansionRequest {
 	return &jobpb.ExpansionRequest{Namespace: "external_7", Transform: &pipepb.PTransform{
 		UniqueName: "MyRead", Spec: &pipepb.FunctionSpec{Urn: urn, Payload: p.encode(t)},
 	}}
 }
 
 // writeRequest has an input of coder coders[0], in windows of coder coders[1]; the other coders are their components.
-func writeRequest(t *testing.T, urn string, p *payload, coders ...*pipepb.Coder) *jobpb.ExpansionRequest {
+func writeRequest(t testing.TB, urn string, p *payload, coders ...*pipepb.Coder) *jobpb.ExpansionRequest {
 	c := &pipepb.Components{
 		Coders:              map[string]*pipepb.Coder{},
 		Pcollections:        map[string]*pipepb.PCollection{"pc": {CoderId: "c0", WindowingStrategyId: "w"}},
@@ -300,22 +300,30 @@ func TestDiscover(t *testing.T) {
 	}
 }
 
-// FuzzExpand: no request panics.
+// FuzzExpand: no request panics, whatever its payload, its coders or its inputs are.
 func FuzzExpand(f *testing.F) {
-	f.Add([]byte(""))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, urn := range []string{readURN, metadataURN, writeURN, headersURN} {
-			req := &jobpb.ExpansionRequest{}
-			if proto.Unmarshal(data, req) != nil {
-				req = &jobpb.ExpansionRequest{}
-			}
-			if req.Transform == nil {
-				req.Transform = &pipepb.PTransform{Spec: &pipepb.FunctionSpec{Payload: data}}
-			}
-			if req.Transform.Spec != nil {
-				req.Transform.Spec.Urn = urn
-			}
-			expand(t, req)
+	requests := []*jobpb.ExpansionRequest{
+		readRequest(f, readURN, readOptions()), readRequest(f, metadataURN, readOptions()),
+		writeRequest(f, writeURN, writeOptions()), writeRequest(f, headersURN, writeOptions()),
+	}
+	for i, req := range requests {
+		body, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
 		}
+		f.Add(uint8(i), body, req.GetTransform().GetSpec().GetPayload())
+	}
+	f.Fuzz(func(t *testing.T, which uint8, body, payload []byte) {
+		req := &jobpb.ExpansionRequest{}
+		if proto.Unmarshal(body, req) != nil {
+			return
+		}
+		expand(t, req)
+		if req.GetTransform().GetSpec() == nil {
+			return
+		}
+		req.Transform.Spec.Urn = []string{readURN, metadataURN, writeURN, headersURN}[which%4]
+		req.Transform.Spec.Payload = payload
+		expand(t, req)
 	})
 }
