@@ -120,9 +120,6 @@ func RandomGrouping(rng *rand.Rand) Grouping {
 		Trigger: RandomTrigger(rng, 1+rng.IntN(3)), Accumulating: rng.IntN(2) == 0, Lateness: []int64{0, 1, 7, 30}[rng.IntN(4)],
 		Stamp: Stamp(rng.IntN(3)), EmptyOnTime: rng.IntN(2) == 0, EmptyOnClose: rng.IntN(3) == 0,
 	}
-	// Where the trigger does not fire at the end of the window, an empty on-time pane comes when the window is collected, unless holds
-	// of other keys have made it late by then.
-	g.EmptyOnTime = g.EmptyOnTime && (g.Trigger.onTime() || g.Lateness == 0)
 	switch rng.IntN(5) {
 	case 0:
 		g.Fn = WindowFn{Kind: GlobalWindows}

@@ -26,17 +26,28 @@ type run struct {
 	cells          map[keyWindow]*cell
 	event          int
 	watermark, now int64
-	panes          []Pane
-	late, closed   int64
+	before         int64 // the watermark, before the event
+	out            Outcome
 }
 
-// Panes computes the panes of the history, of windows that do not merge, and how many values (in each of their windows) came too late, or
-// for a window whose trigger had closed it. All elements of an event that have the same key come together; a trigger that counts
-// is asked after each of them, another after all. That is the engine's choice among what the model admits.
-func (g Grouping) Panes(h History) (panes []Pane, late, closed int64) {
+// Outcome is what a grouping does with a history.
+type Outcome struct {
+	Panes []Pane
+	// Late and Closed are how many values, in each of their windows, came too late, and for a window whose trigger had closed it.
+	Late, Closed int64
+	// Maybe are the panes among Panes that may be missing: empty ones on time, which nothing of their own holds the output watermark
+	// for, so that they are late and not wanted, unless another key holds it. Unsure says that one of them was not the last of its
+	// window: what comes after it is numbered in one way or another.
+	Maybe  []Pane
+	Unsure bool
+}
+
+// Panes computes the panes of the history, of windows that do not merge. All elements of an event that have the same key come together; a
+// trigger that counts is asked after each of them, another after all. That is the engine's choice among what the model admits.
+func (g Grouping) Panes(h History) Outcome {
 	r := &run{g: g, cells: map[keyWindow]*cell{}, watermark: math.MinInt64}
 	for i, e := range h {
-		r.event = i
+		r.event, r.before = i, r.watermark
 		r.add(e.Elements)
 		if e.Clock > 0 {
 			r.clock(r.now + e.Clock)
@@ -45,7 +56,7 @@ func (g Grouping) Panes(h History) (panes []Pane, late, closed int64) {
 			r.advance(e.Watermark)
 		}
 	}
-	return r.panes, r.late, r.closed
+	return r.out
 }
 
 func (r *run) moment(w Window) moment { return moment{r.now, r.watermark > w.Max()} }
@@ -60,7 +71,7 @@ func (r *run) add(elements []Element) {
 	}
 	for at, values := range come {
 		if r.g.expired(at.window, r.watermark) {
-			r.late += int64(len(values))
+			r.out.Late += int64(len(values))
 			continue
 		}
 		if r.cells[at] == nil {
@@ -74,13 +85,13 @@ func (r *run) take(at keyWindow, values []string) {
 	c := r.cells[at]
 	for i, v := range values {
 		if c.closed {
-			r.closed += int64(len(values) - i)
+			r.out.Closed += int64(len(values) - i)
 			return
 		}
 		c.values = append(c.values, v)
 		c.fresh++
 		c.trigger.arrive(r.now)
-		if r.g.Trigger.counts() || i == len(values)-1 {
+		if r.g.Trigger.byElement() || i == len(values)-1 {
 			r.evaluate(at)
 		}
 	}
@@ -111,10 +122,16 @@ func (r *run) put(at keyWindow, last bool) {
 			p.Timing = Late
 		}
 	}
-	wanted := c.fresh > 0 || p.Timing == OnTime && r.g.EmptyOnTime || last && r.g.EmptyOnClose
+	wanted := c.fresh > 0 || last && r.g.EmptyOnClose
+	if !wanted && p.Timing == OnTime && r.g.EmptyOnTime {
+		wanted = true
+		if r.before > at.window.Max() || r.g.Lateness > 0 && !r.g.Trigger.onTime() {
+			r.out.Maybe, r.out.Unsure = append(r.out.Maybe, p), r.out.Unsure || !last
+		}
+	}
 	c.fresh = 0
 	if wanted {
-		r.panes = append(r.panes, p)
+		r.out.Panes = append(r.out.Panes, p)
 		c.panes++
 		if p.Timing != Early {
 			c.spoken++
@@ -138,7 +155,6 @@ func (r *run) clock(to int64) {
 
 // advance ends windows, and expires them.
 func (r *run) advance(to int64) {
-	before := r.watermark
 	r.watermark = to
 	for at, c := range r.cells {
 		switch {
@@ -147,7 +163,7 @@ func (r *run) advance(to int64) {
 				r.put(at, true)
 			}
 			delete(r.cells, at)
-		case to > at.window.Max() && before <= at.window.Max():
+		case to > at.window.Max() && r.before <= at.window.Max():
 			r.evaluate(at)
 		}
 	}

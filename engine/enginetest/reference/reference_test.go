@@ -27,9 +27,10 @@ func TestPanes(t *testing.T) {
 		{Event: 1, Key: "a", Window: w, Values: []string{"3"}, Timing: OnTime, Index: 1},
 		{Event: 2, Key: "a", Window: w, Values: []string{"4"}, Timing: Late, Index: 2, NonSpeculative: 1},
 	}
-	panes, late, closed := g.Panes(h)
-	if !reflect.DeepEqual(panes, want) || late != 1 || closed != 0 {
-		t.Errorf("%v, %d late, %d closed", panes, late, closed)
+	out := g.Panes(h)
+	panes, late := out.Panes, out.Late
+	if !reflect.DeepEqual(out, Outcome{Panes: want, Late: 1}) {
+		t.Errorf("%+v", out)
 	}
 	for i := range panes {
 		panes[i].At = w.Max()
@@ -56,7 +57,8 @@ func TestCheckFinds(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			h := RandomHistory(rng, 25)
 			g := Grouping{Fn: WindowFn{Kind: Fixed, Size: 10}, Trigger: &Trigger{Kind: Default}, EmptyOnTime: true}
-			panes, late, _ := g.Panes(h)
+			out := g.Panes(h)
+			panes, late := out.Panes, out.Late
 			if len(panes) == 0 {
 				continue
 			}

@@ -64,13 +64,13 @@ func (t *Trigger) has(ok func(t *Trigger) bool) bool {
 	return ok(t)
 }
 
-// onTime reports whether the trigger fires at the end of the window.
+// onTime reports whether the trigger fires at the end of the window, with or without elements.
 func (t *Trigger) onTime() bool {
 	return t.has(func(t *Trigger) bool { return t.Kind == Default || t.Kind == AfterEndOfWindow })
 }
 
-// counts reports whether it matters which of several elements that come together makes the trigger fire.
-func (t *Trigger) counts() bool {
+// byElement reports whether it matters which of several elements that come together makes the trigger fire.
+func (t *Trigger) byElement() bool {
 	return t.has(func(t *Trigger) bool { return t.Kind == Always || t.Kind == AfterCount && t.N > 1 })
 }
 
