@@ -47,9 +47,10 @@ type variant struct {
 	name     string
 	options  enginetest.Options
 	change   func(c *engine.Config)
-	faults   int // bundles at which the harness is lost
-	restarts int // of the engine, with the job suspended
-	crashes  int // of the machine, with what was not synced lost
+	slow     time.Duration // with each offset that a splittable DoFn claims
+	faults   int           // bundles at which the harness is lost
+	restarts int           // of the engine, with the job suspended
+	crashes  int           // of the machine, with what was not synced lost
 }
 
 func experiments(names ...any) enginetest.Options { return enginetest.Options{"experiments": names} }
@@ -64,6 +65,7 @@ var variants = []variant{
 		change: func(c *engine.Config) { c.KeyGroups = 64 }},
 	{name: "1 bundle a process", change: func(c *engine.Config) { c.BundlesPerProcess = 1 }},
 	{name: "streaming", options: enginetest.Options{"streaming": true}},
+	{name: "split while they run", options: twoProcesses(), change: eager, slow: 6 * time.Millisecond},
 	{name: "no fusion", options: experiments(engine.ExperimentNoFusion)},
 	{name: "no lifting", options: experiments(engine.ExperimentNoLifting)},
 	{name: "no fusion, no lifting, bundles of 3", options: enginetest.Options{
@@ -114,6 +116,7 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 	})
 	rng := rand.New(rand.NewPCG(cut, 5))
 	strike(r, v, rng)
+	r.Harnesses.OnClaim = func(int64) { time.Sleep(v.slow) }
 	m := newModel(r, steps, lateness, rng)
 	j := r.Start(m.p, v.options)
 	for range v.restarts {
