@@ -8,5 +8,7 @@
 // which panes, that a run has put out, the model does not admit; Panes computes the panes themselves, for windows that do not merge
 // and bundles as the engine cuts them.
 //
+// A TimerRun is a history whose elements set and clear timers; Firings computes which of them fire, and when.
+//
 // It is test code: no part of the product imports it. No goroutines; errors are texts for a test to print.
 package reference
