@@ -256,13 +256,13 @@ func TestSideInputExpires(t *testing.T) {
 	close(hold)
 }
 
-// TestSideInputInBoundedMemory reads a side input of 140 MB, half of it of one key, as iterable and as multimap: 280 MB of rows, in a heap of
-// less than half of that, server and harness together.
+// TestSideInputInBoundedMemory reads a side input of 100 MB, half of it of one key, as iterable and as multimap: 200 MB of rows, in a heap
+// of little more than half of that, server and harness together.
 func TestSideInputInBoundedMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("measures the heap; `make test-go` runs it without the race detector")
 	}
-	const n, size, heapMax = 35_000, 4000, 128 << 20
+	const n, size, heapMax = 25_000, 4000, 112 << 20
 	r := newRig(t, func(c *engine.Config) { c.CacheBytes = 8 << 20 })
 	p := r.Pipeline()
 	value := bytes.Repeat([]byte{'x'}, size)
