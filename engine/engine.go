@@ -160,10 +160,13 @@ func (e *Engine) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Check compiles the pipeline and throws the result away.
+// Check compiles the pipeline and throws the result away, and chooses among the alternatives of environments.
 func (e *Engine) Check(_ context.Context, spec jobserver.Spec) error {
-	_, err := e.compile(spec)
-	return err
+	if _, err := e.compile(spec); err != nil {
+		return err
+	}
+	translate.Settle(spec.Pipeline, e.cfg.Harnesses.Supported)
+	return nil
 }
 
 // Start runs a new job.

@@ -12,7 +12,9 @@ import (
 
 // Executor runs jobs. Implementations: package engine (this machine); package cluster later.
 type Executor interface {
-	// Check compiles the pipeline and throws the result away: what would be refused at Run is refused now, as *fault.Error.
+	// Check compiles the pipeline and throws the result away: what would be refused at Run is refused now, as *fault.Error. In
+	// spec.Pipeline it puts in place of each environment with alternatives the one that will run, so that the client is asked for the
+	// artifacts of that one only: a client need not have those of the others.
 	Check(ctx context.Context, spec Spec) error
 	// Start runs a job whose artifacts are staged and returns once it is accepted. Everything after that is told to reporter. The
 	// job ends with exactly one terminal State call. ctx bounds the acceptance only, not the job.

@@ -141,3 +141,26 @@ func TestLongChain(t *testing.T) {
 		}
 	}
 }
+
+// TestSettle: an environment with alternatives becomes the first that is supported, with its capabilities; others stay.
+func TestSettle(t *testing.T) {
+	anyOf := func(urns ...string) *pipepb.Environment {
+		payload := &pipepb.AnyOfEnvironmentPayload{}
+		for _, u := range urns {
+			payload.Environments = append(payload.Environments, &pipepb.Environment{Urn: u})
+		}
+		return &pipepb.Environment{Urn: urn.EnvAnyOf, Payload: bytesOf(payload), Capabilities: []string{"c"}}
+	}
+	never := anyOf("beam:env:mainframe:v1")
+	p := &pipepb.Pipeline{Components: &pipepb.Components{Environments: map[string]*pipepb.Environment{
+		"choice": anyOf("beam:env:mainframe:v1", "beam:env:external:v1", "beam:env:process:v1"),
+		"never":  never,
+		"plain":  {Urn: "beam:env:mainframe:v1"},
+	}}}
+	translate.Settle(p, storyOptions.EnvironmentSupported)
+	got := p.GetComponents().GetEnvironments()
+	want := &pipepb.Environment{Urn: "beam:env:external:v1", Capabilities: []string{"c"}}
+	if !proto.Equal(got["choice"], want) || got["never"] != never || got["plain"].GetUrn() != "beam:env:mainframe:v1" {
+		t.Errorf("got %v", got)
+	}
+}

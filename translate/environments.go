@@ -116,6 +116,17 @@ func (t *envTable) choose(e *pipepb.Environment, depth int) (*pipepb.Environment
 	return nil, refusal
 }
 
+// Settle puts in place of each environment with alternatives the first one that is supported, as Compile would choose it. One without
+// any is left: it is an error only where a transform asks for it.
+func Settle(p *pipepb.Pipeline, supported func(env *pipepb.Environment) error) {
+	t := newEnvTable(p.GetComponents().GetEnvironments(), supported)
+	for id, env := range t.src {
+		if chosen, err := t.choose(env, 0); err == nil {
+			t.src[id] = chosen
+		}
+	}
+}
+
 // capable reports whether the environment's SDK declares a capability.
 func (t *envTable) capable(env plan.EnvID, capability string) bool {
 	return slices.Contains(t.chosen[env].GetCapabilities(), capability)
