@@ -68,7 +68,8 @@ func (b *Bundle) Split(ctx context.Context, split Split) (*fnpb.ProcessBundleSpl
 	return sr, nil
 }
 
-// checkSplit checks what can be known here: which source was split, and that primary and residual do not overlap.
+// checkSplit checks what can be known here: which source was split, and that primary and residual do not overlap. The Java harness
+// does not name the source. Spec: BeamFnDataReadRunner.java trySplit.
 func (b *Bundle) checkSplit(split Split, sr *fnpb.ProcessBundleSplitResponse) error {
 	if len(sr.GetChannelSplits()) == 0 && len(sr.GetPrimaryRoots())+len(sr.GetResidualRoots()) > 0 {
 		return protocol("bundle %s: the harness returned roots without a channel split", b.spec.InstructionID)
@@ -76,7 +77,7 @@ func (b *Bundle) checkSplit(split Split, sr *fnpb.ProcessBundleSplitResponse) er
 	for _, cs := range sr.GetChannelSplits() {
 		last, first := cs.GetLastPrimaryElement(), cs.GetFirstResidualElement()
 		switch {
-		case cs.GetTransformId() != split.Transform:
+		case cs.GetTransformId() != split.Transform && cs.GetTransformId() != "":
 			return protocol("bundle %s: the harness split %q when asked to split %q",
 				b.spec.InstructionID, cs.GetTransformId(), split.Transform)
 		case last < -1 || first <= last:
