@@ -1,131 +1,78 @@
-"""Runs Beam's own test suites, out of the installed SDK, on a Padstone server.
+"""Runs Beam's own test suites, out of the installed SDKs, on a Padstone server.
 
-    python conformance/run.py [quick | all | SUITE...] [-k EXPRESSION] [-n WORKERS] [--timeout SECONDS]
+    python conformance/run.py [quick | all | SUITE...] [-k EXPRESSION] [-n WORKERS] [--environment TYPE] ...
 
-Exit code 0 when every test passed, was skipped by Beam itself or is listed in known.txt, by name or by the
-code of its refusal; 1 otherwise. A test in known.txt that passes is an error as well: the list says what does not work.
+Exit code 0 when every test passed or is listed in known.txt, with the reason why it does not; 1 otherwise. That a test
+was skipped has to be listed as well, and a listed test that passes is an error: the list says what does not work.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "demo"))
 
-from endpoint import ENDPOINT, ENVIRONMENT, RESULTS  # noqa: E402
+import environments  # noqa: E402
+import go_suites  # noqa: E402
+import python_suites  # noqa: E402
 from server import Server  # noqa: E402
+from suites import ENVIRONMENTS, GO, KNOWN, PYTHON, QUICK, listed  # noqa: E402
 
-# Suites are files of the installed SDK, relative to the package apache_beam, with pytest's own arguments.
-SUITES: dict[str, list[str]] = {
-    "portable": [str(HERE / "portable_test.py")],
-    "validatesrunner": [
-        "metrics/metric_test.py",
-        "pipeline_test.py",
-        "runners/portability/fn_api_runner/translations_test.py",
-        "transforms/combinefn_lifecycle_test.py",
-        "transforms/combiners_test.py",
-        "transforms/deduplicate_test.py",
-        "transforms/dofn_lifecycle_test.py",
-        "transforms/ptransform_test.py",
-        "transforms/sideinputs_test.py",
-        "transforms/util_test.py",
-        "-m",
-        "it_validatesrunner",
-    ],
-    "trigger": ["transforms/trigger_test.py", "-k", "TestStreamTranscript or BatchTranscript or TriggerPipelineTest"],
-    "teststream": [
-        "testing/test_stream_test.py",
-        "testing/test_stream_it_test.py",
-        "transforms/periodicsequence_test.py",
-        "examples/cookbook/ordered_window_elements/streaming_test.py",
-    ],
-    "state": ["transforms/userstate_test.py", "examples/cookbook/ordered_window_elements/batch_test.py"],
-}
-
-# One or two tests for every feature, about three minutes in all.
-QUICK = HERE / "quick.txt"
-KNOWN = HERE / "known.txt"
+LOOPBACK = "LOOPBACK"
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", default=["quick"], help=f"quick, all, or any of: {', '.join(SUITES)}")
-    parser.add_argument("-k", default="", help="only tests that match, in pytest's own syntax")
+    parser.add_argument("suites", nargs="*", default=["quick"], help=f"quick, all, or: {', '.join([*PYTHON, *GO])}")
+    parser.add_argument("-k", default="", help="only tests that match: pytest's syntax; for Go a regular expression")
     parser.add_argument("-n", type=int, default=2, help="how many tests run at once")
     parser.add_argument("--timeout", type=int, default=240, help="seconds a test may take")
-    parser.add_argument("--environment", default="LOOPBACK", help="environment_type, or TYPE=config")
+    parser.add_argument(
+        "--environment",
+        default="",
+        help="environment of the Python suites: LOOPBACK, EXTERNAL and PROCESS, or TYPE=config for one of your own",
+    )
     parser.add_argument("--endpoint", default="", help="a job endpoint that is running; default: a server of our own")
     parser.add_argument("--out", type=Path, default=HERE.parent / ".padstone" / "conformance")
     args = parser.parse_args()
-    unknown = [name for name in args.suites if name not in SUITES and name not in ("quick", "all")]
+    unknown = [name for name in args.suites if name not in PYTHON and name not in GO and name not in ("quick", "all")]
     if unknown:
         parser.error(f"no such suite: {', '.join(unknown)}")
     return args
 
 
-def listed(path: Path) -> dict[str, str]:
-    """Reads lines of "test or code  # why"; {test or code: why}."""
-    entries = {}
-    for line in path.read_text().splitlines():
-        test, _, why = line.partition("#")
-        if test.strip():
-            entries[test.strip()] = why.strip()
-    return entries
+def planned(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """The runs that were asked for: (suite, environment)."""
+    if "all" not in args.suites:
+        return [(suite, args.environment or LOOPBACK) for suite in args.suites]
+    runs = []
+    for suite in [*PYTHON, *GO]:
+        runs.append((suite, args.environment or LOOPBACK))
+        if not args.environment:
+            runs += [(suite, environment) for environment in ENVIRONMENTS.get(suite, ())]
+    return runs
 
 
-def sdk_dir() -> Path:
-    return Path(find_spec("apache_beam").origin).parent
-
-
-def located(argument: str) -> str:
-    """A test file of the SDK by its full path; everything else as it is."""
-    name, separator, rest = argument.partition("::")
-    if not name.endswith(".py"):
-        return argument
-    if name == "portable_test.py":
-        return str(HERE / name) + separator + rest
-    return str(sdk_dir() / name) + separator + rest
-
-
-def short(nodeid: str) -> str:
-    """A test's name without where the SDK happens to be installed."""
-    return nodeid.split("apache_beam/")[-1].split("conformance/")[-1]
-
-
-def run_suite(name: str, arguments: list[str], args: argparse.Namespace, endpoint: str) -> dict[str, dict]:
-    """Runs one suite and returns its verdicts by test."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / f"{name}.json"
-    results.unlink(missing_ok=True)
-    # The root is above our files and the SDK's: a test outside it has no file in its id.
-    root = os.path.commonpath([HERE, sdk_dir()])
-    command = [sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), f"--rootdir={root}", "-p", "plugin"]
-    command += ["-p", "no:cacheprovider", "-q", "--tb=native", "-n", str(args.n), "--maxschedchunk=1"]
-    command += [f"--timeout={args.timeout}", "--timeout-method=signal"]
-    command += [located(a) for a in arguments]
-    if args.k:
-        command += ["-k", args.k]
-    env = {
-        **os.environ,
-        ENDPOINT: endpoint,
-        ENVIRONMENT: args.environment,
-        RESULTS: str(results),
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "GRPC_VERBOSITY": "NONE",
-    }
-    with (args.out / f"{name}.log").open("wb") as log:
-        code = subprocess.run(command, cwd=HERE, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode
-    if not results.exists():
-        raise SystemExit(f"{name}: pytest ended with exit code {code} and ran no test; see {args.out / name}.log")
-    return {short(nodeid): test for nodeid, test in json.loads(results.read_text())["tests"].items()}
+def run_suite(suite: str, environment: str, args: argparse.Namespace, endpoint: str, work: Path) -> dict[str, dict]:
+    """Verdicts by test; the name of a test in another environment than LOOPBACK begins with that environment."""
+    if suite in GO:
+        return go_suites.run(suite, args, endpoint)
+    kind = environment.partition("=")[0]
+    name = suite if kind == LOOPBACK else f"{suite}-{kind.lower()}"
+    quick = list(listed(QUICK)) if suite == "quick" else []
+    arguments = [test for test in quick if test.partition("::")[0] not in GO] or PYTHON[suite]
+    with environments.started(environment, work) as completed:
+        tests = python_suites.run(name, arguments, args, endpoint, completed)
+    if kind != LOOPBACK:
+        tests = {f"{kind} {test}": result for test, result in tests.items()}
+    for go_suite in GO:
+        only = [test.partition("::")[2] for test in quick if test.partition("::")[0] == go_suite]
+        if only:
+            tests.update(go_suites.run(go_suite, args, endpoint, only))
+    return tests
 
 
 def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
@@ -133,19 +80,21 @@ def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
     counts = Counter(test["verdict"] for test in tests.values())
     seconds = sum(test["seconds"] for test in tests.values())
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    print(f"{name}: {summary}; {seconds:.0f} s of tests")
+    print(f"{name}: {summary}; {seconds:.0f} s of tests", flush=True)
     refusals = Counter(test["code"] for test in tests.values() if test["verdict"] == "refused")
     for code, count in sorted(refusals.items()):
         print(f"  refused by name: {count} with {code}; {known.get(code, 'NEW')}")
     surprises = 0
     for nodeid, test in sorted(tests.items()):
-        if test["verdict"] == "passed" and nodeid in known:
+        # An entry without an environment is for all of them.
+        why = known.get(nodeid) or known.get(nodeid.partition(" ")[2])
+        if test["verdict"] == "passed" and why:
             print(f"  NEW: {nodeid}: passes, but is in known.txt")
             surprises += 1
-        elif test["verdict"] in ("passed", "skipped", "no job") or test.get("code") in known:
+        elif test["verdict"] in ("passed", "no job") or test.get("code") in known:
             continue
-        elif nodeid in known:
-            print(f"  known: {nodeid}: {test['verdict']}; {known[nodeid]}")
+        elif why:
+            print(f"  known: {nodeid}: {test['verdict']}; {why}")
         else:
             print(f"  NEW: {nodeid}: {test['verdict']}; {test['reason']}")
             surprises += 1
@@ -154,20 +103,22 @@ def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
 
 def main() -> int:
     args = parse_args()
-    suites = list(SUITES) if "all" in args.suites else args.suites
+    args.out.mkdir(parents=True, exist_ok=True)
     known = listed(KNOWN)
     verdicts, surprises = Counter(), 0
-    with tempfile.TemporaryDirectory(prefix="padstone-conformance-") as work:
-        server = None if args.endpoint else Server(Path(work)).start()
+    with tempfile.TemporaryDirectory(prefix="padstone-conformance-") as directory:
+        work = Path(directory)
+        server = None if args.endpoint else Server(work / "data").start()
         try:
-            for name in suites:
-                arguments = list(listed(QUICK)) if name == "quick" else SUITES[name]
-                tests = run_suite(name, arguments, args, args.endpoint or server.job_endpoint)
-                surprises += report(name, tests, known)
+            for suite, environment in planned(args):
+                tests = run_suite(suite, environment, args, args.endpoint or server.job_endpoint, work)
+                named = suite if environment == LOOPBACK or suite in GO else f"{suite} in {environment}"
+                surprises += report(named, tests, known)
                 verdicts.update(test["verdict"] for test in tests.values())
-            if server is not None and not server.alive():
-                print(f"the server has ended:\n{server.log_tail()}")
-                surprises += 1
+                if server is not None and not server.alive():
+                    print(f"the server has ended:\n{server.log_tail()}")
+                    surprises += 1
+                    break
         finally:
             if server is not None:
                 server.stop()
