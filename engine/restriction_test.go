@@ -171,3 +171,42 @@ func TestStatefulRestrictions(t *testing.T) {
 	all = append(all, "k=20@100@100", "l=10@100@100", "k=10@200@200")
 	want(t, out, all...)
 }
+
+// TestDrainStatefulRestrictions drains an endless generator that numbers its offsets by state: nothing is claimed twice or left out.
+func TestDrainStatefulRestrictions(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	numbering := fakesdk.Ranges{To: 1 << 40, Checkpoint: 5, DelayMs: 1, Unbounded: true, Claimed: func(
+		c *fakesdk.Context, in fakesdk.Element, key []byte, offset int64,
+	) error {
+		bag := c.Bag("seen", key, in.Window())
+		seen, err := bag.Read()
+		if err != nil {
+			return err
+		}
+		if n := int64(len(seen) / 2); n != offset {
+			return fmt.Errorf("offset %d comes after %d others", offset, n)
+		}
+		return bag.Append(enginetest.Text("x"))
+	}}
+	src := &enginetest.Source{Unbounded: true, Batches: []enginetest.Batch{{Elements: pairs("k=a@1", "l=b@2")}}}
+	out := p.Write("out", p.ParDo("number", p.Read("in", src, "kv(bytes,bytes)"), enginetest.ParDo{
+		Splittable: true, Unbounded: true, Bags: []string{"seen"}, Fn: ranges(numbering),
+	}))
+	j := r.Start(p, twoProcesses())
+	if err := out.Await(r.Context(), func(texts []string) bool {
+		return slices.Contains(texts, "k=a:23") && slices.Contains(texts, "l=b:23")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Drain(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j.End(jobpb.JobState_DRAINED)
+	count := make(map[string]int)
+	for _, text := range out.Texts() {
+		element, _, _ := strings.Cut(text, ":")
+		count[element]++
+	}
+	want(t, out, append(offsets("k=a", 0, count["k=a"]), offsets("l=b", 0, count["l=b"])...)...)
+}

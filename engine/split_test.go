@@ -96,6 +96,18 @@ func countTo(n int) []string {
 	return words
 }
 
+// TestInitialSplitsSpread has two restrictions, of one message, the first of which waits for the second: they run at once, on two processes.
+func TestInitialSplitsSpread(t *testing.T) {
+	r := newRig(t, func(c *engine.Config) { c.ProgressEvery = time.Hour }) // nothing is split
+	r.Harnesses.OnClaim = newGate(t, 10, 50).claim
+	p := r.Pipeline()
+	out := p.Write("out", p.ParDo("two", p.Read("in", bounded(texts("a")), "bytes"), enginetest.ParDo{
+		Splittable: true, Fn: ranges(fakesdk.Ranges{To: 100, Pieces: 2}),
+	}))
+	r.Run(p, twoProcesses())
+	want(t, out, offsets("a", 0, 100)...)
+}
+
 // TestHotRestriction has one restriction that would never end if nobody else took its second half.
 func TestHotRestriction(t *testing.T) {
 	for name, sdf := range map[string]fakesdk.Ranges{
@@ -177,6 +189,27 @@ func TestSplitResidualFails(t *testing.T) {
 	}))
 	r.Run(p, twoProcesses())
 	want(t, out, countTo(100)...)
+}
+
+// TestLateAnswerToSplit has the answer to a split come after that of the bundle, which was held up until it had been made: what was given up
+// is in the answer alone.
+func TestLateAnswerToSplit(t *testing.T) {
+	for name, sdf := range map[string]fakesdk.Ranges{
+		"divided":      {To: 100},
+		"checkpointed": {To: 100, Unbounded: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, eager)
+			g := newGate(t, 10, 1000)
+			r.Harnesses.OnClaim, r.Harnesses.OnLateSplit = g.claim, g.pass
+			p := r.Pipeline()
+			out := p.Write("out", p.ParDo("hot", p.Read("in", bounded(texts("a")), "bytes"), enginetest.ParDo{
+				Splittable: true, Unbounded: sdf.Unbounded, Fn: ranges(sdf),
+			}))
+			r.Run(p, twoProcesses())
+			want(t, out, offsets("a", 0, 100)...)
+		})
+	}
 }
 
 // TestCrashWithSplitInFlight crashes while both halves of a bundle are in flight, with all, some or nothing of what the log had not synced.

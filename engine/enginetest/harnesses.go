@@ -31,6 +31,8 @@ type Harnesses struct {
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
 	OnClaim func(offset int64)
+	// OnLateSplit makes harnesses answer split requests after the bundle, and is called when a split has been made. May be nil.
+	OnLateSplit func()
 
 	server *fnapi.Server
 	mu     struct {
@@ -152,7 +154,7 @@ func (p *pool) connect(ctx context.Context, w *fnapi.Worker) (*fakesdk.Harness, 
 	h := p.harnesses
 	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
 		Endpoint: h.server.Endpoint(), WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
-		Tamper: h.Tamper,
+		Tamper: h.Tamper, OnLateSplit: h.OnLateSplit,
 		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
 			h.mu.Lock()
 			n := h.mu.bundles

@@ -19,6 +19,8 @@ type bundle struct {
 	req     *fnpb.ProcessBundleRequest
 	fault   Fault
 	queue   *queue
+	// answered is closed when the bundle is over.
+	answered chan struct{}
 
 	stream   *dataStream
 	graph    *graph
@@ -41,7 +43,7 @@ type timerPort struct{ transform, family string }
 // newBundle registers a bundle before its data can come.
 func (h *Harness) newBundle(id string, req *fnpb.ProcessBundleRequest) *bundle {
 	b := &bundle{
-		harness: h, id: id, req: req, queue: newQueue(), index: -1, stop: -1,
+		harness: h, id: id, req: req, queue: newQueue(), answered: make(chan struct{}), index: -1, stop: -1,
 		contexts: make(map[string]*Context), out: make(map[string][]byte), timers: make(map[timerPort][]byte),
 		counters: make(map[counterKey]int64),
 	}
@@ -62,6 +64,7 @@ func (h *Harness) newBundle(id string, req *fnpb.ProcessBundleRequest) *bundle {
 
 // serve runs the bundle and answers it.
 func (b *bundle) serve(ctx context.Context) {
+	defer close(b.answered)
 	defer func() {
 		b.harness.mu.Lock()
 		delete(b.harness.mu.bundles, b.id)

@@ -32,6 +32,9 @@ type Config struct {
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called after a splittable DoFn has emitted for an offset; it may block, to let a test split meanwhile.
 	OnClaim func(offset int64)
+	// OnLateSplit makes the harness answer split requests only after it has answered the bundle, as an SDK may whose threads race, and is
+	// called when a split has been made. May be nil.
+	OnLateSplit func()
 }
 
 // Harness is a connected fake SDK harness.
@@ -125,7 +128,7 @@ func (h *Harness) serve(ctx context.Context) error {
 		case *fnpb.InstructionRequest_ProcessBundleProgress:
 			h.respond(h.progress(id, r.ProcessBundleProgress))
 		case *fnpb.InstructionRequest_ProcessBundleSplit:
-			h.respond(h.split(id, r.ProcessBundleSplit))
+			h.splitSoon(ctx, id, r.ProcessBundleSplit)
 		case *fnpb.InstructionRequest_FinalizeBundle:
 			h.respond(h.finalize(id, r.FinalizeBundle))
 		case *fnpb.InstructionRequest_MonitoringInfos:
@@ -213,6 +216,24 @@ func (h *Harness) split(id string, req *fnpb.ProcessBundleSplitRequest) *fnpb.In
 		b.mu.Unlock()
 	}
 	return &fnpb.InstructionResponse{InstructionId: id, Response: &fnpb.InstructionResponse_ProcessBundleSplit{ProcessBundleSplit: resp}}
+}
+
+// splitSoon splits now, and answers now or after the bundle.
+func (h *Harness) splitSoon(ctx context.Context, id string, req *fnpb.ProcessBundleSplitRequest) {
+	b := h.bundle(req.GetInstructionId())
+	resp := h.split(id, req)
+	if h.cfg.OnLateSplit == nil || b == nil || len(resp.GetProcessBundleSplit().GetChannelSplits()) == 0 {
+		h.respond(resp)
+		return
+	}
+	h.running.Go(func() {
+		h.cfg.OnLateSplit()
+		select {
+		case <-b.answered:
+			h.respond(resp)
+		case <-ctx.Done():
+		}
+	})
 }
 
 func (h *Harness) finalize(id string, req *fnpb.FinalizeBundleRequest) *fnpb.InstructionResponse {
