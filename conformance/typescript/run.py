@@ -7,7 +7,7 @@ tests get an expansion service and a worker pool of the Python SDK of the same v
 .cache/typescript. Needs Node.js and npm.
 
 Exit code 0 when every test passed, was skipped by Beam itself or is listed in known.txt; 1 otherwise. A test in
-known.txt that passes is an error as well.
+known.txt that passes is an error as well, unless it may by chance.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def report(tests: dict[str, dict], known: dict[str, str]) -> int:
         elif test["verdict"] == "failed":
             print(f"  NEW: {name}: {test['reason']}")
             surprises += 1
-        elif test["verdict"] == "passed" and name in known:
+        elif test["verdict"] == "passed" and name in known and not known[name].startswith("by chance"):
             print(f"  NEW: {name}: passes, but is in known.txt")
             surprises += 1
     return surprises
