@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as pb
 from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms import trigger, userstate, window
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.timeutil import TimeDomain
@@ -324,11 +325,24 @@ def combine_globally(p):
   _ = mean | 'Print' >> beam.Map(str)
 
 
-STREAMING = {'word_count_streaming', 'main_job_streaming', 'sdf_unbounded', 'triggers'}
+def test_stream(p):
+  stream = TestStream(coder=StrUtf8Coder(), output_tags=['a', 'b'])
+  stream.add_elements(['x', 'y'], tag='a').add_elements([window.TimestampedValue('z', 7)], tag='b')
+  stream.advance_watermark_to(5, tag='a').advance_processing_time(10).advance_watermark_to_infinity()
+  tagged = p | stream
+  windows = dict(
+      windowfn=FixedWindows(5),
+      trigger=trigger.AfterWatermark(early=trigger.AfterProcessingTime(1)),
+      accumulation_mode=trigger.AccumulationMode.DISCARDING)
+  both = tagged['a'] | 'Some' >> beam.WindowInto(**windows), tagged['b'] | 'Others' >> beam.WindowInto(**windows)
+  both | beam.Flatten() | beam.ParDo(Pairs()) | beam.GroupByKey()
+
+
+STREAMING = {'test_stream', 'word_count_streaming', 'main_job_streaming', 'sdf_unbounded', 'triggers'}
 PIPELINES = [
     word_count, word_count_streaming, packed, co_group_by_key, flatten_coders, flatten_fused, flatten_self, side_inputs,
     side_input_windows, stateful, sdf_bounded, sdf_unbounded, reshuffle, sessions, triggers, custom_window,
-    main_job_streaming, nested, multi_output, combine_globally
+    main_job_streaming, nested, multi_output, combine_globally, test_stream
 ]
 
 
