@@ -127,6 +127,9 @@ func summary(p *plan.Plan) string {
 			if panes := p.Edge(side.Edge).Panes; panes != plan.AllPanes {
 				read += ", newest of each " + string(panes)
 			}
+			if side.Map != nil {
+				read += ", mapped by the SDK"
+			}
 			if side.Expires {
 				read += fmt.Sprintf(", kept for %d ms", side.KeepMs)
 			}
@@ -397,7 +400,10 @@ func (s *story) option(t *pipepb.PTransform, p *pipepb.ParDoPayload, key, value 
 		if p.SideInputs == nil {
 			p.SideInputs = map[string]*pipepb.SideInput{}
 		}
-		p.SideInputs[tag] = &pipepb.SideInput{AccessPattern: &pipepb.FunctionSpec{Urn: "beam:side_input:" + kind + ":v1"}}
+		p.SideInputs[tag] = &pipepb.SideInput{
+			AccessPattern:   &pipepb.FunctionSpec{Urn: "beam:side_input:" + kind + ":v1"},
+			WindowMappingFn: &pipepb.FunctionSpec{Urn: urn.WindowMappingPython},
+		}
 	case "state":
 		if p.StateSpecs == nil {
 			p.StateSpecs = map[string]*pipepb.StateSpec{}
