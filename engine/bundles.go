@@ -63,6 +63,9 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 	case plan.Group:
 		return j.runner.Group(start, j.fleet.Merger(j.ctx, start), j.fleet.Combiner(j.ctx, start))
 	case plan.Harness:
+		if def.TimeSorted && !start.Timers {
+			return j.runner.Buffer(start)
+		}
 		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
 			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
 				return nil, err
@@ -207,7 +210,9 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 	delete(j.failures, start.Stage)
 	switch def.Kind {
 	case plan.Harness:
-		j.fleet.Progressed(def.Env)
+		if start.Timers || !def.TimeSorted { // else no harness has had a part in it
+			j.fleet.Progressed(def.Env)
+		}
 		if res.Finalize != nil {
 			j.effects.after(seq, func() {
 				ctx, cancel := context.WithTimeout(j.ctx, finalizeFor)

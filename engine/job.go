@@ -123,6 +123,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
+	j.runner.SortedMax = sc.BundleElementsMax
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
 	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
 	sc.DeferGroup = func(*plan.Stage) bool { return batch }

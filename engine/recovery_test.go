@@ -206,7 +206,7 @@ func checkNothingLeft(t *testing.T, r *enginetest.Rig, j *enginetest.Job) {
 	})
 	for name, table := range map[string]rows.Table{
 		"states": rows.State, "timers": rows.TimerID, "timer times": rows.TimerTS, "groups": rows.Group, "triggers": rows.Trigger,
-		"holds": rows.Hold, "outbox blocks": rows.Outbox,
+		"holds": rows.Hold, "outbox blocks": rows.Outbox, "sorted elements": rows.Sorted,
 	} {
 		if n, err := s.CountRows(table); err != nil || n != 0 {
 			t.Errorf("%d %s are left, %v", n, name, err)

@@ -45,7 +45,6 @@ func Compile(p *pipepb.Pipeline, o Options) (*plan.Plan, error) {
 	for _, pass := range []func() error{
 		func() error { return validate(p) },
 		func() error { return g.read(p.GetRootTransformIds()) },
-		func() error { return g.checkRequirements(p.GetRequirements()) },
 		g.views,
 		g.order,
 		g.resolveTypes,
@@ -92,14 +91,6 @@ func validate(p *pipepb.Pipeline) error {
 			return refuse(codeUnknownRequire, "the pipeline requires %q, which the runner does not know", requirement).
 				WithHint("the SDK may be newer than the runner: upgrade the runner")
 		}
-	}
-	return nil
-}
-
-// checkRequirements refuses what no transform has been refused for: the requirement alone counts, too.
-func (g *graph) checkRequirements(requirements []string) error {
-	if slices.Contains(requirements, urn.RequiresTimeSortedInput) {
-		return timeSorted()
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ func (g *graph) identify() error {
 			s.plan.Transforms = append(s.plan.Transforms, plan.Transform{ID: n.id, Name: n.user, URN: n.urn})
 			s.plan.Finalizes = s.plan.Finalizes || n.finalizes
 			s.plan.StableInput = s.plan.StableInput || n.stable
+			s.plan.TimeSorted = s.plan.TimeSorted || n.sorted
 		}
 	}
 	return nil
@@ -249,10 +250,10 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 }
 
 // readsStateBacked reports whether a stage reads a collection that a grouping puts out, in part at least, and whose iterables its SDK
-// can read by state requests. A consumer in the runner cannot: it copies what it reads, and a token is good for as long as its block
-// waits.
+// can read by state requests. A consumer in the runner cannot, nor one whose input the runner sorts: they copy what they read, and a
+// token is good for as long as its block waits.
 func (c *connector) readsStateBacked(s *stage, pc *pcollection) bool {
-	return s.kind == plan.Harness && c.envs.capable(s.env, urn.CoderStateBackedIterable) &&
+	return s.kind == plan.Harness && !s.nodes[0].sorted && c.envs.capable(s.env, urn.CoderStateBackedIterable) &&
 		slices.ContainsFunc(pc.from(), func(from *pcollection) bool { return c.stageOf[from.producer].kind == plan.Group })
 }
 

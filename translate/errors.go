@@ -31,7 +31,6 @@ const (
 	codeEnvironment     fault.Code = "unsupported-environment"
 	codeRead            fault.Code = "unsupported-read"
 	codeTestStream      fault.Code = "unsupported-test-stream"
-	codeTimeSorted      fault.Code = "unsupported-time-sorted-input"
 	codeMergingWindowFn fault.Code = "unsupported-merging-window-fn"
 	codeRetractions     fault.Code = "unsupported-retractions"
 	codeSideInput       fault.Code = "unsupported-side-input"

@@ -40,7 +40,8 @@ type node struct {
 	sides   []sideInput          // by tag
 	outputs []output             // by tag
 
-	keyed     bool // has state or timers: root of a keyed stage
+	keyed     bool // has state, timers or sorted input: root of a keyed stage
+	sorted    bool // requires time-sorted input
 	process   bool // processes sized restrictions: root of its stage
 	stable    bool // requires stable input: root of its stage
 	finalizes bool

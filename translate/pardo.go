@@ -45,25 +45,21 @@ func (w *walker) parDo(id string, t *pipepb.PTransform) error {
 	return w.add(n)
 }
 
-// demands reads what the ParDo demands of the runner. Errors: unsupported-time-sorted-input.
+// demands reads what the ParDo demands of the runner. Errors: unsupported-stateful-splittable.
 func (n *node) demands() error {
 	p := n.pardo
-	if p.GetRequiresTimeSortedInput() {
-		return timeSorted()
-	}
-	n.keyed = len(p.GetStateSpecs())+len(p.GetTimerFamilySpecs()) > 0
+	n.sorted = p.GetRequiresTimeSortedInput()
+	n.keyed = len(p.GetStateSpecs())+len(p.GetTimerFamilySpecs()) > 0 || n.sorted
 	n.stable = p.GetRequiresStableInput()
 	n.finalizes = p.GetRequestsFinalization()
 	n.coders = payloadCoders(p)
+	if n.sorted && p.GetRestrictionCoderId() != "" {
+		return refuse(codeStatefulSDF, "a splittable DoFn with time-sorted input").WithHint("sort in a DoFn of its own, before it")
+	}
 	if family := p.GetOnWindowExpirationTimerFamilySpec(); family != "" && p.GetTimerFamilySpecs()[family] == nil {
 		return refuse(codePayload, "the window expiration timer family %q is not among the timer families", family).WithHint(hintSDK)
 	}
 	return nil
-}
-
-func timeSorted() error {
-	return refuse(codeTimeSorted, "the DoFn requires time-sorted input").
-		WithHint("buffer and sort in the DoFn's state, released by an event time timer")
 }
 
 // payloadCoders lists the coders that a ParDo payload refers to, but for those of timers, which the descriptor replaces.

@@ -106,6 +106,9 @@ func summary(p *plan.Plan) string {
 		if s.StableInput {
 			b.WriteString(" stable")
 		}
+		if s.TimeSorted {
+			b.WriteString(" time-sorted")
+		}
 		if s.Finalizes {
 			b.WriteString(" finalizes")
 		}

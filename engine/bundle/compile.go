@@ -73,7 +73,7 @@ type cell struct {
 // timerFamily is a user timer family.
 type timerFamily struct {
 	def     *plan.TimerFamily
-	number  int
+	name    string // in the rows
 	program *coder.Program
 }
 
@@ -160,7 +160,8 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 		s.compact = compileCompaction(def, s.input)
 	}
 	for i := range def.Timers {
-		t := &timerFamily{def: &def.Timers[i], number: i}
+		t := &timerFamily{def: &def.Timers[i]}
+		t.name = t.def.Name + "\x00" + t.def.Family
 		var err error
 		if t.program, err = coder.Compile(t.def.Element); err != nil {
 			return nil, err
@@ -191,6 +192,16 @@ func (s *Stage) feedsStateBacked() bool {
 		}
 	}
 	return false
+}
+
+// family returns the user's timer family of the name in the rows, or nil.
+func (s *Stage) family(name string) *timerFamily {
+	for _, t := range s.timers {
+		if t.name == name {
+			return t
+		}
+	}
+	return nil
 }
 
 // Stateful says whether the stage keeps user state or timers.

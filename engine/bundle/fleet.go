@@ -107,10 +107,23 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 	if start.Truncate {
 		as = draining
 	}
-	err = f.on(st, start.Process, as, func(slot Slot) error {
-		res, err = r.Harness(ctx, start, slot, link)
-		return err
-	})
+	items := r.paces.items(start.Stage)
+	for {
+		err = f.on(st, start.Process, as, func(slot Slot) error {
+			slot.ItemsMax = items
+			res, err = r.Harness(ctx, start, slot, link)
+			return err
+		})
+		var o *overrun
+		if !errors.As(err, &o) {
+			break
+		}
+		items = o.items
+		r.paces.overran(start.Stage, items)
+	}
+	if err == nil && res.LeftOut {
+		r.paces.succeeded(start.Stage)
+	}
 	return res, err
 }
 

@@ -22,6 +22,7 @@ type Slot struct {
 	Instruction fnapi.InstructionID
 	DataStream  string          // "" for harnesses without named data streams
 	Drain       <-chan struct{} // closed when the job begins to drain
+	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
 }
 
 // messageBytes bounds a data message to a harness: 64 KB messages cost it 2.4 times the CPU of 1–4 MB ones, and so do 50 MB ones.
@@ -74,7 +75,11 @@ type harnessBundle struct {
 	result Result
 
 	link     *Link
-	begunAt  element.Time // on the harness's clock, where that is another
+	sequence *sequence                  // of a bundle of timers
+	leftOut  bool                       // ItemsMax has left something out
+	itemsMax int                        // more items of a key and window than the bundle may have held; 0: all is well
+	taken    struct{ count, bytes int } // elements of a time-sorted input
+	begunAt  element.Time               // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
 	input    input         // of the attending goroutine while that runs
 	residual []store.Added // likewise
@@ -136,10 +141,10 @@ func (h *harnessBundle) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// inputs is what a bundle sends: data, or timers by family.
+// inputs is what a bundle sends: data, or in order timers, with the elements of a time-sorted input between them.
 type inputs struct {
-	data   [][]byte
-	timers map[*timerFamily][]byte
+	data [][]byte
+	runs []run
 }
 
 // prepare loads the bundle's data, or takes its due timers out of the rows.
@@ -197,11 +202,15 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 
 // send sends the inputs in messages of a good size, cut at element boundaries, and closes them.
 func (h *harnessBundle) send(ctx context.Context, in inputs) error {
-	for _, t := range h.stage.timers {
-		if data := in.timers[t]; len(data) > 0 {
-			if err := h.bundle.SendTimers(ctx, t.def.Transform, t.def.Family, data); err != nil {
-				return err
-			}
+	for _, r := range in.runs {
+		var err error
+		if r.family == nil {
+			err = h.bundle.SendData(ctx, h.stage.Def.InputRead, r.data)
+		} else {
+			err = h.bundle.SendTimers(ctx, r.family.def.Transform, r.family.def.Family, r.data)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	var small []byte
@@ -263,6 +272,9 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 			return err
 		}
 	}
+	if h.itemsMax > 0 {
+		return &overrun{items: h.itemsMax}
+	}
 	residual, err := h.residuals(resp.GetResidualRoots())
 	if err != nil {
 		return err
@@ -275,6 +287,7 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	}
 	h.router.fill(&h.result.Commit)
 	h.result.Commit.Added = append(h.result.Commit.Added, h.residual...)
+	h.result.LeftOut = h.leftOut
 	for _, b := range h.input.blocks() {
 		h.result.Commit.Consumed = append(h.result.Commit.Consumed, blockID(b))
 	}

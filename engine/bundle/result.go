@@ -39,6 +39,8 @@ type Result struct {
 	Watermark element.Time
 	Done      bool
 	Positions []connector.Position
+	// LeftOut says that a bundle of timers has left some for the next one, to keep them in order.
+	LeftOut bool
 	// Empty says that there is nothing to commit: a poll that returned neither elements nor positions.
 	Empty bool
 }
@@ -72,14 +74,18 @@ type Runner struct {
 	ProgressEvery time.Duration
 	// GroupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files. 0: no bound.
 	GroupBytesMax int
-	Log           *zap.Logger
+	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000.
+	SortedMax int
+	Log       *zap.Logger
+
+	paces paces
 }
 
 // timersMax bounds the timers that one bundle fires.
 const timersMax = 10_000
 
-// eachDue hands the timers of the key groups that are due to fn, group by group, event time first, up to what a bundle fires. fn
-// removes them.
+// eachDue hands the timers of a Group stage's key groups that are due to fn, group by group, event time first, up to what a bundle
+// fires. fn removes them.
 func eachDue(
 	txs *transactions, groups []uint16, event, processing element.Time, fn func(group uint16, due []timer.Fired) error,
 ) error {
@@ -103,25 +109,6 @@ func eachDue(
 		}
 	}
 	return nil
-}
-
-// dueTimers returns the timers of the bundle's key groups that are due, and takes them out of the rows.
-func dueTimers(txs *transactions, start *scheduler.Start) (map[uint16][]timer.Fired, error) {
-	now := start.Now
-	if start.AllTimers {
-		now = element.MaxTime
-	}
-	all := make(map[uint16][]timer.Fired)
-	err := eachDue(txs, start.Groups, start.InputWatermark, now, func(g uint16, due []timer.Fired) error {
-		for _, f := range due {
-			if _, err := timer.Remove(txs.byID[g], f); err != nil {
-				return err
-			}
-		}
-		all[g] = append(all[g], due...)
-		return nil
-	})
-	return all, err
 }
 
 // nextTimers reads the earliest timers of the bundle's key groups, own writes included.

@@ -13,172 +13,131 @@ import (
 )
 
 // expiryFamily is the timer family, not the user's, that ends a key's window: its state and timers are collected. User families
-// start with a transform's name, which is never empty.
-const expiryFamily = "\x00expiry"
+// start with a transform's name, which is never empty. flushFamily is due when elements of a time-sorted input are.
+const (
+	expiryFamily = "\x00expiry"
+	flushFamily  = "\x00sorted"
+)
 
-// familyName names a user timer family in the rows.
-func (t *timerFamily) familyName() string { return t.def.Name + "\x00" + t.def.Family }
+// prepareTimers takes the due timers out of the rows, with the elements of a time-sorted input that are due, and encodes what is for
+// the harness: for each key in the order of event time.
+func (h *harnessBundle) prepareTimers() (inputs, error) {
+	h.sequence = newSequence()
+	now := h.start.Now
+	if h.start.AllTimers {
+		now = element.MaxTime
+	}
+	left := timersMax
+	for _, g := range h.start.Groups {
+		if left <= 0 {
+			break
+		}
+		due, horizon, err := dueTimers(h.txs.byID[g], h.start.InputWatermark, now, left)
+		if err != nil {
+			return inputs{}, err
+		}
+		left -= len(due)
+		for _, sc := range scopes(due) {
+			if err := h.prepareScope(h.txs.byID[g], sc, horizon, now); err != nil {
+				return inputs{}, err
+			}
+		}
+	}
+	channels := append([]*timerFamily{nil}, h.stage.timers...)
+	return inputs{runs: h.sequence.runs(channels)}, nil
+}
 
-// admit lets the elements of a stateful stage in: it drops those whose window has been collected, and sets the timer that will
-// collect the window of the others. Restrictions that came back from a bundle are not dropped: their elements have been let in.
-func (h *harnessBundle) admit(data []byte, residual bool) ([]byte, error) {
-	var kept []byte // the elements to process, once one had to be dropped
-	dropped := false
-	pos := 0
-	seen := make(map[string]bool)
-	err := h.stage.input.scanner.Scan(data, func(el *coder.Elem) error {
-		live, err := h.admitWindows(el, residual, seen)
+// scope is what is due of one key and window.
+type scope struct {
+	key, window   []byte
+	timers        []timer.Fired // the user's: event time first, each in order
+	expiry, flush *timer.Fired
+}
+
+// scopes sorts due timers by key and window.
+func scopes(due []timer.Fired) []*scope {
+	var all []*scope
+	byName := make(map[string]*scope)
+	for i := range due {
+		f := &due[i]
+		name := scopeName(f.Key, f.Window)
+		sc := byName[name]
+		if sc == nil {
+			sc = &scope{key: f.Key, window: f.Window}
+			byName[name] = sc
+			all = append(all, sc)
+		}
+		switch f.Family {
+		case expiryFamily:
+			sc.expiry = f
+		case flushFamily:
+			sc.flush = f
+		default:
+			sc.timers = append(sc.timers, *f)
+		}
+	}
+	return all
+}
+
+// prepareScope takes what is due of one key and window. A window expires last: not in a bundle in which something else of it is due,
+// which may still set more timers.
+func (h *harnessBundle) prepareScope(tx rows.Tx, sc *scope, horizon, now element.Time) error {
+	if sc.expiry != nil {
+		waits, err := timer.AnyDue(tx, sc.key, sc.window, h.start.InputWatermark, now, expiryFamily)
 		if err != nil {
 			return err
 		}
-		end := pos + len(el.Raw)
-		if live < el.NWin && !dropped {
-			dropped = true
-			kept = append(kept, data[:pos]...)
-		}
-		if dropped && live == el.NWin {
-			kept = append(kept, el.Raw...)
-		} else if dropped && live > 0 {
-			kept = h.withoutLate(kept, el)
-		}
-		pos = end
-		return nil
-	})
-	if err != nil {
-		return nil, fault.New(fault.Corruption, "corrupt-block", "elements of %q: %w", h.stage.Def.Name, err)
-	}
-	if dropped {
-		return kept, nil
-	}
-	return data, nil
-}
-
-// admitWindows returns how many windows of the element are live, and makes sure that each of them will be collected.
-func (h *harnessBundle) admitWindows(el *coder.Elem, residual bool, seen map[string]bool) (live int, err error) {
-	rest := el.Windows
-	for i := 0; i < el.NWin; i++ {
-		var w []byte
-		if w, rest, err = coder.NextWindow(h.stage.input.def.Window, rest); err != nil {
-			return 0, err
-		}
-		collectAt, maxTS, err := h.collectAt(w)
-		if err != nil {
-			return 0, err
-		}
-		if collectAt < h.start.InputWatermark && !residual {
-			h.result.DroppedLate++
-			continue
-		}
-		live++
-		if err := h.expect(el.Key, w, collectAt, maxTS, seen); err != nil {
-			return 0, err
+		if !waits {
+			return h.expire(tx, *sc.expiry)
 		}
 	}
-	return live, nil
-}
-
-// withoutLate appends the element in its live windows only.
-func (h *harnessBundle) withoutLate(dst []byte, el *coder.Elem) []byte {
-	var live []byte
-	n := 0
-	rest := el.Windows
-	for i := 0; i < el.NWin; i++ {
-		w, r, err := coder.NextWindow(h.stage.input.def.Window, rest)
-		if err != nil {
-			return dst // cannot be: admitWindows has read the same windows
-		}
-		rest = r
-		if at, _, err := h.collectAt(w); err == nil && at >= h.start.InputWatermark {
-			live = append(live, w...)
-			n++
-		}
-	}
-	dst = coder.AppendHeader(dst, el.TS, n, live, el.Pane)
-	return append(dst, el.Value...)
-}
-
-// collectAt returns the watermark up to which the window keeps its state, and its maximum timestamp.
-func (h *harnessBundle) collectAt(w []byte) (at, maxTS element.Time, err error) {
-	if maxTS, err = window.Max(h.stage.input.def.Window, w); err != nil {
-		return 0, 0, err
-	}
-	lateness := int64(0)
-	if ws := h.stage.Def.Windowing; ws != nil {
-		lateness = ws.LatenessMs
-	}
-	return window.CollectAt(maxTS, lateness), maxTS, nil
-}
-
-// expect sets the expiry timer of a key and window unless it is set. State in the global window is not collected before the job
-// ends, so it needs one only for a user's OnWindowExpiration. That one holds the watermark at the end of the window, so that what
-// it puts out is not late.
-func (h *harnessBundle) expect(key, w []byte, collectAt, maxTS element.Time, seen map[string]bool) error {
-	if h.stage.expiry < 0 && h.stage.input.def.Window == plan.GlobalWindow {
-		return nil
-	}
-	id := string(rows.AppendBytes(rows.AppendBytes(nil, w), key))
-	if seen[id] {
-		return nil
-	}
-	seen[id] = true
-	tx, err := h.txs.of(key)
+	items, err := h.userTimers(sc)
 	if err != nil {
 		return err
 	}
-	tid := timer.ID{Family: expiryFamily, Key: key, Window: w}
-	if _, found, err := timer.Get(tx, tid); err != nil || found {
+	rest, err := h.sorted(tx, sc, horizon)
+	if err != nil {
 		return err
 	}
-	hold := element.Time(timer.NoHold)
-	if h.stage.expiry >= 0 {
-		hold = maxTS
+	items = rest.before(items)
+	if n := h.slot.ItemsMax; n > 0 && len(items) > n {
+		items, h.leftOut = items[:n], true
 	}
-	// Strictly after collectAt: an element that comes at this very watermark is still let in.
-	return timer.Set(tx, tid, timer.Timer{Domain: plan.EventTime, Fire: collectAt.Add(1), Hold: hold, Pane: []byte{coder.NoFiring}})
+	for _, it := range items {
+		if it.family == nil {
+			tx.Delete(rows.Sorted, it.row)
+		} else if _, err := timer.Remove(tx, *it.fired); err != nil {
+			return err
+		}
+	}
+	h.sequence.add(sc.key, sc.window, items)
+	return h.flushNext(tx, sc)
 }
 
-// prepareTimers takes the due timers out of the rows and encodes the user's for the harness. A window expires last: not in a bundle
-// that fires other timers of the same key and window, which may still set more.
-func (h *harnessBundle) prepareTimers() (inputs, error) {
-	in := inputs{timers: make(map[*timerFamily][]byte)}
-	due, err := dueTimers(h.txs, h.start)
-	if err != nil {
-		return in, err
-	}
-	families := make(map[string]*timerFamily, len(h.stage.timers))
-	for _, t := range h.stage.timers {
-		families[t.familyName()] = t
-	}
-	for _, g := range h.start.Groups {
-		tx := h.txs.byID[g]
-		active := make(map[string]bool)
-		for _, f := range due[g] {
-			if f.Family != expiryFamily {
-				active[string(rows.AppendBytes(rows.AppendBytes(nil, f.Window), f.Key))] = true
-			}
+// userTimers encodes the due timers of user code.
+func (h *harnessBundle) userTimers(sc *scope) ([]item, error) {
+	items := make([]item, 0, len(sc.timers))
+	for i := range sc.timers {
+		f := &sc.timers[i]
+		t := h.stage.family(f.Family)
+		if t == nil {
+			return nil, fault.New(fault.Corruption, "corrupt-row", "a stored timer names the family %q, which %q does not have",
+				f.Family, h.stage.Def.Name)
 		}
-		for _, f := range due[g] {
-			if f.Family == expiryFamily {
-				err = h.expire(tx, f, active, in)
-			} else if t := families[f.Family]; t != nil {
-				in.timers[t] = h.appendTimer(in.timers[t], t, f)
-			} else {
-				err = fault.New(fault.Corruption, "corrupt-row", "a stored timer names the family %q, which %q does not have",
-					f.Family, h.stage.Def.Name)
-			}
-			if err != nil {
-				return in, err
-			}
+		it := item{at: f.Fire, rank: rankEvent, family: t, id: timerID(f.Family, f.Tag), fired: f, data: h.appendTimer(nil, *f)}
+		if f.Domain == plan.ProcessingTime {
+			it.rank = rankProcessing
 		}
+		items = append(items, it)
 	}
-	return in, nil
+	return items, nil
 }
 
 // expire ends a key's window: the user's OnWindowExpiration is fired with its state still there, and in the bundle after it
 // everything is collected.
-func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired, active map[string]bool, in inputs) error {
-	if active[string(rows.AppendBytes(rows.AppendBytes(nil, f.Window), f.Key))] {
-		return timer.Set(tx, f.ID, f.Timer)
+func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired) error {
+	if _, err := timer.Remove(tx, f); err != nil {
+		return err
 	}
 	const told = "told" // tag of the second round: the user's callback has run
 	if h.stage.expiry >= 0 && string(f.Tag) != told {
@@ -186,7 +145,7 @@ func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired, active map[string]bool
 		user := f
 		user.Tag = nil
 		user.Hold = min(f.Hold, element.MaxTime)
-		in.timers[t] = h.appendTimer(in.timers[t], t, user)
+		h.sequence.add(f.Key, f.Window, []item{{at: f.Fire, rank: rankEvent, family: t, data: h.appendTimer(nil, user)}})
 		again := f
 		again.Tag = []byte(told)
 		again.Hold = timer.NoHold
@@ -205,7 +164,7 @@ func (h *harnessBundle) expire(tx rows.Tx, f timer.Fired, active map[string]bool
 }
 
 // appendTimer encodes a timer that fires.
-func (h *harnessBundle) appendTimer(dst []byte, t *timerFamily, f timer.Fired) []byte {
+func (h *harnessBundle) appendTimer(dst []byte, f timer.Fired) []byte {
 	ct := coder.Timer{Key: f.Key, Tag: f.Tag, NWin: 1, Windows: f.Window, Fire: f.Fire, Hold: f.Hold, Pane: f.Pane}
 	return ct.Append(dst)
 }
@@ -249,8 +208,11 @@ func (h *harnessBundle) setTimer(family *timerFamily, t *coder.Timer) error {
 		if w, rest, err = coder.NextWindow(family.def.Window, rest); err != nil {
 			return err
 		}
-		id := timer.ID{Family: family.familyName(), Key: t.Key, Window: w, Tag: t.Tag}
+		id := timer.ID{Family: family.name, Key: t.Key, Window: w, Tag: t.Tag}
 		set, live, err := h.bounded(family, t, w)
+		if err == nil {
+			h.checkOrder(family, t, w, live)
+		}
 		if err == nil && live {
 			err = timer.Set(tx, id, set)
 		} else if err == nil {
@@ -268,13 +230,20 @@ func (h *harnessBundle) setTimer(family *timerFamily, t *coder.Timer) error {
 // which sets itself again ends with its window. And it ends with a drain: at the end of a draining job's input, timers set none.
 // Spec: minTargetAndGcTime in SimpleDoFnRunner (Java runners-core) moves timers likewise.
 func (h *harnessBundle) bounded(family *timerFamily, t *coder.Timer, w []byte) (set timer.Timer, live bool, err error) {
-	if t.Clear || h.start.AllTimers && h.draining() {
-		return set, false, nil
-	}
 	latest := element.MaxTime
 	if family.def.Domain == plan.EventTime {
-		if latest, _, err = h.collectAt(w); err != nil || h.start.Timers && t.Fire > latest {
-			return set, false, err
+		latest, _, err = h.collectAt(w)
+	}
+	if err != nil || t.Clear {
+		return set, false, err
+	}
+	if t.Fire > latest && latest < element.MaxTime || h.start.AllTimers && h.draining() {
+		fromTimer, mixedFrom := h.setter(t.Key, w)
+		if mixedFrom > 0 {
+			h.holdAtMost(mixedFrom)
+		}
+		if fromTimer {
+			return set, false, nil
 		}
 	}
 	set = timer.Timer{Domain: family.def.Domain, Fire: min(max(t.Fire, element.MinTime), latest), Hold: t.Hold, Pane: t.Pane}
@@ -282,6 +251,36 @@ func (h *harnessBundle) bounded(family *timerFamily, t *coder.Timer, w []byte) (
 		set.Hold = min(t.Hold, latest)
 	}
 	return set, true, nil
+}
+
+// checkOrder notes when a timer that was set or cleared shows that the bundle held too much of its key and window.
+func (h *harnessBundle) checkOrder(family *timerFamily, t *coder.Timer, w []byte, set bool) {
+	if h.sequence == nil {
+		return
+	}
+	var at *element.Time
+	if set {
+		at = &t.Fire
+	}
+	if n := h.sequence.tooMany(t.Key, w, family, t.Tag, at); n > 0 {
+		h.holdAtMost(n)
+	}
+}
+
+// holdAtMost has the bundle run again with no more items of each key and window.
+func (h *harnessBundle) holdAtMost(items int) {
+	if h.itemsMax == 0 || items < h.itemsMax {
+		h.itemsMax = items
+	}
+}
+
+// setter says whether a timer, no element, has set what a bundle sets for the key and window. Of a bundle that hands out both one cannot
+// tell; mixedFrom is then how many of its items are of the first one's kind.
+func (h *harnessBundle) setter(key, w []byte) (fromTimer bool, mixedFrom int) {
+	if h.sequence == nil {
+		return false, 0
+	}
+	return h.sequence.kind(key, w)
 }
 
 // draining says whether the job drains.

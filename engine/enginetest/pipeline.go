@@ -150,6 +150,7 @@ type ParDo struct {
 	Multimaps map[string]Collection
 	Finalizes bool
 	Stable    bool // requires stable input
+	Sorted    bool // requires time-sorted input
 	Env       string
 	// Splittable makes it a splittable DoFn with Ranges' restrictions; Unbounded makes its output unbounded.
 	Splittable, Unbounded bool
@@ -176,6 +177,7 @@ func (p *Pipeline) ParDos(name string, main Collection, d ParDo) map[string]Coll
 	p.rig.Harnesses.register(fn, func([]byte) (fakesdk.DoFn, error) { return d.Fn(), nil })
 	pardo := &pipepb.ParDoPayload{
 		DoFn: &pipepb.FunctionSpec{Urn: fn}, RequestsFinalization: d.Finalizes, RequiresStableInput: d.Stable,
+		RequiresTimeSortedInput:           d.Sorted,
 		OnWindowExpirationTimerFamilySpec: d.Expires,
 		StateSpecs:                        map[string]*pipepb.StateSpec{}, TimerFamilySpecs: map[string]*pipepb.TimerFamilySpec{},
 		SideInputs: map[string]*pipepb.SideInput{},

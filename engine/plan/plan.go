@@ -70,6 +70,8 @@ type Stage struct {
 	// StableInput is set when the stage's root requires that a bundle's input is durable before the bundle starts, and the same
 	// when it is retried.
 	StableInput bool
+	// TimeSorted is set when the stage's root takes the elements of each key and window in the order of their timestamps.
+	TimeSorted bool
 
 	// Windowing is that of the main input. Group stages and stages with user state or timers only: it says when an element is too
 	// late and when the state of a window is collected.

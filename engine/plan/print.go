@@ -75,7 +75,8 @@ func (w *printer) stage(s *Stage) {
 
 // stageMarks prints a stage's environment and demands.
 func stageMarks(s *Stage) string {
-	return mark(s.Env != "", " in "+string(s.Env)) + mark(s.Finalizes, ", finalizes") + mark(s.StableInput, ", stable input")
+	return mark(s.Env != "", " in "+string(s.Env)) + mark(s.Finalizes, ", finalizes") + mark(s.StableInput, ", stable input") +
+		mark(s.TimeSorted, ", time-sorted input")
 }
 
 func (w *printer) edge(role string, id EdgeID, more string) {

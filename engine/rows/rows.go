@@ -30,6 +30,8 @@ const (
 	// Of side inputs; stage is the edge, or 0 for runs, and group is 0.
 	SideWindow Table = 0x10 // end, window → empty: a window of Side that expires
 	SideRun    Table = 0x11 // run u64 → empty: Side rows of the run are written ahead of a commit that has yet to come
+	// Keyed by stage and group again.
+	Sorted Table = 0x12 // owned by package bundle: key, window, time, block seq u64, place u32 → element of a time-sorted input
 )
 
 // PrefixLen is the length of table, stage and group.

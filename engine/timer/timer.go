@@ -113,6 +113,30 @@ func Remove(tx rows.Tx, f Fired) (removed bool, err error) {
 	return true, nil
 }
 
+// AnyDue says whether a timer of the key and window, other than those of the family, is due.
+func AnyDue(tx rows.Tx, key, window []byte, event, processing element.Time, family string) (due bool, err error) {
+	var bad []byte
+	prefix := rows.AppendBytes(rows.AppendBytes(nil, key), window)
+	err = tx.Scan(rows.TimerID, prefix, nil, func(key, value []byte) bool {
+		id, ok := parseID(key)
+		t, ok2 := parseTimer(value)
+		switch {
+		case !ok || !ok2:
+			bad = append([]byte{}, key...)
+		case id.Family == family:
+		case t.Domain == plan.ProcessingTime:
+			due = t.Fire <= processing
+		default:
+			due = t.Fire <= event
+		}
+		return !due && bad == nil
+	})
+	if err == nil && bad != nil {
+		err = corrupt("timer %x", bad)
+	}
+	return due, err
+}
+
 // Next returns the earliest firing time of the domain; ok is false when no timer of it is set.
 func Next(tx rows.Tx, domain plan.TimeDomain) (at element.Time, ok bool, err error) {
 	err = tx.Scan(rows.TimerTS, appendDomain(nil, domain), nil, func(key, _ []byte) bool {
