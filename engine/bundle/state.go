@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,9 +18,6 @@ import (
 	"padstone/fnapi"
 )
 
-// pageBytes is the size from which a state response ends at the next element boundary; the rest follows under a continuation token.
-const pageBytes = 1 << 20
-
 // stateHandler answers the state requests of one bundle: user state out of the bundle's rows, side inputs out of the store. The
 // SDK's requests of one bundle come one at a time, in order.
 type stateHandler struct {
@@ -28,6 +26,10 @@ type stateHandler struct {
 	view  *store.Snapshot // the side inputs, as they were when the bundle began; nil when the stage has none
 	txs   *transactions
 	key   []byte // scratch
+
+	readings []*reading // cells whose next page may be asked for; the last one used is last
+	reads    uint16
+	writes   uint64
 
 	mu struct {
 		sync.Mutex // held while a request is handled
@@ -40,6 +42,7 @@ type stateHandler struct {
 func (h *stateHandler) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.readings = nil
 	if h.mu.closed || h.view == nil {
 		h.mu.closed = true
 		return nil
@@ -56,6 +59,9 @@ func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*
 		return nil, errors.New("the bundle has ended")
 	}
 	resp := &fnpb.StateResponse{Id: req.GetId()}
+	if req.GetGet() == nil {
+		h.writes++
+	}
 	var err error
 	switch k := req.GetStateKey().GetType().(type) {
 	case *fnpb.StateKey_BagUserState_:
@@ -151,20 +157,23 @@ func (h *stateHandler) bag(req *fnpb.StateRequest, resp *fnpb.StateResponse, k c
 	if err != nil {
 		return err
 	}
-	return access(req, resp, tx, key, c.element)
+	return h.access(req, resp, tx, key, c.element)
 }
 
-// access gets, appends to or clears the one row at key, whose value is a run of elements.
-func access(req *fnpb.StateRequest, resp *fnpb.StateResponse, tx rows.Tx, key []byte, elem *coder.Program) error {
+// access gets, appends to or clears the one row at key, which is scratch.
+func (h *stateHandler) access(req *fnpb.StateRequest, resp *fnpb.StateResponse, tx rows.Tx, key []byte, elem *coder.Program) error {
 	switch r := req.GetRequest().(type) {
 	case *fnpb.StateRequest_Get:
-		v, err := tx.Get(rows.State, key)
-		if err != nil {
-			return err
-		}
-		return page(resp, v, r.Get.GetContinuationToken(), elem)
+		return h.page(resp, r.Get.GetContinuationToken(), func(to *reading) error {
+			to.elem = elem
+			row, err := tx.Get(rows.State, key)
+			if err != nil {
+				return err
+			}
+			return to.takeRow(row)
+		})
 	case *fnpb.StateRequest_Append:
-		tx.Merge(rows.State, key, r.Append.GetData())
+		tx.Merge(rows.State, key, appendRow(nil, r.Append.GetData()))
 		resp.Response = &fnpb.StateResponse_Append{Append: &fnpb.StateAppendResponse{}}
 	case *fnpb.StateRequest_Clear:
 		tx.Delete(rows.State, key)
@@ -175,55 +184,28 @@ func access(req *fnpb.StateRequest, resp *fnpb.StateResponse, tx rows.Tx, key []
 	return nil
 }
 
-// page answers with the run of elements in v from the token's offset on, cut at an element boundary once it is over a page. Elements
-// that cannot be framed (elem is nil) are not cut.
-func page(resp *fnpb.StateResponse, v, token []byte, elem *coder.Program) error {
-	offset := 0
-	if len(token) == 8 {
-		offset = int(min(binary.BigEndian.Uint64(token), uint64(len(v))))
-	}
-	v = v[offset:]
-	get := &fnpb.StateGetResponse{}
-	if len(v) > pageBytes && elem != nil {
-		end := 0
-		for end < pageBytes {
-			n, err := elem.Len(v[end:])
-			if err != nil {
-				return fmt.Errorf("stored state does not follow its coder: %w", err)
-			}
-			end += n
-		}
-		if end < len(v) {
-			get.ContinuationToken = binary.BigEndian.AppendUint64(nil, uint64(offset+end))
-			v = v[:end]
-		}
-	}
-	get.Data = append([]byte(nil), v...)
-	resp.Response = &fnpb.StateResponse_Get{Get: get}
-	return nil
-}
-
 func (h *stateHandler) multimap(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey, mapKey []byte) error {
 	c, tx, key, err := h.locate(k)
 	if err != nil {
 		return err
 	}
-	return access(req, resp, tx, rows.AppendBytes(key, mapKey), c.element)
+	return h.access(req, resp, tx, rows.AppendBytes(key, mapKey), c.element)
 }
 
 // multimapKeys lists or clears the keys of a multimap cell.
 func (h *stateHandler) multimapKeys(req *fnpb.StateRequest, resp *fnpb.StateResponse, k cellKey) error {
-	c, tx, prefix, err := h.locate(k)
+	_, tx, prefix, err := h.locate(k)
 	if err != nil {
 		return err
 	}
 	switch r := req.GetRequest().(type) {
 	case *fnpb.StateRequest_Get:
-		var keys []byte
-		if err := eachMapEntry(tx, prefix, func(mapKey, _ []byte) { keys = append(keys, mapKey...) }); err != nil {
-			return err
-		}
-		return page(resp, keys, r.Get.GetContinuationToken(), c.mapKey)
+		return h.page(resp, r.Get.GetContinuationToken(), func(to *reading) error {
+			return eachMapEntry(tx, prefix, func(mapKey, _ []byte) error {
+				to.take(mapKey)
+				return nil
+			})
+		})
 	case *fnpb.StateRequest_Clear:
 		tx.DeletePrefix(rows.State, prefix)
 		resp.Response = &fnpb.StateResponse_Clear{Clear: &fnpb.StateClearResponse{}}
@@ -239,25 +221,27 @@ func (h *stateHandler) multimapEntries(req *fnpb.StateRequest, resp *fnpb.StateR
 	if err != nil {
 		return err
 	}
-	if _, get := req.GetRequest().(*fnpb.StateRequest_Get); !get {
+	get := req.GetGet()
+	if get == nil {
 		return h.multimapKeys(req, resp, k)
 	}
 	if c.element == nil {
 		return fmt.Errorf("entries of state cell %q: its values cannot be framed", k.cell)
 	}
-	var entries []byte
-	var failed error
-	err = eachMapEntry(tx, prefix, func(mapKey, values []byte) {
-		entries = append(entries, mapKey...)
-		if entries, err = appendIterable(entries, values, c.element); err != nil && failed == nil {
-			failed = err
-		}
+	return h.page(resp, get.GetContinuationToken(), func(to *reading) error {
+		return eachMapEntry(tx, prefix, func(mapKey, row []byte) error {
+			var values reading
+			if err := values.takeRow(row); err != nil {
+				return err
+			}
+			entry, err := appendIterable(bytes.Clone(mapKey), values.run, c.element)
+			if err != nil {
+				return fmt.Errorf("entries of state cell %q: %w", k.cell, err)
+			}
+			to.take(entry)
+			return nil
+		})
 	})
-	if err != nil || failed != nil {
-		return fmt.Errorf("entries of state cell %q: %w", k.cell, firstError(err, failed))
-	}
-	resp.Response = &fnpb.StateResponse_Get{Get: &fnpb.StateGetResponse{Data: entries}}
-	return nil
 }
 
 func firstError(errs ...error) error {
@@ -270,14 +254,19 @@ func firstError(errs ...error) error {
 }
 
 // eachMapEntry calls fn for the entries of a multimap cell. Values may take no bytes: those of a set in the Java SDK do.
-func eachMapEntry(tx rows.Tx, prefix []byte, fn func(mapKey, values []byte)) error {
-	prefix = append([]byte(nil), prefix...)
-	return tx.Scan(rows.State, prefix, nil, func(key, value []byte) bool {
-		if mapKey, _, ok := rows.TakeBytes(key[len(prefix):]); ok {
-			fn(mapKey, value)
+func eachMapEntry(tx rows.Tx, prefix []byte, fn func(mapKey, row []byte) error) error {
+	prefix = bytes.Clone(prefix)
+	var failed error
+	err := tx.Scan(rows.State, prefix, nil, func(key, row []byte) bool {
+		mapKey, _, ok := rows.TakeBytes(key[len(prefix):])
+		if !ok {
+			failed = fmt.Errorf("a row of map state is malformed")
+		} else {
+			failed = fn(mapKey, row)
 		}
-		return true
+		return failed == nil
 	})
+	return firstError(err, failed)
 }
 
 // appendIterable appends a run of elements as an iterable of known length.
@@ -290,13 +279,11 @@ func appendIterable(dst, run []byte, elem *coder.Program) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		if n == 0 { // elements without bytes cannot be counted from a run
-			return dst, fmt.Errorf("elements of coder %v take no space", elem)
-		}
-		rest = rest[n:]
+		dst = append(dst, rest[:n]...)
+		rest = rest[max(n, 1):] // see elementLen
 	}
 	binary.BigEndian.PutUint32(dst[at:], count)
-	return append(dst, run...), nil
+	return dst, nil
 }
 
 // orderedList serves KV<varint sort key, value> elements by range [start, end). Rows are keyed by the sort key.
@@ -311,18 +298,16 @@ func (h *stateHandler) orderedList(req *fnpb.StateRequest, resp *fnpb.StateRespo
 	case *fnpb.StateRequest_Append:
 		return h.orderedAppend(resp, tx, at, q.Append.GetData(), c.element)
 	case *fnpb.StateRequest_Get:
-		var run []byte
-		err := tx.Scan(rows.State, prefix, at(r.GetStart()), func(key, value []byte) bool {
-			if int64(rows.Time(key[len(prefix):])) >= r.GetEnd() {
-				return false
-			}
-			run = append(run, value...)
-			return true
+		return h.page(resp, q.Get.GetContinuationToken(), func(to *reading) error {
+			to.elem = c.element
+			return tx.Scan(rows.State, prefix, at(r.GetStart()), func(key, value []byte) bool {
+				if int64(rows.Time(key[len(prefix):])) >= r.GetEnd() {
+					return false
+				}
+				to.take(value)
+				return true
+			})
 		})
-		if err != nil {
-			return err
-		}
-		return page(resp, run, q.Get.GetContinuationToken(), c.element)
 	case *fnpb.StateRequest_Clear:
 		var gone [][]byte
 		err := tx.Scan(rows.State, prefix, at(r.GetStart()), func(key, _ []byte) bool {

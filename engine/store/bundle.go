@@ -68,7 +68,7 @@ func (t *tx) Set(table rows.Table, key, value []byte) {
 }
 
 func (t *tx) Merge(table rows.Table, key, value []byte) {
-	t.bundle.note(t.bundle.batch.Merge(t.key(table, key), value, nil)) // pebble's default merger concatenates
+	t.bundle.note(t.bundle.batch.Merge(t.key(table, key), value, nil)) // the store's merger concatenates
 }
 
 func (t *tx) Delete(table rows.Table, key []byte) {

@@ -100,6 +100,7 @@ func Open(c Config) (*Store, error) {
 	s.mu.wake = make(chan struct{})
 	opts := &pebble.Options{
 		FS:                          c.FS,
+		Merger:                      concatenate,
 		CacheSize:                   c.CacheBytes,
 		MemTableSize:                uint64(c.MemTable),
 		FormatMajorVersion:          pebble.FormatNewest,
