@@ -90,7 +90,7 @@ type Config struct {
 	ProgressEvery time.Duration
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
-	// StopTimeout bounds the end of a job's harnesses; default 10 s.
+	// StopTimeout bounds the end of a job's harnesses; default 18 s.
 	StopTimeout time.Duration
 }
 
@@ -114,7 +114,7 @@ func (c Config) withDefaults() Config {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }
 	}
 	if c.StopTimeout == 0 {
-		c.StopTimeout = 10 * time.Second
+		c.StopTimeout = 18 * time.Second // less than what a server has to stop
 	}
 	return c
 }

@@ -181,7 +181,12 @@ var timerCases = map[string]timerCase{
 	},
 	"processing time comes when event time is at its end": {
 		families: "a p",
-		element:  func(set setTimer) { set("a", "", 10); set("p", "", 1<<45); set("p", "-never", 1<<45); set("p", "-never", -1) },
+		element: func(set setTimer) {
+			set("a", "", 10)
+			set("p", "", 1<<45)
+			set("p", "-never", 1<<45)
+			set("p", "-never", -1)
+		},
 		onTimer: func(family, _ string, _ int64, set setTimer) {
 			if family == "p" {
 				set("a", "-again", 20)

@@ -78,6 +78,7 @@ func newGRPC() *grpc.Server {
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
 		grpc.WaitForHandlers(true),
+		grpc.StatsHandler(connections{}),
 		// Python pings every 20 s, also on idle connections (channel_factory.py); gRPC's default policy would hang up on it.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		// A harness that was stopped or whose host is gone still has an open connection; the ping finds it.

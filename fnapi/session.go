@@ -54,7 +54,7 @@ func (s *Server) Control(stream fnpb.BeamFnControl_ControlServer) error {
 	if err != nil {
 		return err
 	}
-	sess, err := w.connect()
+	sess, err := w.connect(connectionOf(stream.Context()))
 	if err != nil {
 		return asStatus(err)
 	}

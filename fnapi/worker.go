@@ -40,6 +40,7 @@ type Worker struct {
 		session    *session // nil while no harness is connected
 		generation int
 		stopped    bool
+		connection *connection   // of the last control stream; nil before the first
 		changed    chan struct{} // closed and replaced when session or stopped changes
 		status     *statusStream // nil while the harness offers none
 	}
@@ -90,6 +91,19 @@ func (w *Worker) Generation() int {
 func (w *Worker) Done() <-chan struct{} {
 	if sess, err := w.current(); err == nil {
 		return sess.done
+	}
+	gone := make(chan struct{})
+	close(gone)
+	return gone
+}
+
+// Gone returns a channel that is closed when the connection of the last harness's control stream has ended, which a program does that
+// ends; an already closed one when none has ever been connected. A harness that is a part of a longer-lived program may keep it open.
+func (w *Worker) Gone() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.connection != nil {
+		return w.mu.connection.ended
 	}
 	gone := make(chan struct{})
 	close(gone)
@@ -148,7 +162,7 @@ func (w *Worker) current() (*session, error) {
 
 // connect begins a generation. A harness that restarts reconnects under its old id, maybe before the loss of its predecessor was
 // noticed: the newcomer wins. Spec: python/container/boot.go launchSDKProcess.
-func (w *Worker) connect() (*session, error) {
+func (w *Worker) connect(c *connection) (*session, error) {
 	w.mu.Lock()
 	if w.mu.stopped {
 		w.mu.Unlock()
@@ -157,7 +171,7 @@ func (w *Worker) connect() (*session, error) {
 	former := w.mu.session
 	w.mu.generation++
 	sess := newSession(w, w.mu.generation)
-	w.mu.session = sess
+	w.mu.session, w.mu.connection = sess, c
 	w.changedLocked()
 	w.mu.Unlock()
 	if former != nil {

@@ -18,7 +18,7 @@ type Config struct {
 	Server *fnapi.Server // required; it must be running when Start is called
 	// StartTimeout bounds the time from a harness's start to its control stream. Default 60 s.
 	StartTimeout time.Duration
-	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 5 s.
+	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.
 	StopTimeout time.Duration
 	// LogLinesMax is how many of a pool's last log lines are kept for error messages. Default 40.
 	LogLinesMax int
@@ -44,7 +44,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	orDuration(&c.StartTimeout, time.Minute)
-	orDuration(&c.StopTimeout, 5*time.Second)
+	orDuration(&c.StopTimeout, 10*time.Second)
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
 	orDuration(&c.BackoffMax, 30*time.Second)
 	orDuration(&c.RestartWindow, 5*time.Minute)

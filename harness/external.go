@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"maps"
+	"strings"
 	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/fnapi"
 	"padstone/internal/fault"
@@ -24,7 +26,8 @@ type externalLauncher struct {
 	artifact string
 	conn     *grpc.ClientConn
 	client   fnpb.BeamFnExternalWorkerPoolClient
-	timeout  time.Duration // of StopWorker
+	timeout  time.Duration // of each step of a stop
+	loopback bool          // the submitting program runs the workers itself
 }
 
 func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, error) {
@@ -37,7 +40,13 @@ func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, e
 		log: m.cfg.Logger, address: address, params: t.external.GetParams(),
 		endpoint: m.cfg.Server.Endpoint(), artifact: spec.ArtifactEndpoint,
 		conn: conn, client: fnpb.NewBeamFnExternalWorkerPoolClient(conn), timeout: m.cfg.StopTimeout,
+		loopback: isLoopback(spec.Options),
 	}, nil
+}
+
+// isLoopback says whether the SDK runs the workers in the program that submits the job. It submits them as an external pool.
+func isLoopback(options *structpb.Struct) bool {
+	return strings.EqualFold(options.GetFields()["beam:option:environment_type:v1"].GetStringValue(), "LOOPBACK")
 }
 
 func poolUnreachable(address string, err error) *fault.Error {
@@ -61,7 +70,7 @@ func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launche
 		return nil, fault.New(fault.Environment, codePool,
 			"the worker pool at %s refuses to start a worker: %s", l.address, resp.GetError())
 	}
-	return &externalWorker{launcher: l, id: w.ID()}, nil
+	return &externalWorker{launcher: l, worker: w}, nil
 }
 
 func (l *externalLauncher) respawns() bool { return false }
@@ -71,18 +80,30 @@ func (l *externalLauncher) close() error { return l.conn.Close() }
 // externalWorker is a harness that a pool has started. Whether it still runs is only known by its control stream.
 type externalWorker struct {
 	launcher *externalLauncher
-	id       fnapi.WorkerID
+	worker   *fnapi.Worker
 }
 
 func (w *externalWorker) exited() <-chan struct{} { return nil }
 
 func (w *externalWorker) outcome() string { return "" }
 
-// stop asks the pool to stop the worker. A pool that is gone has taken its workers along.
-func (w *externalWorker) stop(<-chan struct{}) {
+// stop asks the pool to stop the worker: after a while, for a pool that runs workers as programs kills them, and they are tearing down
+// their DoFns since their control streams are closed. A worker that belongs to the submitting program does not end before that does, and
+// is only told. A pool that is gone has taken its workers along. Spec: python worker_pool_main.py StopWorker.
+func (w *externalWorker) stop(hurry <-chan struct{}) {
+	if !w.launcher.loopback {
+		timer := time.NewTimer(w.launcher.timeout)
+		select {
+		case <-w.worker.Gone():
+		case <-hurry:
+		case <-timer.C:
+			w.launcher.log.Debug("worker of a pool does not end", zap.String("worker", string(w.worker.ID())))
+		}
+		timer.Stop()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), w.launcher.timeout)
 	defer cancel()
-	if _, err := w.launcher.client.StopWorker(ctx, &fnpb.StopWorkerRequest{WorkerId: string(w.id)}); err != nil {
+	if _, err := w.launcher.client.StopWorker(ctx, &fnpb.StopWorkerRequest{WorkerId: string(w.worker.ID())}); err != nil {
 		w.launcher.log.Debug("StopWorker failed", zap.String("pool", w.launcher.address), zap.Error(err))
 	}
 }

@@ -1,0 +1,41 @@
+package fnapi
+
+import (
+	"context"
+
+	"google.golang.org/grpc/stats"
+)
+
+// connection is a connection of a harness. A program that ends closes it, which is how one knows that it has ended.
+type connection struct{ ended chan struct{} }
+
+type connectionKey struct{}
+
+// connectionOf returns the connection that a call came on, or nil.
+func connectionOf(ctx context.Context) *connection {
+	c, _ := ctx.Value(connectionKey{}).(*connection)
+	return c
+}
+
+// connections notes the ends of connections. It implements stats.Handler.
+type connections struct{}
+
+// TagConn makes the connection known to its calls.
+func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return context.WithValue(ctx, connectionKey{}, &connection{ended: make(chan struct{})})
+}
+
+// HandleConn notes the end of a connection.
+func (connections) HandleConn(ctx context.Context, s stats.ConnStats) {
+	if _, ok := s.(*stats.ConnEnd); ok {
+		if c := connectionOf(ctx); c != nil {
+			close(c.ended)
+		}
+	}
+}
+
+// TagRPC and HandleRPC are not used.
+func (connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC does nothing.
+func (connections) HandleRPC(context.Context, stats.RPCStats) {}
