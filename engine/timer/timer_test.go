@@ -26,6 +26,7 @@ import (
 //	fire-again                                    tries to remove what was removed last
 //	next <event|processing>
 //	clear-window <key> <window>
+//	any-due <key> <window> <event up to> <processing up to> [but=<family>]
 //
 // Each prints its outcome and, when it may have changed, the holds and the number of rows.
 func TestStories(t *testing.T) {
@@ -94,6 +95,11 @@ func (s *story) run() (string, error) {
 	case "clear-window":
 		err := ClearWindow(s.tx, []byte(s.arg(0)), []byte(s.arg(1)))
 		return s.after(), err
+	case "any-due":
+		var but string
+		s.d.MaybeScanArgs(s.t, "but", &but)
+		due, err := AnyDue(s.tx, []byte(s.arg(0)), []byte(s.arg(1)), s.time(2), s.time(3), but)
+		return fmt.Sprintln(due), err
 	case "next":
 		at, ok, err := Next(s.tx, plan.TimeDomain(s.arg(0)))
 		if !ok {
@@ -236,6 +242,7 @@ func TestFaults(t *testing.T) {
 		"due":          func() error { _, err := Due(tx, plan.EventTime, 10, 1); return err },
 		"remove":       func() error { _, err := Remove(tx, Fired{ID: id}); return err },
 		"next":         func() error { _, _, err := Next(tx, plan.EventTime); return err },
+		"any due":      func() error { _, err := AnyDue(tx, id.Key, id.Window, 10, 10, ""); return err },
 		"clear window": func() error { return ClearWindow(tx, id.Key, id.Window) },
 	}
 	for name, call := range calls {
