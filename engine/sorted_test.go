@@ -195,7 +195,7 @@ func TestTimeSortedBounded(t *testing.T) {
 			t.Run(name+" in bundles of "+size, func(t *testing.T) {
 				r := newRig(t, nil)
 				p := r.Pipeline()
-				h := newHistory(rand.New(rand.NewPCG(1, 1)), 4, 400, 300)
+				h := newHistory(rand.New(rand.NewPCG(1, 1)), 4, 160, 300)
 				in := p.WindowInto("windows", p.Read("in", bounded(h.elements), "kv(bytes,bytes)"), enginetest.Fixed(100))
 				out := p.Write("out", p.ParDo("diary", in, d.parDo("alarm", "chime")))
 				r.Run(p, enginetest.Options{"max_bundle_size": size})
@@ -261,7 +261,7 @@ func TestTimeSortedSuspended(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			r := newRig(t, nil)
 			p := r.Pipeline()
-			h := newHistory(rng, 3, 300, 600)
+			h := newHistory(rng, 3, 200, 600)
 			src := &enginetest.Source{Unbounded: true}
 			for i := 0; i < len(h.elements); i += 10 {
 				batch := enginetest.Batch{Elements: h.elements[i : i+10]}
