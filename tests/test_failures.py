@@ -96,6 +96,7 @@ def bad_pipelines() -> dict[str, beam_runner_api_pb2.Pipeline]:
     dangling = beam_runner_api_pb2.Pipeline(root_transform_ids=["missing"])
     empty_urn = beam_runner_api_pb2.Pipeline(root_transform_ids=["t"])
     empty_urn.components.transforms["t"].unique_name = "Some transform"
+    empty_urn.components.transforms["t"].outputs["out"] = "nowhere"  # without it, it would be a composite of nothing
     cycle = beam_runner_api_pb2.Pipeline(root_transform_ids=["t"])
     cycle.components.transforms["t"].unique_name = "Eats itself"
     cycle.components.transforms["t"].subtransforms.append("t")
