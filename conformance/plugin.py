@@ -1,7 +1,7 @@
 """pytest plugin that points Beam's own tests at a job endpoint and tells what became of each.
 
-Many of Beam's tests choose a runner themselves. A pipeline that is made without a runner, or names one of the SDK's
-local runners, is redirected to the endpoint; a runner given as an object stays. Jobs are counted per test: one that
+Many of Beam's tests choose a runner themselves. A pipeline that is made without a runner, or for one of the SDK's local
+runners, by name or as an object, is redirected to the endpoint; other runners stay. Jobs are counted per test: one that
 passes without a job says nothing about the endpoint and is counted apart.
 """
 
@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -68,14 +69,19 @@ class Jobs:
 def redirect_pipelines() -> None:
     from apache_beam import pipeline
     from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, PortableOptions, StandardOptions
+    from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, SwitchingDirectRunner
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+    local_classes = (BundleBasedDirectRunner, FnApiRunner, SwitchingDirectRunner)
     make = pipeline.Pipeline.__init__
 
     def redirected(self, runner=None, options=None, argv=None, display_data=None):
         if options is None:
             options = PipelineOptions(argv or [])
         named = runner if runner is not None else options.view_as(StandardOptions).runner
-        if (named is None or isinstance(named, str)) and named in LOCAL_RUNNERS:
+        # By its exact type: a runner derived from these is the test's own.
+        by_name = (named is None or isinstance(named, str)) and named in LOCAL_RUNNERS
+        if by_name or type(named) in local_classes:
             options, runner = copy.deepcopy(options), None
             options.view_as(StandardOptions).runner = "PortableRunner"
             portable = options.view_as(PortableOptions)
@@ -87,6 +93,17 @@ def redirect_pipelines() -> None:
     pipeline.Pipeline.__init__ = redirected
 
 
+def configure_test_pipelines() -> None:
+    """What Beam's own build does with --test-pipeline-options; without it integration tests skip themselves."""
+    from apache_beam.testing.test_pipeline import TestPipeline
+
+    kind, environment_config = environment()
+    flags = ["--runner=PortableRunner", f"--job_endpoint={job_endpoint()}", f"--environment_type={kind}"]
+    flags += [f"--environment_config={environment_config}"] if environment_config else []
+    flags.append(f"--temp_location={Path(os.environ[RESULTS]).parent / 'temp'}")
+    TestPipeline.pytest_test_pipeline_options = shlex.join([*flags, f"--experiments={NO_PIP_FREEZE}"])
+
+
 def pytest_configure(config):
     """With -n, tests run in workers and results are collected in the controller; without, both happen here."""
     worker = hasattr(config, "workerinput")
@@ -94,6 +111,7 @@ def pytest_configure(config):
         config.pluginmanager.register(Results(Path(os.environ[RESULTS])), "conformance-results")
     if worker or not config.getoption("numprocesses", None):
         redirect_pipelines()
+        configure_test_pipelines()
         jobs = Jobs()
         jobs.watch_submissions()
         config.pluginmanager.register(Counting(jobs), "conformance-counting")
