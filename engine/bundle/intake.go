@@ -1,8 +1,11 @@
 package bundle
 
 import (
+	"errors"
 	"sync"
 
+	"padstone/engine/coder"
+	"padstone/engine/plan"
 	"padstone/internal/fault"
 )
 
@@ -14,8 +17,10 @@ const intakeBytesMax = 32 << 20
 type intake struct {
 	stage  *Stage
 	router *router // of the goroutine, until end has returned
-	done   chan struct{}
-	mu     struct {
+	// begun holds, of the goroutine as well, the beginning of an element whose rest the next message of the output brings.
+	begun map[*output][]byte
+	done  chan struct{}
+	mu    struct {
 		sync.Mutex
 		changed *sync.Cond
 		queue   []message
@@ -26,7 +31,7 @@ type intake struct {
 }
 
 func newIntake(st *Stage, r *router) *intake {
-	in := &intake{stage: st, router: r, done: make(chan struct{})}
+	in := &intake{stage: st, router: r, begun: make(map[*output][]byte), done: make(chan struct{})}
 	in.mu.changed = sync.NewCond(&in.mu)
 	return in
 }
@@ -63,6 +68,7 @@ func (in *intake) run() {
 	for {
 		queue, ok := in.take()
 		if !ok {
+			in.routed(0, in.whole())
 			return
 		}
 		for _, m := range queue {
@@ -99,5 +105,58 @@ func (in *intake) route(m message) error {
 		return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
 			m.transform, in.stage.Def.Name)
 	}
-	return in.router.write(o, m.data)
+	data := m.data
+	if begun := in.begun[o]; len(begun) > 0 {
+		data = append(begun, data...)
+		delete(in.begun, o)
+	}
+	// A side input takes elements one by one, so that it must not be given half of one.
+	if len(o.edges) > 0 && o.edges[0].def.Kind == plan.Side {
+		return in.routeWhole(o, data)
+	}
+	err := in.router.write(o, data)
+	if errors.Is(err, coder.ErrMalformed) { // nothing was taken: the first consumer frames all of it before it takes any
+		return in.routeWhole(o, data)
+	}
+	return err
+}
+
+// begunBytesMax bounds the part of an element that waits for its rest. What SDKs send of larger elements is whole.
+const begunBytesMax = 64 << 20
+
+// routeWhole routes the whole elements in data and keeps what is begun: a message is a part of a stream of bytes, and the Python SDK,
+// when it also sends by time, may cut an element in two. Spec: beam_fn_api.proto Elements.Data.
+func (in *intake) routeWhole(o *output, data []byte) error {
+	var el coder.Elem
+	var malformed error
+	end := 0
+	for end < len(data) && malformed == nil {
+		var rest []byte
+		if rest, malformed = o.edges[0].scanner.Next(data[end:], &el); malformed == nil {
+			end = len(data) - len(rest)
+		}
+	}
+	if len(data)-end > begunBytesMax {
+		return in.malformed(o, malformed)
+	}
+	if end < len(data) {
+		in.begun[o] = append([]byte(nil), data[end:]...)
+	}
+	return in.router.write(o, data[:end:end])
+}
+
+// whole says whether every element that was begun has been completed.
+func (in *intake) whole() error {
+	for _, o := range in.stage.outputs {
+		if data := in.begun[o]; len(data) > 0 {
+			var el coder.Elem
+			_, err := o.edges[0].scanner.Next(data, &el)
+			return in.malformed(o, err)
+		}
+	}
+	return nil
+}
+
+func (in *intake) malformed(o *output, err error) error {
+	return fault.New(fault.Internal, "bad-element-encoding", "output %q does not follow its coder: %w", o.edges[0].def.Name, err)
 }

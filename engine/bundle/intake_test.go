@@ -81,6 +81,47 @@ func TestIntake(t *testing.T) {
 	}
 }
 
+// TestIntakeCutsElements: elements that lie in several messages arrive like others, and one that never ends fails the bundle.
+func TestIntakeCutsElements(t *testing.T) {
+	for _, kind := range []plan.EdgeKind{plan.FIFO, plan.Keyed, plan.Side} {
+		var all []byte
+		for i := range 50 {
+			e := kv{ts: element.Time(i), ends: []element.Time{10}, key: fmt.Sprint(i % 7), value: strings.Repeat("v", i)}
+			all = e.append(all)
+		}
+		for size := 1; size < len(all); size = size*2 + 1 {
+			o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
+			rt := newRouter(8)
+			in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, rt)
+			in.start()
+			for rest := all; len(rest) > 0; {
+				n := min(size, len(rest))
+				in.put(message{transform: "out", data: rest[:n:n]})
+				rest = rest[n:]
+			}
+			if err := in.end(); err != nil || rt.count != 50 {
+				t.Fatalf("%s in messages of %d bytes: %d elements, %v", kind, size, rt.count, err)
+			}
+			if kind == plan.FIFO {
+				var got []byte
+				for _, a := range rt.added {
+					got = append(got, a.Block.Data...)
+				}
+				if !bytes.Equal(got, all) {
+					t.Fatalf("in messages of %d bytes other elements arrived", size)
+				}
+			}
+		}
+		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8))
+		in.start()
+		in.put(message{transform: "out", data: all[:len(all)-1]})
+		if err := in.end(); fault.Of(err) == nil || fault.Of(err).Code != "bad-element-encoding" {
+			t.Errorf("%s: an element without its last byte: %v", kind, err)
+		}
+	}
+}
+
 // TestIntakeFails: what cannot be routed fails the bundle and holds up nobody.
 func TestIntakeFails(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -89,7 +130,7 @@ func TestIntakeFails(t *testing.T) {
 		"bad-element-encoding": {transform: "out", data: []byte("no element")},
 		"harness-protocol":     {transform: "other", data: []byte("x")},
 	} {
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, byWrite: map[string]*output{"out": o}}, newRouter(8))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8))
 		in.start()
 		in.put(m)
 		for range 5 {
