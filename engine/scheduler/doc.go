@@ -5,7 +5,7 @@
 // Watermarks, for each stage after every event:
 //
 //	input  = max(input, min(outputs of the upstream stages, holds of waiting and running blocks))
-//	output = max(output, min(input, holds))
+//	output = max(output, min(input, holds)), not beyond the end of the global window while a timer is set
 //
 // A bundle owns its key groups from Start until Committed or Failed. A bundle carries either due timers or data, timers first, so
 // that data cannot overwrite a timer that is being fired. Downstream stages are served before upstream ones: the pipe drains.

@@ -166,7 +166,17 @@ func (s *stage) refresh() {
 		in = min(in, waiting)
 	}
 	s.in = max(s.in, in)
-	s.out = max(s.out, min(s.in, waiting, s.holds.Min()))
+	out := min(s.in, waiting, s.holds.Min())
+	if out > element.EndOfGlobalTime && s.timed() {
+		out = element.EndOfGlobalTime
+	}
+	s.out = max(s.out, out)
+}
+
+// timed says whether a timer is set. Timers need not hold the watermark, but what they put out must not miss the end of the input.
+func (s *stage) timed() bool {
+	event, processing := s.nextTimer()
+	return event != NoTimer || processing != NoTimer
 }
 
 // idle says that nothing waits, runs or is set to fire, and nothing will come.
@@ -174,8 +184,7 @@ func (s *stage) idle() bool {
 	if s.running > 0 || s.pending.count > 0 || s.out < element.MaxTime || (s.def.Kind == plan.TestStream && !s.done) {
 		return false
 	}
-	event, processing := s.nextTimer()
-	return event == NoTimer && processing == NoTimer
+	return !s.timed()
 }
 
 // delayHeap orders blocks by the time they become available, then by sequence.
