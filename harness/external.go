@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type externalLauncher struct {
 	conn     *grpc.ClientConn
 	client   fnpb.BeamFnExternalWorkerPoolClient
 	timeout  time.Duration // of each step of a stop
-	loopback bool          // the submitting program runs the workers itself
+	programs bool          // the pool runs each worker as a program, which it kills when it is asked to stop it
 }
 
 func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, error) {
@@ -40,13 +41,21 @@ func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, e
 		log: m.cfg.Logger, address: address, params: t.external.GetParams(),
 		endpoint: m.cfg.Server.Endpoint(), artifact: spec.ArtifactEndpoint,
 		conn: conn, client: fnpb.NewBeamFnExternalWorkerPoolClient(conn), timeout: m.cfg.StopTimeout,
-		loopback: isLoopback(spec.Options),
+		programs: isPython(t.env) && !isLoopback(spec.Options),
 	}, nil
 }
 
 // isLoopback says whether the SDK runs the workers in the program that submits the job. It submits them as an external pool.
 func isLoopback(options *structpb.Struct) bool {
 	return strings.EqualFold(options.GetFields()["beam:option:environment_type:v1"].GetStringValue(), "LOOPBACK")
+}
+
+// isPython says whether the environment's SDK is Python's, whose pool alone runs workers as programs: those of the others run them in
+// their own. Spec: the capability beam:version:sdk_base; python worker_pool_main.py.
+func isPython(env *pipepb.Environment) bool {
+	return slices.ContainsFunc(env.GetCapabilities(), func(c string) bool {
+		return strings.HasPrefix(c, "beam:version:sdk_base:") && strings.Contains(c, "beam_python")
+	})
 }
 
 func poolUnreachable(address string, err error) *fault.Error {
@@ -87,11 +96,10 @@ func (w *externalWorker) exited() <-chan struct{} { return nil }
 
 func (w *externalWorker) outcome() string { return "" }
 
-// stop asks the pool to stop the worker: after a while, for a pool that runs workers as programs kills them, and they are tearing down
-// their DoFns since their control streams are closed. A worker that belongs to the submitting program does not end before that does, and
-// is only told. A pool that is gone has taken its workers along. Spec: python worker_pool_main.py StopWorker.
+// stop asks the pool to stop the worker: after a while, where the pool kills it, for it is tearing down its DoFns since its control
+// stream is closed. A worker that is a part of another program does not end before that does, and is only told. A pool that is gone has taken its workers along. Spec: python worker_pool_main.py StopWorker.
 func (w *externalWorker) stop(hurry <-chan struct{}) {
-	if !w.launcher.loopback {
+	if w.launcher.programs {
 		timer := time.NewTimer(w.launcher.timeout)
 		select {
 		case <-w.worker.Gone():
