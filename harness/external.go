@@ -97,7 +97,8 @@ func (w *externalWorker) exited() <-chan struct{} { return nil }
 func (w *externalWorker) outcome() string { return "" }
 
 // stop asks the pool to stop the worker: after a while, where the pool kills it, for it is tearing down its DoFns since its control
-// stream is closed. A worker that is a part of another program does not end before that does, and is only told. A pool that is gone has taken its workers along. Spec: python worker_pool_main.py StopWorker.
+// stream is closed. A worker that is a part of another program does not end before that does, and is only told. A pool that is gone has
+// taken its workers along. Spec: python worker_pool_main.py StopWorker.
 func (w *externalWorker) stop(hurry <-chan struct{}) {
 	if w.launcher.programs {
 		timer := time.NewTimer(w.launcher.timeout)
