@@ -38,7 +38,8 @@ type Split struct {
 }
 
 // Split asks for a split. An empty response means that there was none. A response that contradicts itself or the bundle fails the
-// bundle. A harness that refuses has split nothing: the error's code is CodeRequestFailed then, and after any other error nobody knows.
+// bundle. A harness refuses with the code CodeRequestFailed: it has split nothing if the bundle had ended, and after any other error nobody
+// knows.
 // Spec: beam_fn_api.proto ProcessBundleSplitResponse.
 func (b *Bundle) Split(ctx context.Context, split Split) (*fnpb.ProcessBundleSplitResponse, error) {
 	b.recv.Lock()

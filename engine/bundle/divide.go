@@ -24,9 +24,7 @@ type Division struct {
 func (h *harnessBundle) divide(ctx context.Context) error {
 	resp, err := h.bundle.Split(ctx, h.splitRequest(0.5))
 	if refused(err) {
-		h.runner.Log.Debug("the harness refuses to split", zap.String("stage", h.stage.Def.Name), zap.Error(err))
-		h.link.Undivided()
-		return nil
+		return h.notDivided(ctx, err)
 	}
 	if err != nil {
 		return err
@@ -42,10 +40,34 @@ func (h *harnessBundle) divide(ctx context.Context) error {
 	if err := v.plan(resp); err != nil {
 		return err
 	}
+	if len(v.d.Returned)+len(v.d.Commit.Added) == 0 { // Go answers so where the bundle's last element cannot be split
+		h.link.Undivided()
+		return nil
+	}
 	if err := h.link.Divide(ctx, v.d); err != nil {
 		return err
 	}
 	v.committed()
+	return nil
+}
+
+// notDivided looks at the harness's refusal to split. If the bundle still runs, user code has failed in the middle of the split, and nobody
+// knows what became of the restriction: the bundle has failed. If it has ended, that may be why the harness refuses, or it ended so soon
+// because of what the split had taken away: a bundle of restrictions runs again then.
+func (h *harnessBundle) notDivided(ctx context.Context, refusal error) error {
+	resp, err := h.bundle.Progress(ctx)
+	if err == nil && len(resp.GetMonitoringInfos()) > 0 {
+		return fault.New(fault.Pipeline, "split-failed", "a bundle could not be split: %w", refusal).In(h.stage.Def.Name)
+	}
+	if h.stage.Def.Splittable != nil {
+		select {
+		case <-h.bundle.Done(): // if it has failed, its own reason is the better one
+		case <-ctx.Done():
+		}
+		return refusal
+	}
+	h.runner.Log.Debug("the harness refuses to split", zap.String("stage", h.stage.Def.Name), zap.Error(refusal))
+	h.link.Undivided()
 	return nil
 }
 

@@ -213,9 +213,12 @@ func (b *bundle) splitLocked(transform string, want *fnpb.ProcessBundleSplitRequ
 	if b.stop >= 0 {
 		total = min(total, b.stop)
 	}
-	progress := 1.0 // of the element before the first, and of one that cannot be split
+	progress := 0.5 // of an element that cannot be split, as SDKs assume
 	t := b.tracker
-	if t != nil && t.to > t.from {
+	switch {
+	case b.index < 0: // before the first
+		progress = 1
+	case t != nil && t.to > t.from:
 		progress = float64(t.next-t.from) / float64(t.to-t.from)
 	}
 	remainder := float64(total-b.index-1) + 1 - progress
