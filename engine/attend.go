@@ -125,7 +125,7 @@ func (j *job) tellSplit(start *scheduler.Start, blocks int) {
 		name = transformNames(j.plan)[def.Splittable.Transform]
 	}
 	j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_DETAILED, fmt.Sprintf(
-		"split a bundle of %q at half of what was left of it: %.0f %% were done after %d ms, and harness process %d had nothing to do; "+
+		"split a bundle of %q at half of what was left of it: %.0f %% were done after %d ms, and harness process %d had room for more; "+
 			"%d blocks can run elsewhere",
 		name, 100*s.Done, int64(j.now()-start.Now), s.Process, blocks))
 }

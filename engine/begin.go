@@ -223,7 +223,10 @@ func (j *job) launch() error {
 				if left--; left == 0 && !j.over && !j.draining {
 					j.reporter.State(jobpb.JobState_RUNNING)
 				}
-				j.tell(scheduler.Capacity{Env: env.ID, Processes: max(1, len(pool.Workers())), PerProcess: j.cfg.BundlesPerProcess})
+				j.tell(scheduler.Capacity{
+					Env: env.ID, Processes: max(1, len(pool.Workers())), PerProcess: j.cfg.BundlesPerProcess,
+					Parallel: bundle.Parallel(parsed),
+				})
 			})
 		})
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-
 	"padstone/engine"
 	"padstone/engine/enginetest"
 	"padstone/engine/store/storetest"

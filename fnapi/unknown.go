@@ -21,6 +21,10 @@ const (
 // CapabilityNamedDataStreams is declared by harnesses that honour StartBundle.DataStreamID.
 const CapabilityNamedDataStreams = "beam:protocol:named_data_streams:v1"
 
+// CapabilityMultiCore is declared by SDKs whose harnesses process bundles in parallel.
+// Spec: beam_runner_api.proto StandardProtocols.MULTI_CORE_BUNDLE_PROCESSING.
+const CapabilityMultiCore = "beam:protocol:multi_core_bundle_processing:v1"
+
 // setRequestExtras sets the fields of a ProcessBundleRequest that the protos lack.
 func setRequestExtras(req *fnpb.ProcessBundleRequest, sb *StartBundle) {
 	var b []byte

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
 	"padstone/engine/group"
 	"padstone/engine/plan"
@@ -21,6 +24,11 @@ type Pool interface {
 	LastLogs() []string
 	Progressed()
 	Err() error
+}
+
+// Parallel says whether the harnesses of an environment process bundles in parallel.
+func Parallel(env *pipepb.Environment) bool {
+	return slices.Contains(env.GetCapabilities(), fnapi.CapabilityMultiCore)
 }
 
 // Fleet is where a job's harness bundles run: its pools, its descriptors, and the data streams and ids that its bundles take.

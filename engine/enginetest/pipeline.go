@@ -19,7 +19,9 @@ type Pipeline struct {
 	// StateBacked makes harnesses declare that they read iterables by state requests: their DoFns must use Context.Grouped. Set it
 	// before transforms are added.
 	StateBacked bool
-	rig         *Rig
+	// Parallel makes harnesses declare that they process bundles in parallel. Set it likewise.
+	Parallel bool
+	rig      *Rig
 }
 
 // Collection is an output of a transform.
@@ -52,6 +54,9 @@ func (p *Pipeline) environment(id string) string {
 		id = environmentDefault
 	}
 	capabilities := []string{fnapi.CapabilityNamedDataStreams, urn.TruncateSized}
+	if p.Parallel {
+		capabilities = append(capabilities, fnapi.CapabilityMultiCore)
+	}
 	if p.StateBacked {
 		capabilities = append(capabilities, urn.CoderStateBackedIterable)
 	}

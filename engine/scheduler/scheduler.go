@@ -27,6 +27,7 @@ type Scheduler struct {
 // environment is the capacity of the harness processes of one environment.
 type environment struct {
 	perProcess int
+	parallel   bool
 	load       []int // bundles in flight by process
 }
 
@@ -223,7 +224,7 @@ func (s *Scheduler) capacity(ev Capacity) {
 		e = &environment{}
 		s.envs[ev.Env] = e
 	}
-	e.perProcess = ev.PerProcess
+	e.perProcess, e.parallel = ev.PerProcess, ev.Parallel
 	load := make([]int, ev.Processes)
 	copy(load, e.load)
 	e.load = load

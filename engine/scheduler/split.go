@@ -128,45 +128,77 @@ func (s *Scheduler) divided(ev Divided) error {
 	return nil
 }
 
-// split asks slow bundles to give up a part while there are processes without anything to do: of each environment the bundle that has
-// the longest way to go, one for each such process.
+// split asks slow bundles to give up a part while there are places without anything to do: of each environment the bundle that has
+// the longest way to go, one for each such place.
 func (s *Scheduler) split(actions []Action) []Action {
 	if s.replaying() {
 		return actions // a script's clock tells nothing about pace
 	}
 	for _, env := range s.plan.Environments {
-		for _, process := range s.idle(env.ID) {
+		for {
 			id, left := s.slowest(env.ID)
 			if id == 0 {
 				break
 			}
+			st := s.stages[s.bundles[id].Stage]
+			process, ok := s.place(st)
+			if !ok {
+				break
+			}
 			p := s.paces[id]
 			p.asked = true
-			actions = append(actions, Split{Bundle: id, Stage: s.bundles[id].Stage, Process: process, Done: p.done, LeftMs: left})
+			actions = append(actions, Split{Bundle: id, Stage: st.index, Process: process, Done: p.done, LeftMs: left})
 		}
 	}
 	return actions
 }
 
-// idle returns the processes of an environment that run nothing, but for those that a split has been asked for already.
-func (s *Scheduler) idle(env plan.EnvID) []int {
-	e := s.envs[env]
-	if e == nil {
-		return nil
+// place returns a process for a part of a bundle of the stage: one that runs nothing, or one with a free slot where bundles do not hold
+// each other up. Places that parts have been asked for already are taken.
+func (s *Scheduler) place(st *stage) (process int, ok bool) {
+	e := s.envs[st.def.Env]
+	if e == nil || e.perProcess == 0 {
+		return 0, false
+	}
+	reserve := 0
+	if e.parallel && e.perProcess > 1 && s.unrelated(st) {
+		reserve = 1
 	}
 	var free []int
-	for p, n := range e.load {
-		if n == 0 && e.perProcess > 0 {
-			free = append(free, p)
+	for used := range e.perProcess - reserve { // the emptiest first
+		if used > 0 && !e.parallel {
+			break
+		}
+		for p, n := range e.load {
+			if n <= used {
+				free = append(free, p)
+			}
 		}
 	}
-	asked := 0
 	for id, p := range s.paces {
-		if p.asked && s.stages[s.bundles[id].Stage].def.Env == env {
-			asked++
+		if p.asked && s.stages[s.bundles[id].Stage].def.Env == st.def.Env && len(free) > 0 {
+			free = free[1:]
 		}
 	}
-	return free[min(asked, len(free)):]
+	if len(free) == 0 {
+		return 0, false
+	}
+	return free[0], true
+}
+
+// unrelated says whether there may be work that does not wait for the stage: it must not find all slots taken by parts of one bundle. What
+// comes behind the stage gets its elements with the commits that free slots.
+func (s *Scheduler) unrelated(st *stage) bool {
+	behind := make([]bool, len(s.stages))
+	from := func(p producer) bool { return behind[p.index] }
+	for i, o := range s.stages { // in topological order
+		behind[i] = o == st || slices.ContainsFunc(o.upstream, from) ||
+			slices.ContainsFunc(o.sides, func(sd side) bool { return slices.ContainsFunc(sd.producers, from) })
+		if !behind[i] && !o.idle() {
+			return true
+		}
+	}
+	return false
 }
 
 // slowest returns the bundle of the environment that has the longest way to go and may be split, with that time in milliseconds; 0

@@ -16,7 +16,7 @@ import (
 //
 //	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)]   input: sequence numbers of blocks
-//	harness [processes=N] [each=N]
+//	harness [processes=N] [each=N] [parallel]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
 //	                              returned seq=N count=N bytes=N hold=T
@@ -53,7 +53,7 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 	case "restore":
 		return st.step(t, st.restored(t, d))
 	case "harness":
-		c := Capacity{Env: "env", Processes: 1, PerProcess: 2}
+		c := Capacity{Env: "env", Processes: 1, PerProcess: 2, Parallel: d.HasArg("parallel")}
 		d.MaybeScanArgs(t, "processes", &c.Processes)
 		d.MaybeScanArgs(t, "each", &c.PerProcess)
 		return st.step(t, c)

@@ -126,6 +126,8 @@ type Capacity struct {
 	Env        plan.EnvID
 	Processes  int
 	PerProcess int
+	// Parallel says that a process is as good as several: bundles in it do not hold each other up.
+	Parallel bool
 }
 
 // Mapped says which windows of side inputs the elements of a block need that MapWindows has named.
@@ -176,7 +178,7 @@ type Drop struct {
 	Blocks []Block
 }
 
-// Split asks to split a bundle in flight in the middle of what is left of it: Process has nothing to do and could take the rest. The
+// Split asks to split a bundle in flight in the middle of what is left of it: Process has room and could take the rest. The
 // answer is Divided or Undivided, unless the bundle ends first.
 type Split struct {
 	Bundle  BundleID
