@@ -111,6 +111,16 @@ func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) 
 	return h.Count, r.add(e, 0, h, data, refs)
 }
 
+// holdOf returns the watermark that elements hold of which minTS is the earliest timestamp. The Python SDK rounds microseconds towards
+// zero: before 1970 the last moment of a window becomes the first one behind it, and the window would seem to be over before its elements.
+// Spec: python coder_impl.py TimestampCoderImpl; WindowedValueCoderImpl.
+func holdOf(minTS element.Time) element.Time {
+	if minTS <= 0 {
+		return minTS.Add(-1)
+	}
+	return minTS
+}
+
 // blocksBytesMax bounds the blocks that a bundle keeps until its commit. What it puts out beyond that is written ahead.
 const blocksBytesMax = 16 << 20
 
@@ -118,7 +128,7 @@ func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []
 	if h.Count == 0 {
 		return nil
 	}
-	h.Bytes, h.Hold, h.AvailableAt = len(data), h.MinTS, element.MinTime
+	h.Bytes, h.Hold, h.AvailableAt = len(data), holdOf(h.MinTS), element.MinTime
 	b := store.Block{Header: h, Data: data, Refs: refs}
 	if r.ahead != nil && r.bytes+len(data) > blocksBytesMax {
 		body := r.ahead.New()
