@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,34 +59,39 @@ func newJobsDescribe(term *terminal, o *jobsOptions) *cobra.Command {
 }
 
 func newJobsMessages(term *terminal, o *jobsOptions) *cobra.Command {
-	return &cobra.Command{
-		Use:   "messages JOB",
-		Short: "Print the messages of a job",
-		Args:  usageArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, job, err := o.connectTo(cmd.Context(), term, args[0])
-			if err != nil {
-				return err
-			}
-			if o.json {
-				return printReply(cmd, term, api, jobPath(job.ID, "messages"))
-			}
-			messages, err := api.messages(cmd.Context(), job.ID)
-			if err != nil {
-				return err
-			}
-			for _, m := range messages {
-				fmt.Fprintf(term.out, "%s %-7s %s\n", m.Time, m.Importance, m.Text)
-			}
-			return nil
-		},
-	}
+	return newJobsPart(term, o, "messages", "Print the messages of a job", func(ctx context.Context, api *client, id string) error {
+		messages, err := api.messages(ctx, id)
+		for _, m := range messages {
+			fmt.Fprintf(term.out, "%s %-7s %s\n", m.Time, m.Importance, m.Text)
+		}
+		return err
+	})
 }
 
 func newJobsTransforms(term *terminal, o *jobsOptions) *cobra.Command {
+	const short = "Print the transforms of a job's pipeline with their display data"
+	return newJobsPart(term, o, "transforms", short, func(ctx context.Context, api *client, id string) error {
+		reply, err := api.transforms(ctx, id)
+		if err != nil {
+			return err
+		}
+		printDisplayData(term.out, "", reply.DisplayData)
+		for _, t := range reply.Transforms {
+			indent := strings.Repeat("  ", t.Depth)
+			fmt.Fprintf(term.out, "%s%s\n", indent, t.Name)
+			printDisplayData(term.out, indent+"    ", t.DisplayData)
+		}
+		return nil
+	})
+}
+
+// newJobsPart makes the command that prints what the API has of a job under the name, as the server's JSON or with show.
+func newJobsPart(
+	term *terminal, o *jobsOptions, name, short string, show func(ctx context.Context, api *client, id string) error,
+) *cobra.Command {
 	return &cobra.Command{
-		Use:   "transforms JOB",
-		Short: "Print the transforms of a job's pipeline with their display data",
+		Use:   name + " JOB",
+		Short: short,
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, job, err := o.connectTo(cmd.Context(), term, args[0])
@@ -93,19 +99,9 @@ func newJobsTransforms(term *terminal, o *jobsOptions) *cobra.Command {
 				return err
 			}
 			if o.json {
-				return printReply(cmd, term, api, jobPath(job.ID, "transforms"))
+				return printReply(cmd, term, api, jobPath(job.ID, name))
 			}
-			reply, err := api.transforms(cmd.Context(), job.ID)
-			if err != nil {
-				return err
-			}
-			printDisplayData(term.out, "", reply.DisplayData)
-			for _, t := range reply.Transforms {
-				indent := strings.Repeat("  ", t.Depth)
-				fmt.Fprintf(term.out, "%s%s\n", indent, t.Name)
-				printDisplayData(term.out, indent+"    ", t.DisplayData)
-			}
-			return nil
+			return show(cmd.Context(), api, job.ID)
 		},
 	}
 }
