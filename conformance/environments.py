@@ -2,19 +2,16 @@
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from python_suites import python_path
+from serving import free_ports, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOT = ROOT / "tests" / "pipelines" / "boot.py"
-POOL_START_SECONDS = 60
 
 
 @contextmanager
@@ -32,29 +29,13 @@ def started(environment: str, work: Path) -> Iterator[str]:
 @contextmanager
 def worker_pool(work: Path) -> Iterator[str]:
     """Beam's own worker pool, which starts a process for each worker."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     # The pool starts its workers with the "python" of the PATH.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": python_path(), "GRPC_VERBOSITY": "NONE"}
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-    with (work / "pool.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-    try:
-        deadline = time.monotonic() + POOL_START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("localhost", port), 1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the worker pool does not start; see {work / 'pool.log'}") from None
-                time.sleep(0.1)
-        yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with serving("worker pool", port, command, work / "pool.log", env) as address:
+        yield address
 
 
 def boot_program(work: Path) -> Path:

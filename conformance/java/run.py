@@ -15,21 +15,20 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT / "demo"))
+sys.path[:0] = [str(ROOT / "demo"), str(HERE.parent)]
 
 from server import Server  # noqa: E402
+from serving import free_ports, serving  # noqa: E402
 
 CACHE = ROOT / ".cache" / "java"
 OUT = ROOT / ".padstone" / "conformance"
@@ -72,50 +71,25 @@ def class_path() -> str:
     return os.pathsep.join([str(CACHE / "test-classes"), path.read_text().strip()])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def serving(name: str, port: int, command: list[str], env: dict[str, str] | None = None):
-    """Runs a process that serves a port for as long as the context lasts; yields its address."""
-    log = OUT / f"java-{name}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("localhost", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the {name} does not serve its port; see {log}") from None
-                time.sleep(0.2)
-        yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def python_service():
     """One of its transforms parses HTML; Beam's container would install what that needs."""
     packages = CACHE / "python"
     if not packages.exists():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--target", str(packages), "beautifulsoup4>=4.9,<5"], check=True)
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-c", PYTHON_SERVICE, f"--port={port}", "--serve_loopback_worker"]
     env = {**os.environ, "PYTHONPATH": str(packages)}
-    return serving("python-service", port, [*command, "--fully_qualified_name_glob=*"], env)
+    return serving(
+        "Python service", port, [*command, "--fully_qualified_name_glob=*"], OUT / "java-python-service.log", env
+    )
 
 
 def java_service(classes: str):
-    port = free_port()
+    (port,) = free_ports(1)
     main = "org.apache.beam.sdk.expansion.service.ExpansionService"
-    return serving("service", port, ["java", "-cp", classes, main, str(port), "--alsoStartLoopbackWorker"])
+    command = ["java", "-cp", classes, main, str(port), "--alsoStartLoopbackWorker"]
+    return serving("Java service", port, command, OUT / "java-service.log")
 
 
 def run_java(server: Server, args: argparse.Namespace) -> dict[str, dict]:

@@ -14,20 +14,19 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT / "demo"))
+sys.path[:0] = [str(ROOT / "demo"), str(HERE.parent)]
 
 from server import Server  # noqa: E402
+from serving import free_ports, serving  # noqa: E402
 
 MODULE = "github.com/apache/beam/sdks/v2"
 CACHE = ROOT / ".cache" / "typescript"
@@ -77,37 +76,6 @@ def set_up() -> tuple[Path, Path]:
     return sdk, python
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(count)]
-        return [s.getsockname()[1] for s in sockets]
-
-
-@contextmanager
-def running(port: int, command: list[str], env: dict[str, str], log: Path):
-    """Runs a process that serves a port for as long as the context lasts."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 120
-        while not reachable(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command[2]} does not serve its port; see {log}")
-            time.sleep(0.2)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def reachable(port: int) -> bool:
-    try:
-        with socket.create_connection(("localhost", port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 @contextmanager
 def python_services(python: Path):
     """An expansion service whose transforms run in a worker pool beside it; yields its address."""
@@ -125,10 +93,10 @@ def python_services(python: Path):
     # The pool starts its workers with whatever "python" is on the path.
     env = {**os.environ, "PATH": os.pathsep.join([str(python / "bin"), os.environ["PATH"]])}
     with (
-        running(pool, pool_command, env, OUT / "pool.log"),
-        running(expansion, expansion_command, env, OUT / "expansion.log"),
+        serving("worker pool", pool, pool_command, OUT / "pool.log", env),
+        serving("expansion service", expansion, expansion_command, OUT / "expansion.log", env) as address,
     ):
-        yield f"localhost:{expansion}"
+        yield address
 
 
 def run_tests(sdk: Path, endpoint: str, expansion: str, args: argparse.Namespace) -> dict[str, dict]:
