@@ -19,8 +19,9 @@ sys.path.insert(0, str(HERE.parent / "demo"))
 import environments  # noqa: E402
 import go_suites  # noqa: E402
 import python_suites  # noqa: E402
+from known import listed, surprise  # noqa: E402
 from server import Server  # noqa: E402
-from suites import ENVIRONMENTS, GO, KNOWN, PYTHON, QUICK, listed  # noqa: E402
+from suites import ENVIRONMENTS, GO, KNOWN, PYTHON, QUICK  # noqa: E402
 
 LOOPBACK = "LOOPBACK"
 
@@ -89,16 +90,8 @@ def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
     for nodeid, test in sorted(tests.items()):
         # An entry without an environment is for all of them.
         why = known.get(nodeid) or known.get(nodeid.partition(" ")[2])
-        if test["verdict"] == "passed" and why and not why.startswith("by chance"):
-            print(f"  NEW: {nodeid}: passes, but is in known.txt")
-            surprises += 1
-        elif test["verdict"] in ("passed", "no job") or test.get("code") in known:
-            continue
-        elif why:
-            print(f"  known: {nodeid}: {test['verdict']}; {why}")
-        else:
-            print(f"  NEW: {nodeid}: {test['verdict']}; {test['reason']}")
-            surprises += 1
+        if test["verdict"] != "no job" and test.get("code") not in known:
+            surprises += surprise(nodeid, test, why)
     return surprises
 
 

@@ -108,13 +108,3 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {"portable": ("EXTERNAL", "PROCESS")}
 
 QUICK = HERE / "quick.txt"
 KNOWN = HERE / "known.txt"
-
-
-def listed(path: Path) -> dict[str, str]:
-    """Reads lines of "test or code  # why"; {test or code: why}."""
-    entries = {}
-    for line in path.read_text().splitlines():
-        test, _, why = line.partition("#")
-        if test.strip():
-            entries[test.strip()] = why.strip()
-    return entries

@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(HERE.parent)]
 
+from known import listed, surprise  # noqa: E402
 from server import Server  # noqa: E402
 from serving import free_ports, serving  # noqa: E402
 
@@ -147,16 +148,6 @@ def run_python(server: Server) -> dict[str, dict]:
     return tests
 
 
-def known_failures() -> dict[str, str]:
-    """Reads lines of "test  # why"; {test: why}."""
-    known = {}
-    for line in (HERE / "known.txt").read_text().splitlines():
-        test, separator, why = line.partition("  # ")
-        if separator:
-            known[test] = why
-    return known
-
-
 def report(tests: dict[str, dict], known: dict[str, str]) -> int:
     """Prints the counts by class and the tests that ask for attention; returns how many do."""
     classes: dict[str, Counter] = {}
@@ -166,17 +157,8 @@ def report(tests: dict[str, dict], known: dict[str, str]) -> int:
         print(f"  {name}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
     total = sum(classes.values(), Counter())
     print("java: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(total.items())))
-    surprises = 0
-    for name, test in sorted(tests.items()):
-        if test["verdict"] == "failed" and name in known:
-            print(f"  known: {name}: {known[name]}")
-        elif test["verdict"] == "failed":
-            print(f"  NEW: {name}: {test['reason']}")
-            surprises += 1
-        elif test["verdict"] == "passed" and name in known:
-            print(f"  NEW: {name}: passes, but is in known.txt")
-            surprises += 1
-    return surprises
+    judged = (test for test in sorted(tests.items()) if test[1]["verdict"] != "skipped")
+    return sum(surprise(name, test, known.get(name)) for name, test in judged)
 
 
 def main() -> int:
@@ -198,7 +180,7 @@ def main() -> int:
         if not args.test:
             servers.append(server(stack.enter_context(java_service(classes))))
             tests |= run_python(servers[1])
-        surprises += report(tests, known_failures())
+        surprises += report(tests, listed(HERE / "known.txt"))
         for dead in (one for one in servers if not one.alive()):
             print(f"the server has ended:\n{dead.log_tail()}")
             surprises += 1

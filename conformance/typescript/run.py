@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(HERE.parent)]
 
+from known import listed, surprise  # noqa: E402
 from server import Server  # noqa: E402
 from serving import free_ports, serving  # noqa: E402
 
@@ -120,31 +121,12 @@ def run_tests(sdk: Path, endpoint: str, expansion: str, args: argparse.Namespace
     return json.loads(results.read_text())
 
 
-def known_failures() -> dict[str, str]:
-    """Reads lines of "test  # why"; {test: why}."""
-    known = {}
-    for line in (HERE / "known.txt").read_text().splitlines():
-        test, separator, why = line.partition("  # ")
-        if separator:
-            known[test] = why
-    return known
-
-
 def report(tests: dict[str, dict], known: dict[str, str]) -> int:
     """Prints the counts and the tests that ask for attention; returns how many do."""
     counts = Counter(test["verdict"] for test in tests.values())
     print("typescript: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    surprises = 0
-    for name, test in sorted(tests.items()):
-        if test["verdict"] == "failed" and name in known:
-            print(f"  known: {name}: {known[name]}")
-        elif test["verdict"] == "failed":
-            print(f"  NEW: {name}: {test['reason']}")
-            surprises += 1
-        elif test["verdict"] == "passed" and name in known and not known[name].startswith("by chance"):
-            print(f"  NEW: {name}: passes, but is in known.txt")
-            surprises += 1
-    return surprises
+    judged = (test for test in sorted(tests.items()) if test[1]["verdict"] != "skipped")
+    return sum(surprise(name, test, known.get(name)) for name, test in judged)
 
 
 def main() -> int:
@@ -158,7 +140,7 @@ def main() -> int:
             server = stack.enter_context(Server(Path(work)))
         expansion = stack.enter_context(python_services(python))
         tests = run_tests(sdk, args.endpoint or server.job_endpoint, expansion, args)
-        surprises = report(tests, known_failures())
+        surprises = report(tests, listed(HERE / "known.txt"))
         if server and not server.alive():
             print(f"the server has ended:\n{server.log_tail()}")
             surprises += 1
