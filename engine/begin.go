@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -35,6 +34,9 @@ const (
 func (j *job) begin() error {
 	j.effects = newEffects(j)
 	j.resumed = j.store.Applied() > 0
+	if err := j.number(); err != nil {
+		return err
+	}
 	for i, s := range j.plan.Stages {
 		switch s.Kind {
 		case plan.Source:
@@ -76,9 +78,12 @@ func (j *job) restore() (scheduler.Restored, error) {
 	if err != nil {
 		return r, err
 	}
-	j.store.Holds(func(stage uint32, t element.Time, count int) {
+	err = j.store.Holds(func(stage uint32, t element.Time, count int) {
 		r.Holds = append(r.Holds, scheduler.StageHold{Stage: int(stage), At: t, Count: count})
 	})
+	if err != nil {
+		return r, err
+	}
 	if err := j.restoreTimers(&r); err != nil {
 		return r, err
 	}
@@ -162,8 +167,8 @@ func (j *job) restoreMeta(r *scheduler.Restored) error {
 			j.draining = j.draining || e.Name == metaDrain
 			continue
 		}
-		stage, err := strconv.Atoi(number)
-		if err != nil || stage < 0 || stage >= len(j.plan.Stages) {
+		stage, ok := j.stageNumbered(number)
+		if !ok {
 			return fault.New(fault.Corruption, "store-corrupt", "the job's store names the stage %q", e.Name)
 		}
 		if name+"/" == metaDone {

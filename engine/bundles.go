@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -163,16 +162,15 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.
 func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Result) error {
-	stage := strconv.Itoa(start.Stage)
 	watermark := start.InputWatermark
 	if kind := j.plan.Stages[start.Stage].Kind; kind == plan.Source || kind == plan.Impulse {
 		watermark = res.Watermark
 	}
 	if watermark > element.MinTime {
-		c.Meta = append(c.Meta, store.Entry{Name: metaWatermark + stage, Value: rows.AppendTime(nil, watermark)})
+		c.Meta = append(c.Meta, store.Entry{Name: j.metaOf(metaWatermark, start.Stage), Value: rows.AppendTime(nil, watermark)})
 	}
 	if res.Done {
-		c.Meta = append(c.Meta, store.Entry{Name: metaDone + stage, Value: []byte{1}})
+		c.Meta = append(c.Meta, store.Entry{Name: j.metaOf(metaDone, start.Stage), Value: []byte{1}})
 	}
 	if j.draining {
 		c.Meta = append(c.Meta, store.Entry{Name: metaDrain, Value: []byte{1}})

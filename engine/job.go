@@ -34,6 +34,7 @@ type job struct {
 	plan     *plan.Plan
 	dir      string
 	store    *store.Store
+	numbers  store.Numbering
 	runner   *bundle.Runner
 	cache    *blockCache
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -249,7 +248,7 @@ func (p *publisher) trim(mark uint64) []outgoing {
 }
 
 // metaName is the metadata entry that holds the highest sequence dropped from this outbox as written.
-func (p *publisher) metaName() string { return metaPublished + strconv.Itoa(p.stage) }
+func (p *publisher) metaName() string { return p.job.metaOf(metaPublished, p.stage) }
 
 // again calls fn until it succeeds, again and again while the environment is to blame; the first failure is a warning to the user.
 func (p *publisher) again(ctx context.Context, doing string, fn func() error) error {

@@ -33,7 +33,7 @@ func (g *graph) identify() error {
 				other.nodes[0].name, s.nodes[0].name)
 		}
 		taken[s.id] = s
-		s.plan = &plan.Stage{ID: s.id, Name: stageName(s.nodes), Kind: s.kind, Env: s.env}
+		s.plan = &plan.Stage{ID: s.id, Name: stageName(s.nodes), Root: s.nodes[0].name, Kind: s.kind, Env: s.env}
 		for _, n := range s.nodes {
 			s.plan.Transforms = append(s.plan.Transforms, plan.Transform{ID: n.id, Name: n.user, URN: n.urn})
 			s.plan.Finalizes = s.plan.Finalizes || n.finalizes
@@ -212,6 +212,9 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		ID:          plan.EdgeID(hash("edge", string(s.id), pc.label(), string(kind), string(access))),
 		Kind:        kind,
 		PCollection: pc.id,
+		Collection:  pc.durableName(),
+		Readers:     s.readers(pc, kind, access),
+		Access:      access,
 		Consumer:    s.id,
 		Element:     element.program,
 		Window:      pc.windows.Coding,
@@ -247,6 +250,20 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 	e.StateBacked = kind != plan.Side && c.readsStateBacked(s, pc)
 	s.edges = append(s.edges, e)
 	return e, nil
+}
+
+// readers lists the transforms of a stage that read a collection as main input, or as side input with the access pattern.
+func (s *stage) readers(pc *pcollection, kind plan.EdgeKind, access plan.SideAccess) []string {
+	var names []string
+	for _, n := range s.nodes {
+		main := slices.ContainsFunc(n.main, func(in input) bool { return in.pc == pc })
+		side := slices.ContainsFunc(n.sides, func(in sideInput) bool { return in.source() == pc && in.access == access })
+		if kind == plan.Side && side || kind != plan.Side && main {
+			names = append(names, n.name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // readsStateBacked reports whether a stage reads a collection that a grouping puts out, in part at least, and whose iterables its SDK

@@ -119,6 +119,24 @@ func (pc *pcollection) label() string {
 	return pc.id
 }
 
+// durableName names the collection by its producer and, where that has several, the output: names that the user gave, so that they
+// outlive a change of the pipeline.
+func (pc *pcollection) durableName() string {
+	p := pc.producer
+	if p == nil {
+		return pc.label()
+	}
+	if len(p.outputs) == 1 {
+		return p.name
+	}
+	for _, out := range p.outputs {
+		if out.pc == pc {
+			return p.name + "[" + out.tag + "]"
+		}
+	}
+	return pc.label()
+}
+
 // graph is a pipeline on its way through the passes.
 type graph struct {
 	options    Options

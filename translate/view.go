@@ -73,7 +73,7 @@ func (g *graph) groupView(pc *pcollection) (*pcollection, error) {
 	out := g.made(pc.id+"/View", pc.label()+"/View", pc.coder, pc)
 	out.viewed = pc
 	n := &node{
-		kind: groupNode, id: from.id + "/View", name: pc.label() + "/View", user: from.user, urn: urn.GroupByKey, proto: from.proto,
+		kind: groupNode, id: from.id + "/View", name: pc.durableName() + "/View", user: from.user, urn: urn.GroupByKey, proto: from.proto,
 		main: []input{{"in", pc}}, outputs: []output{{"out", out}}, view: true,
 	}
 	return out, g.add(n)

@@ -65,7 +65,6 @@ type cellID struct{ transform, cell string }
 // cell is a user state cell.
 type cell struct {
 	def     *plan.State
-	number  int            // place in the stage's list: the cell's number in row keys
 	element *coder.Program // nil when the elements cannot be framed; then they are not paged
 	mapKey  *coder.Program // likewise
 }
@@ -140,7 +139,7 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 		}
 	}
 	for i := range def.States {
-		c := &cell{def: &def.States[i], number: i}
+		c := &cell{def: &def.States[i]}
 		var err error
 		if c.element, err = compileOptional(c.def.Element); err != nil {
 			return nil, err
@@ -161,7 +160,7 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 	}
 	for i := range def.Timers {
 		t := &timerFamily{def: &def.Timers[i]}
-		t.name = t.def.Name + "\x00" + t.def.Family
+		t.name = userFamily + t.def.Family
 		var err error
 		if t.program, err = coder.Compile(t.def.Element); err != nil {
 			return nil, err

@@ -126,8 +126,8 @@ type cellKey struct {
 	window, key     []byte
 }
 
-// locate returns the cell, the rows of its key group and its row prefix: window, key, cell number. Window comes first so that the
-// rows of a window lie together.
+// locate returns the cell, the rows of its key group and its row prefix: window, key, cell. Window comes first so that the rows of a
+// window lie together. The cell stands there by name, so that it keeps its rows when the pipeline is changed.
 func (h *stateHandler) locate(k cellKey) (*cell, rows.Tx, []byte, error) {
 	c := h.stage.states[cellID{k.transform, k.cell}]
 	if c == nil {
@@ -137,14 +137,14 @@ func (h *stateHandler) locate(k cellKey) (*cell, rows.Tx, []byte, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	h.key = appendCell(h.key[:0], k.window, k.key, c.number)
+	h.key = appendCell(h.key[:0], k.window, k.key, k.cell)
 	return c, tx, h.key, nil
 }
 
 // appendCell appends the row prefix of a state cell.
-func appendCell(dst, window, key []byte, number int) []byte {
+func appendCell(dst, window, key []byte, name string) []byte {
 	dst = appendScope(dst, window, key)
-	return binary.BigEndian.AppendUint16(dst, uint16(number))
+	return append(binary.AppendUvarint(dst, uint64(len(name))), name...)
 }
 
 // appendScope appends the row prefix of all state of one window and key.

@@ -12,9 +12,10 @@ import (
 	"padstone/internal/fault"
 )
 
-// expiryFamily is the timer family, not the user's, that ends a key's window: its state and timers are collected. User families
-// start with a transform's name, which is never empty. flushFamily is due when elements of a time-sorted input are.
+// expiryFamily is the timer family, not the user's, that ends a key's window: its state and timers are collected. flushFamily is due
+// when elements of a time-sorted input are. Those of the user begin with userFamily; whose transform's they are, the stage tells.
 const (
+	userFamily   = "user/"
 	expiryFamily = "\x00expiry"
 	flushFamily  = "\x00sorted"
 )

@@ -47,6 +47,9 @@ const (
 type Stage struct {
 	ID   StageID
 	Name string // for people: the common composite prefix of the user's names, or their list
+	// Root is the unique name of the first transform: what the stage keeps on disk is found again under it, however the pipeline around
+	// it has changed. User state, timers and restrictions always belong to it.
+	Root string
 	Kind StageKind
 	Env  EnvID // Harness; and Group if the SDK merges its windows or its accumulators
 	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
@@ -135,9 +138,14 @@ type Edge struct {
 	ID          EdgeID
 	Kind        EdgeKind
 	PCollection string
-	Name        string // for people: "producer transform -> consumer transform"
-	Producers   []StageID
-	Consumer    StageID
+	// Collection names the PCollection by its producer, "transform" or "transform[output]" where it has several, and Readers are the
+	// unique names of the transforms that read it here: what waits on the edge is found again under these.
+	Collection string
+	Readers    []string
+	Access     SideAccess // Side edges only
+	Name       string     // for people: "producer transform -> consumer transform"
+	Producers  []StageID
+	Consumer   StageID
 	// Element is the framing program of the value (see package coder), for example "kv(lp,varint)". For Keyed and multimap Side
 	// edges its outermost constructor is kv.
 	Element string
@@ -210,7 +218,7 @@ const (
 // State is one user state cell.
 type State struct {
 	Transform string // id in the descriptor
-	Name      string // the transform's unique name: with Cell, the durable identity
+	Name      string // the transform's unique name, which is the stage's Root: with Cell, the durable identity
 	Cell      string
 	Kind      StateKind
 	// Element is the framing program of one stored element (of one value for a multimap), used to cut pages at element boundaries.
@@ -231,7 +239,7 @@ const (
 // TimerFamily is one timer family of one transform.
 type TimerFamily struct {
 	Transform string
-	Name      string // the transform's unique name: with Family, the durable identity
+	Name      string // the transform's unique name, which is the stage's Root: with Family, the durable identity
 	Family    string
 	Domain    TimeDomain
 	// OnWindowExpiration marks the family that is fired once for every (key, window) when the window expires.

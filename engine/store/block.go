@@ -48,9 +48,9 @@ const (
 )
 
 // inboxKey is Inbox | consumer stage | key group | edge u32 | seq u64.
-func inboxKey(stage uint32, group uint16, edge uint32, seq uint64) []byte {
-	k := rows.Prefix(rows.Inbox, stage, group)
-	k = binary.BigEndian.AppendUint32(k, edge)
+func (s *Store) inboxKey(stage uint32, group uint16, edge uint32, seq uint64) []byte {
+	k := rows.Prefix(rows.Inbox, s.numbers.stage(stage), group)
+	k = binary.BigEndian.AppendUint32(k, s.numbers.edge(edge))
 	return binary.BigEndian.AppendUint64(k, seq)
 }
 

@@ -12,7 +12,7 @@ import (
 // Bundle collects the row writes of one bundle. It belongs to one goroutine at a time and ends in Store.Commit or Discard.
 type Bundle struct {
 	store *Store
-	stage uint32
+	stage uint32        // its number
 	batch *pebble.Batch // indexed: reads see the bundle's own writes
 	holds map[element.Time]int
 	err   error // first failure of a write into the batch; reported by Commit
@@ -20,7 +20,7 @@ type Bundle struct {
 
 // Begin starts a bundle of the stage.
 func (s *Store) Begin(stage uint32) *Bundle {
-	return &Bundle{store: s, stage: stage, batch: s.db.NewIndexedBatch(), holds: make(map[element.Time]int)}
+	return &Bundle{store: s, stage: s.numbers.stage(stage), batch: s.db.NewIndexedBatch(), holds: make(map[element.Time]int)}
 }
 
 // Group returns the rows of one key group. The caller owns that key group until the bundle ends.

@@ -89,36 +89,37 @@ func (s *Store) Commit(c *Commit) (uint64, error) {
 // fill writes c into the batch.
 func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	w := batchWriter{batch: batch}
+	stage := s.numbers.stage(c.Stage)
 	if c.Rows != nil {
 		w.note(c.Rows.err)
 		if !c.Rows.batch.Empty() {
 			w.note(batch.Apply(c.Rows.batch, nil))
 		}
 		for t, delta := range c.Rows.holds {
-			w.hold(c.Stage, t, s.addHold(c.Stage, t, delta))
+			w.hold(stage, t, s.addHold(stage, t, delta))
 		}
 	}
 	s.adopt(c.Ahead)
 	for i := range c.Added {
 		a := &c.Added[i]
 		a.Block.Seq = s.nextSeq()
-		w.block(inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
+		w.block(s.inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
 		w.note(s.refer(batch, &a.Block))
 	}
 	for _, id := range c.Consumed { // after Added: what passes from block to block is not let go
-		w.note(batch.SingleDelete(inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
+		w.note(batch.SingleDelete(s.inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
 		w.note(s.release(batch, id.Seq))
 	}
 	w.note(s.dropUnreferred(batch, c.Ahead))
 	s.fillSide(&w, c)
 	for i := range c.Outbox {
 		c.Outbox[i].Seq = s.nextSeq()
-		w.block(outboxKey(c.Stage, c.Outbox[i].Seq), &c.Outbox[i])
+		w.block(outboxKey(stage, c.Outbox[i].Seq), &c.Outbox[i])
 	}
 	for _, seq := range c.Published {
-		w.note(batch.SingleDelete(outboxKey(c.Stage, seq), nil))
+		w.note(batch.SingleDelete(outboxKey(stage, seq), nil))
 	}
-	w.entries(rows.Source, c.Stage, c.Positions)
+	w.entries(rows.Source, stage, c.Positions)
 	w.entries(rows.Meta, 0, c.Meta)
 	w.entries(rows.Metric, 0, c.Metrics)
 	mark := binary.BigEndian.AppendUint64(nil, seq)

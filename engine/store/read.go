@@ -42,32 +42,45 @@ func (s *Store) load() error {
 }
 
 // Holds calls fn for every watermark hold.
-func (s *Store) Holds(fn func(stage uint32, t element.Time, count int)) {
-	for stage, times := range s.holds {
+func (s *Store) Holds(fn func(stage uint32, t element.Time, count int)) error {
+	for number, times := range s.holds {
+		stage, err := s.stageOf(number)
+		if err != nil {
+			return err
+		}
 		for t, n := range times {
 			fn(stage, t, n)
 		}
 	}
+	return nil
 }
 
 // Inbox calls fn for the header of every block that waits, oldest first within a stage's key group and edge.
 func (s *Store) Inbox(fn func(stage uint32, group uint16, edge uint32, h Header)) error {
-	return s.scanTable(rows.Inbox, func(stage uint32, group uint16, suffix, v []byte) error {
+	return s.scanTable(rows.Inbox, func(number uint32, group uint16, suffix, v []byte) error {
 		if len(suffix) != 12 {
-			return fault.New(fault.Corruption, "store-corrupt", "an inbox key of stage %d is malformed", stage)
+			return fault.New(fault.Corruption, "store-corrupt", "an inbox key of stage %d is malformed", number)
 		}
 		b, err := parseBlock(binary.BigEndian.Uint64(suffix[4:]), v)
 		if err != nil {
 			return err
 		}
-		fn(stage, group, binary.BigEndian.Uint32(suffix), b.Header)
+		stage, err := s.stageOf(number)
+		if err != nil {
+			return err
+		}
+		edge, err := s.edgeOf(binary.BigEndian.Uint32(suffix))
+		if err != nil {
+			return err
+		}
+		fn(stage, group, edge, b.Header)
 		return nil
 	})
 }
 
 // Block reads one block of a stage's inbox, with the data of its body. The data is owned by the caller.
 func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
-	v, err := s.get(inboxKey(stage, id.Group, id.Edge, id.Seq))
+	v, err := s.get(s.inboxKey(stage, id.Group, id.Edge, id.Seq))
 	if err != nil {
 		return Block{}, err
 	}
@@ -84,7 +97,7 @@ func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 
 // Outbox calls fn for every block that a sink stage has yet to publish, in order, until it returns false.
 func (s *Store) Outbox(stage uint32, fn func(b Block) bool) error {
-	from := rows.Prefix(rows.Outbox, stage, 0)
+	from := rows.Prefix(rows.Outbox, s.numbers.stage(stage), 0)
 	return scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
 		b, err := parseBlock(binary.BigEndian.Uint64(k[rows.PrefixLen:]), append([]byte(nil), v...))
 		if err != nil {
@@ -101,7 +114,9 @@ func (s *Store) CountRows(t rows.Table) (n int, err error) {
 }
 
 // Positions returns the positions of a source stage.
-func (s *Store) Positions(stage uint32) ([]Entry, error) { return s.entries(rows.Source, stage) }
+func (s *Store) Positions(stage uint32) ([]Entry, error) {
+	return s.entries(rows.Source, s.numbers.stage(stage))
+}
 
 // Meta returns the job's metadata entries; Metrics its committed metrics.
 func (s *Store) Meta() ([]Entry, error) { return s.entries(rows.Meta, 0) }
@@ -119,9 +134,9 @@ func (s *Store) Applied() uint64 {
 // LastBlock returns the last sequence that a block was given. Not to be called while Commit runs.
 func (s *Store) LastBlock() uint64 { return s.blockSeq }
 
-func (s *Store) entries(t rows.Table, stage uint32) ([]Entry, error) {
+func (s *Store) entries(t rows.Table, number uint32) ([]Entry, error) {
 	var out []Entry
-	from := rows.Prefix(t, stage, 0)
+	from := rows.Prefix(t, number, 0)
 	err := scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
 		out = append(out, Entry{Name: string(k[rows.PrefixLen:]), Value: append([]byte{}, v...)})
 		return true, nil
@@ -141,7 +156,7 @@ func (s *Store) get(key []byte) ([]byte, error) {
 	return append([]byte{}, v...), closer.Close()
 }
 
-func (s *Store) scanTable(t rows.Table, fn func(stage uint32, group uint16, suffix, v []byte) error) error {
+func (s *Store) scanTable(t rows.Table, fn func(number uint32, group uint16, suffix, v []byte) error) error {
 	from := []byte{byte(t)}
 	return scan(s.db, from, after(from), func(k, v []byte) (bool, error) {
 		if len(k) < rows.PrefixLen {

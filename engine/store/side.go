@@ -77,7 +77,7 @@ func (a *Ahead) Side(rs []SideRow) error {
 		w.note(batch.Set(runKey(a.side.id), nil, nil))
 	}
 	for _, r := range rs {
-		key := append(rows.Prefix(rows.Side, r.Edge, 0), r.Key...)
+		key := a.store.sideKey(r.Edge, r.Key)
 		key = binary.BigEndian.AppendUint64(key, math.MaxUint64) // behind the rows that commits bring, whose sequence stands here
 		key = binary.BigEndian.AppendUint64(key, a.side.id)
 		key = binary.BigEndian.AppendUint64(key, a.side.rows)
@@ -127,14 +127,14 @@ func (c *Commit) SideEdges() (edges []uint32) {
 // fillSide writes what a commit does to side inputs.
 func (s *Store) fillSide(w *batchWriter, c *Commit) {
 	for _, r := range c.Side {
-		s.sideWindow(w, r.Edge, string(windowOf(r.Key)), r.End)
-		key := append(rows.Prefix(rows.Side, r.Edge, 0), r.Key...)
+		s.sideWindow(w, s.numbers.edge(r.Edge), string(windowOf(r.Key)), r.End)
+		key := s.sideKey(r.Edge, r.Key)
 		w.buf = append(append(w.buf[:0], sideCommitted), r.Value...)
 		w.note(w.batch.Set(binary.BigEndian.AppendUint64(key, s.nextSeq()), w.buf, nil))
 	}
 	if c.Ahead != nil && c.Ahead.side != nil {
 		for _, at := range sortedWindows(c.Ahead.side.windows) {
-			s.sideWindow(w, at.edge, at.window, c.Ahead.side.windows[at])
+			s.sideWindow(w, s.numbers.edge(at.edge), at.window, c.Ahead.side.windows[at])
 		}
 		w.note(w.batch.Delete(runKey(c.Ahead.side.id), nil))
 	}
@@ -148,7 +148,7 @@ func (s *Store) fillSide(w *batchWriter, c *Commit) {
 
 // replacePane drops the rows of earlier panes, or those of the pane itself if there are rows of a later one.
 func (s *Store) replacePane(batch *pebble.Batch, p SidePane) error {
-	scope := append(rows.Prefix(rows.Side, p.Edge, 0), p.Scope...)
+	scope := s.sideKey(p.Edge, p.Scope)
 	at := func(pane uint64) []byte { return binary.BigEndian.AppendUint64(scope[:len(scope):len(scope)], pane) }
 	first, last := false, false
 	err := scan(s.db, scope, at(p.Pane), func(_, _ []byte) (bool, error) { first = true; return false, nil })
@@ -167,26 +167,26 @@ func (s *Store) replacePane(batch *pebble.Batch, p SidePane) error {
 }
 
 // sideWindow makes a window known that may expire.
-func (s *Store) sideWindow(w *batchWriter, edge uint32, window string, end element.Time) {
+func (s *Store) sideWindow(w *batchWriter, number uint32, window string, end element.Time) {
 	if end >= element.MaxTime {
 		return
 	}
-	x := s.side[edge]
+	x := s.side[number]
 	if x == nil {
 		x = &sideIndex{windows: make(map[string]element.Time), next: element.MaxTime}
-		s.side[edge] = x
+		s.side[number] = x
 	}
 	if _, known := x.windows[window]; known {
 		return
 	}
 	x.windows[window] = end
 	x.next = min(x.next, end)
-	w.note(w.batch.Set(sideWindowKey(edge, end, window), nil, nil))
+	w.note(w.batch.Set(sideWindowKey(number, end, window), nil, nil))
 }
 
 // expireSide drops the windows that end before a time.
 func (s *Store) expireSide(w *batchWriter, e SideExpiry) {
-	x := s.side[e.Edge]
+	x := s.side[s.numbers.edge(e.Edge)]
 	if x == nil || x.next >= e.Before {
 		return
 	}
@@ -197,16 +197,16 @@ func (s *Store) expireSide(w *batchWriter, e SideExpiry) {
 			continue
 		}
 		delete(x.windows, window)
-		from := append(rows.Prefix(rows.Side, e.Edge, 0), window...)
+		from := s.sideKey(e.Edge, []byte(window))
 		w.note(w.batch.DeleteRange(from, after(from), nil))
-		w.note(w.batch.Delete(sideWindowKey(e.Edge, end, window), nil))
+		w.note(w.batch.Delete(sideWindowKey(s.numbers.edge(e.Edge), end, window), nil))
 	}
 }
 
 // NextSideExpiry returns the end of the earliest window of a side input that is kept; MaxTime when there is none. Not to be called
 // while Commit runs.
 func (s *Store) NextSideExpiry(edge uint32) element.Time {
-	if x := s.side[edge]; x != nil {
+	if x := s.side[s.numbers.edge(edge)]; x != nil {
 		return x.next
 	}
 	return element.MaxTime
@@ -217,11 +217,11 @@ func (s *Store) loadSide() error {
 	s.side = make(map[uint32]*sideIndex)
 	w := batchWriter{batch: s.db.NewBatch()}
 	defer w.batch.Close()
-	err := s.scanTable(rows.SideWindow, func(edge uint32, _ uint16, suffix, _ []byte) error {
+	err := s.scanTable(rows.SideWindow, func(number uint32, _ uint16, suffix, _ []byte) error {
 		if len(suffix) < 8 {
-			return fault.New(fault.Corruption, "store-corrupt", "a window of side input %d is malformed", edge)
+			return fault.New(fault.Corruption, "store-corrupt", "a window of side input %d is malformed", number)
 		}
-		s.sideWindow(&w, edge, string(suffix[8:]), rows.Time(suffix))
+		s.sideWindow(&w, number, string(suffix[8:]), rows.Time(suffix))
 		return nil
 	})
 	if err != nil {
@@ -252,7 +252,7 @@ func (a *Ahead) discardSide() error {
 	}
 	lost := map[uint64]bool{a.side.id: true}
 	for _, at := range sortedWindows(a.side.windows) {
-		from := append(rows.Prefix(rows.Side, at.edge, 0), at.window...)
+		from := a.store.sideKey(at.edge, []byte(at.window))
 		if err := a.store.dropRuns(lost, from, after(from)); err != nil {
 			return err
 		}
@@ -321,7 +321,7 @@ func (v *Snapshot) Close() error {
 // it returns false. The suffix is the SideRow's key with what tells rows of one key apart behind it. fn may name a prefix to go on
 // behind.
 func (v *Snapshot) Side(edge uint32, prefix, from []byte, fn func(suffix, values []byte) (skip []byte, more bool)) (err error) {
-	lower := append(rows.Prefix(rows.Side, edge, 0), prefix...)
+	lower := v.store.sideKey(edge, prefix)
 	it, err := v.view.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: after(lower)})
 	if err != nil {
 		return readError(err)
@@ -333,7 +333,7 @@ func (v *Snapshot) Side(edge uint32, prefix, from []byte, fn func(suffix, values
 	}()
 	ok := false
 	if from != nil {
-		ok = it.SeekGE(append(rows.Prefix(rows.Side, edge, 0), from...))
+		ok = it.SeekGE(v.store.sideKey(edge, from))
 	} else {
 		ok = it.First()
 	}
@@ -355,7 +355,7 @@ func (v *Snapshot) Side(edge uint32, prefix, from []byte, fn func(suffix, values
 		case !more:
 			return nil
 		case skip != nil:
-			ok = it.SeekGE(after(append(rows.Prefix(rows.Side, edge, 0), skip...)))
+			ok = it.SeekGE(after(v.store.sideKey(edge, skip)))
 		default:
 			ok = it.Next()
 		}
@@ -394,6 +394,6 @@ func runKey(run uint64) []byte {
 	return binary.BigEndian.AppendUint64(rows.Prefix(rows.SideRun, 0, 0), run)
 }
 
-func sideWindowKey(edge uint32, end element.Time, window string) []byte {
-	return append(rows.AppendTime(rows.Prefix(rows.SideWindow, edge, 0), end), window...)
+func sideWindowKey(number uint32, end element.Time, window string) []byte {
+	return append(rows.AppendTime(rows.Prefix(rows.SideWindow, number, 0), end), window...)
 }

@@ -30,10 +30,11 @@ const (
 )
 
 // FormatVersion is the version of the row layouts. A store with a later version is refused, and so is one from before formatOldest;
-// another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead.
+// another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead. 4: rows under numbers
+// that stand for the names of transforms.
 const (
-	FormatVersion = 3
-	formatOldest  = 3
+	FormatVersion = 4
+	formatOldest  = 4
 )
 
 var metaFormat = []byte("format")
@@ -58,13 +59,14 @@ type Store struct {
 	dir        string
 	durability Durability
 	log        *zap.Logger
+	numbers    Numbering // set before the first commit
 
 	// Of the committing goroutine only.
 	blockSeq uint64                          // last sequence given to a block
-	holds    map[uint32]map[element.Time]int // stage → time → absolute number of watermark holds
+	holds    map[uint32]map[element.Time]int // number of a stage → time → absolute number of watermark holds
 	contents map[rows.ContentID]*content     // of committed bundles
 	referred map[uint64][]rows.ContentID     // sequence of a waiting block → what it refers to
-	side     map[uint32]*sideIndex           // edge → its windows that expire
+	side     map[uint32]*sideIndex           // number of an edge → its windows that expire
 
 	contentSeq atomic.Uint64 // last id given to a content or to a run of side input rows
 	scratchSeq atomic.Uint64 // last name given to a scratch file

@@ -12,7 +12,7 @@ const NoHold = element.MaxTime
 
 // ID identifies a timer within a stage. Slices are read only during a call.
 type ID struct {
-	Family string // of user code: the transform's unique name and the family; whoever sets a timer chooses its families apart
+	Family string // whoever sets a timer chooses its families apart
 	Key    []byte // nested encoding of the key
 	Window []byte // encoded window
 	Tag    []byte // dynamic timer tag
