@@ -2,11 +2,7 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"go.uber.org/zap"
 
 	"padstone/engine/bundle"
 	"padstone/engine/element"
@@ -16,18 +12,6 @@ import (
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/internal/fault"
-)
-
-// Back-off of a stage whose bundles fail for the environment's fault: it doubles from the first to the last.
-const (
-	backoffMin = 200 * time.Millisecond
-	backoffMax = 10 * time.Second
-)
-
-// A lost harness is no reason to give up: its pool does, when restarts do not help. One that answers wrongly is, at the fourth time.
-const (
-	codeHarnessLost = "harness-lost"
-	attemptsMax     = 4
 )
 
 // finalizeFor bounds the finalisation of a bundle: a harness that does not answer must not hold up what is durable after it. The model
@@ -41,7 +25,11 @@ func (j *job) startBundle(start *scheduler.Start) {
 	link := j.attend(&s)
 	j.tasks.Go(func() {
 		res, err := j.runBundle(&s, link)
-		j.post(func() { j.bundleEnded(&s, res, err) })
+		var f *failure
+		if err != nil {
+			f = j.examine(&s, err)
+		}
+		j.post(func() { j.bundleEnded(&s, res, f) })
 	})
 }
 
@@ -70,7 +58,7 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 				return nil, err
 			}
 		}
-		return j.fleet.Run(j.ctx, j.runner, start, link)
+		return j.runHarness(start, link)
 	default:
 		return nil, fault.New(fault.Internal, "bad-plan", "stage %q has the unknown kind %q", def.Name, def.Kind)
 	}
@@ -95,16 +83,16 @@ func (j *job) runSource(start *scheduler.Start) (*bundle.Result, error) {
 }
 
 // bundleEnded commits what a bundle brings, or deals with its failure.
-func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, err error) {
+func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure) {
 	j.running--
-	j.unattend(start.Bundle, err != nil)
+	j.unattend(start.Bundle, f != nil)
 	switch {
 	case j.over:
 		if res != nil {
 			res.Discard()
 		}
-	case err != nil:
-		j.bundleFailed(start, err)
+	case f != nil:
+		j.bundleFailed(start, f)
 	default:
 		j.commit(start, res)
 	}
@@ -130,7 +118,7 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 		j.end(err)
 		return
 	}
-	ev.Added = j.inCache(c)
+	ev.Added, ev.Rest = j.inCache(c), j.restInCache(c)
 	for _, edge := range c.SideEdges() {
 		ev.SideAdded = append(ev.SideAdded, int(edge))
 	}
@@ -158,6 +146,20 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 		added[i] = scheduler.StageBlock{Stage: int(a.Stage), Block: bundle.SchedulerBlock(a.Group, int(a.Edge), a.Block.Header)}
 	}
 	return added
+}
+
+// restInCache keeps what a commit has left of a block, and returns it for the scheduler.
+func (j *job) restInCache(c *store.Commit) (rest *scheduler.Block) {
+	for i := range c.Trimmed {
+		t := &c.Trimmed[i]
+		j.cache.drop(t.ID.Seq)
+		if t.Block.Body == 0 {
+			j.cache.put(t.ID.Seq, t.Block.Data)
+		}
+		b := bundle.SchedulerBlock(t.ID.Group, int(t.ID.Edge), t.Block.Header)
+		rest = &b
+	}
+	return rest
 }
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.
@@ -205,7 +207,9 @@ func (j *job) lateName(stage int) string {
 func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) {
 	def := j.plan.Stages[start.Stage]
 	delete(j.backoff, start.Stage)
-	delete(j.failures, start.Stage)
+	if start.Limit > 0 {
+		j.stages[start.Stage].suspect = ""
+	}
 	switch def.Kind {
 	case plan.Harness:
 		if start.Timers || !def.TimeSorted { // else no harness has had a part in it
@@ -241,56 +245,6 @@ func (j *job) count(stage int, res *bundle.Result) {
 	t.in += res.ElementsIn
 	t.out += res.ElementsOut
 	t.late += res.DroppedLate + res.DroppedClosed
-}
-
-// bundleFailed runs the bundle again later if the environment is to blame, and ends the job otherwise.
-func (j *job) bundleFailed(start *scheduler.Start, err error) {
-	def := j.plan.Stages[start.Stage]
-	// A source that cannot be opened when the job is new is a mistake that its user is still there to correct; later it is an outage.
-	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil && !j.resumed
-	j.failures[start.Stage]++
-	f := fault.Of(err)
-	breach := f != nil && f.Code != codeHarnessLost && def.Kind == plan.Harness && j.failures[start.Stage] >= attemptsMax
-	if fault.KindOf(err) != fault.Environment || opening || breach {
-		j.end(named(err, def))
-		return
-	}
-	wait := min(max(j.backoff[start.Stage]*2, backoffMin), backoffMax)
-	if j.backoff[start.Stage] == 0 {
-		j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING,
-			fmt.Sprintf("a bundle of %q failed and will run again: %v", def.Name, err))
-	}
-	j.log.Info("bundle failed", zap.String("stage", def.Name), zap.Duration("again_in", wait), zap.Error(err))
-	j.backoff[start.Stage] = wait
-	if j.replay != nil {
-		j.retryAfter(start.Bundle, wait)
-		return
-	}
-	j.tell(scheduler.Failed{Bundle: start.Bundle, RetryAt: j.now().Add(wait.Milliseconds())})
-}
-
-// retryAfter tells the scheduler of a failed bundle only when it is time to run it again: a script's clock does not move until then.
-func (j *job) retryAfter(b scheduler.BundleID, wait time.Duration) {
-	j.tasks.Go(func() {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			j.post(func() { j.tell(scheduler.Failed{Bundle: b, RetryAt: element.MinTime}) })
-		case <-j.ctx.Done():
-		}
-	})
-}
-
-// named puts the stage's name, made of the user's transform names, into an error that names none.
-func named(err error, def *plan.Stage) error {
-	if f := fault.Of(err); f != nil {
-		if f.Transform == "" {
-			f.Transform = def.Name
-		}
-		return err
-	}
-	return fault.New(fault.Internal, "bundle-internal", "%w", err).In(def.Name)
 }
 
 // dropBlocks discards restrictions that a drain gives up.

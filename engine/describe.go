@@ -52,6 +52,7 @@ func (j *job) describe() *jobserver.Description {
 			InputWatermarkMillis: int64(st.Input), OutputWatermarkMillis: int64(st.Output),
 			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
 			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting, Splits: n.splits,
+			BundlesFailed: n.failed, BundlesLost: n.lost, Suspect: n.suspect,
 		}
 		if p := j.sinks[i]; p != nil {
 			b := p.backlog()

@@ -88,6 +88,8 @@ type Config struct {
 	GroupBytes int
 	// ProgressEvery is how often harnesses are asked for the progress of a bundle in flight, from the half of it on; default 1 s.
 	ProgressEvery time.Duration
+	// HideElements keeps elements out of messages about what failed, for all jobs.
+	HideElements bool
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
 	// StopTimeout bounds the end of a job's harnesses; default 18 s.

@@ -67,7 +67,7 @@ type job struct {
 	stages       []stageTotals
 	running      int                   // bundles in flight
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
-	failures     map[int]int           // by stage, since its last commit
+	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
 	resumed      bool                  // an earlier run of the job has committed something
 	draining     bool
 	canceled     bool
@@ -78,6 +78,8 @@ type job struct {
 // stageTotals counts what a stage has done in this run of the job.
 type stageTotals struct {
 	bundles, in, out, late, splits int64
+	failed, lost                   int64  // bundles: in user code or for a wrong answer, and with their harness
+	suspect                        string // an input of the stage that keeps losing its harness, in words
 }
 
 // source is the reader of a Source stage.
@@ -109,12 +111,13 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 		cache:  newBlockCache(cfg.CacheBytes),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
-		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), failures: make(map[int]int),
+		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.replay = newReplay(j.plan, cfg.Now)
 	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
 		ProgressEvery: cfg.ProgressEvery,
+		HideElements:  cfg.HideElements || optionBool(spec.Options, optionHideElements),
 		Log:           log.Named("bundle")}
 	if j.replay != nil {
 		j.runner.Wall = cfg.Now

@@ -8,12 +8,19 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
+// optionHideElements keeps elements, which may be private, out of messages.
+const optionHideElements = "hide_elements"
+
 // Options lists the pipeline options that the engine reads, for DescribePipelineOptions: SDKs pass on what is listed there.
 func Options() []*jobpb.PipelineOptionDescriptor {
 	return []*jobpb.PipelineOptionDescriptor{
 		{
 			Name: "max_bundle_size", Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
 			Description: "The most elements a bundle takes. Default 100000.",
+		},
+		{
+			Name: optionHideElements, Type: jobpb.PipelineOptionType_BOOLEAN, Group: "padstone",
+			Description: "Never show an element in messages, also not the one that user code fails on.",
 		},
 	}
 }

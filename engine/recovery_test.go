@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
@@ -30,6 +32,7 @@ type ledger struct {
 	groups  *enginetest.Sink
 	job     *enginetest.Job
 	batches int
+	fails   func(text string) error // may have user code fail; nil: it never does
 }
 
 const ledgerKeys, ledgerPerBatch, ledgerStepMs = 5, 4, 40
@@ -62,15 +65,33 @@ func (l *ledger) pipeline() *enginetest.Pipeline {
 	split := p.ParDo("split", flat, enginetest.ParDo{Splittable: true, Fn: ranges(fakesdk.Ranges{To: 3, Checkpoint: 1, DelayMs: 1})})
 	names := p.Read("names", bounded(pairs("k0=zero@0", "k1=one@0", "k2=two@0", "k3=three@0", "k4=four@0")), "kv(bytes,bytes)")
 	items := p.ParDo("items", split, enginetest.ParDo{
-		Out: "kv(bytes,bytes)", Multimaps: map[string]enginetest.Collection{"names": names}, Fn: named,
+		Out: "kv(bytes,bytes)", Multimaps: map[string]enginetest.Collection{"names": names}, Fn: l.flaky(named),
 	})
 	windowed := p.WindowInto("windows", items, enginetest.Fixed(100))
 	l.items = p.Write("write items", items)
 	l.totals = p.Write("write totals", p.ParDo("totals", windowed, enginetest.ParDo{
-		Bags: []string{"items"}, Timers: map[string]pipepb.TimeDomain_Enum{"end": eventTime}, Fn: totals,
+		Bags: []string{"items"}, Timers: map[string]pipepb.TimeDomain_Enum{"end": eventTime}, Fn: l.flaky(totals),
 	}))
 	l.groups = p.Write("write groups", p.GroupByKey("group", windowed))
 	return p
+}
+
+// flaky makes a DoFn fail, after it has done its work, where the ledger says so.
+func (l *ledger) flaky(fn func() fakesdk.DoFn) func() fakesdk.DoFn {
+	if l.fails == nil {
+		return fn
+	}
+	return func() fakesdk.DoFn {
+		d := fn()
+		process, onTimer := d.Process, d.OnTimer
+		d.Process = func(c *fakesdk.Context, e fakesdk.Element) error {
+			return errors.Join(process(c, e), l.fails(string(e.Value)))
+		}
+		d.OnTimer = func(c *fakesdk.Context, family string, t fakesdk.Timer) error {
+			return errors.Join(onTimer(c, family, t), l.fails(fmt.Sprintf("%s %d", t.Key, t.Fire)))
+		}
+		return d
+	}
 }
 
 // named turns "k1=n7:2" into KV(name of k1, "n7:2").
@@ -234,6 +255,48 @@ func TestLedgerSuspended(t *testing.T) {
 				l.job = l.rig.Recover(l.job)
 			}
 			l.finish(t)
+		})
+	}
+}
+
+// TestLedgerFlaky has user code fail and harnesses go at random, and suspends and recovers the job in the middle of it.
+func TestLedgerFlaky(t *testing.T) {
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 3))
+			l := newLedger(newRig(t, nil), 16)
+			var mu sync.Mutex
+			failed := make(map[string]bool)
+			l.fails = func(text string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if failed[text] || rng.IntN(25) > 0 {
+					return nil
+				}
+				failed[text] = true // a second time might be one too often
+				return fmt.Errorf("no luck with %q", text)
+			}
+			l.rig.Harnesses.Fault = func(int, *fnpb.ProcessBundleRequest) fakesdk.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				if rng.IntN(40) > 0 {
+					return fakesdk.NoFault
+				}
+				return fakesdk.DropConnection
+			}
+			l.job = l.rig.Start(l.pipeline(), nil)
+			for range 2 {
+				mu.Lock()
+				wait := time.Duration(rng.IntN(200)) * time.Millisecond
+				mu.Unlock()
+				time.Sleep(wait) // somewhere in the middle: that is the point
+				l.rig.Restart()
+				l.job = l.rig.Recover(l.job)
+			}
+			l.finish(t)
+			if len(failed) == 0 {
+				t.Error("nothing has failed")
+			}
 		})
 	}
 }

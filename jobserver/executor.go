@@ -84,8 +84,11 @@ type StageDescription struct {
 	ElementsIn            int64  `json:"elements_in"`
 	ElementsOut           int64  `json:"elements_out"`
 	DroppedLate           int64  `json:"dropped_late"`
-	Splits                int64  `json:"splits,omitempty"`  // bundles that were split while they ran, because a harness process was idle
-	Waiting               string `json:"waiting,omitempty"` // why the stage does not progress, in words
+	Splits                int64  `json:"splits,omitempty"`         // of bundles that ran, because a harness process was idle
+	BundlesFailed         int64  `json:"bundles_failed,omitempty"` // attempts that failed in user code, or for a wrong answer; they ran again
+	BundlesLost           int64  `json:"bundles_lost,omitempty"`   // attempts that lost their harness; they ran again
+	Suspect               string `json:"suspect,omitempty"`        // an input that keeps losing its harness, in words
+	Waiting               string `json:"waiting,omitempty"`        // why the stage does not progress, in words
 }
 
 // SourceDescription is one native source with its splits.

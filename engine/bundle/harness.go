@@ -46,6 +46,9 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	}
 	h.intake.start()
 	resp, err := h.run(ctx)
+	if err != nil {
+		err = h.attempt(err)
+	}
 	if cerr := h.state.close(); err == nil {
 		err = cerr
 	}
@@ -81,8 +84,10 @@ type harnessBundle struct {
 	taken    struct{ count, bytes int } // elements of a time-sorted input
 	begunAt  element.Time               // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
-	input    input         // of the attending goroutine while that runs
-	residual []store.Added // likewise
+	sent     inputs         // what user code is given
+	rest     *store.Trimmed // what a limited bundle leaves of its last block
+	input    input          // of the attending goroutine while that runs
+	residual []store.Added  // likewise
 
 	received struct {
 		sync.Mutex
@@ -98,8 +103,8 @@ type message struct {
 
 // run runs the bundle to the harness's response.
 func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, error) {
-	inputs, err := h.prepare()
-	if err != nil {
+	var err error
+	if h.sent, err = h.prepare(); err != nil {
 		return nil, err
 	}
 	if h.runner.Wall != nil {
@@ -109,7 +114,7 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 		return nil, err
 	}
 	stop := h.attend(ctx)
-	resp, err := h.exchange(ctx, inputs)
+	resp, err := h.exchange(ctx, h.sent)
 	if serr := stop(); err == nil {
 		err = serr
 	}
@@ -153,18 +158,26 @@ func (h *harnessBundle) prepare() (inputs, error) {
 		return h.prepareTimers()
 	}
 	var in inputs
+	left := h.start.Limit
 	for _, b := range h.start.Blocks {
 		data, err := h.runner.Load(h.start.Stage, b)
 		if err != nil {
 			return in, err
 		}
-		h.result.ElementsIn += int64(b.Count)
+		p := part{block: b, count: b.Count}
+		if h.start.Limit > 0 && b.Count > left {
+			if data, err = h.trim(b, data, left); err != nil {
+				return in, err
+			}
+			p.count, p.data = left, data
+		}
+		left -= p.count
+		h.result.ElementsIn += int64(p.count)
 		if h.stage.Stateful() {
 			if data, err = h.admit(data, b.Residual); err != nil {
 				return in, err
 			}
 		}
-		p := part{block: b, count: b.Count}
 		if h.stage.Def.Splittable != nil {
 			p.data = data
 			if p.count, _, _, err = h.stage.input.scanner.Stat(data); err != nil {
@@ -289,6 +302,10 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	h.result.Commit.Added = append(h.result.Commit.Added, h.residual...)
 	h.result.LeftOut = h.leftOut
 	for _, b := range h.input.blocks() {
+		if h.rest != nil && b.Seq == h.rest.ID.Seq {
+			h.result.Commit.Trimmed = append(h.result.Commit.Trimmed, *h.rest)
+			continue
+		}
 		h.result.Commit.Consumed = append(h.result.Commit.Consumed, blockID(b))
 	}
 	h.result.ElementsOut = h.router.count

@@ -138,6 +138,64 @@ func (h *harnessBundle) piece(of scheduler.Block, data []byte, ahead *store.Ahea
 	return store.Added{Stage: uint32(h.start.Stage), Group: of.Group, Edge: uint32(of.Edge), Block: b}, nil
 }
 
+// trim cuts the data of a block behind its first elements: they are the bundle's, what follows stays where it is.
+func (h *harnessBundle) trim(of scheduler.Block, data []byte, elements int) ([]byte, error) {
+	n, err := h.behind(data, elements)
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.piece(of, data[n:], h.result.Commit.Ahead)
+	if err != nil {
+		return nil, err
+	}
+	a.Block.RefsOf, a.Block.Residual = 0, of.Residual
+	h.rest = &store.Trimmed{ID: blockID(of), Block: a.Block}
+	return data[:n:n], nil
+}
+
+// behind returns where the first elements of data end.
+func (h *harnessBundle) behind(data []byte, elements int) (int, error) {
+	var el coder.Elem
+	rest := data
+	for range elements {
+		var err error
+		if rest, err = h.stage.input.scanner.Next(rest, &el); err != nil {
+			return 0, fault.New(fault.Corruption, "corrupt-block", "elements of %q: %w", h.stage.Def.Name, err)
+		}
+	}
+	return len(data) - len(rest), nil
+}
+
+// Divide cuts a waiting block of a FIFO stage behind its first elements. Added are both parts.
+func (r *Runner) Divide(start *scheduler.Start, of scheduler.Block, elements int) (*store.Commit, error) {
+	h := &harnessBundle{runner: r, stage: r.Job.Stages[start.Stage], start: start}
+	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: r.Store.WriteAhead(), Consumed: []store.BlockID{blockID(of)}}
+	err := func() error {
+		data, err := r.Load(start.Stage, of)
+		if err != nil {
+			return err
+		}
+		n, err := h.behind(data, elements)
+		if err != nil {
+			return err
+		}
+		for _, part := range [][]byte{data[:n:n], data[n:]} {
+			a, err := h.piece(of, part, h.result.Commit.Ahead)
+			if err != nil {
+				return err
+			}
+			a.Block.Residual = of.Residual
+			h.result.Commit.Added = append(h.result.Commit.Added, a)
+		}
+		return nil
+	}()
+	if err != nil {
+		h.result.Discard()
+		return nil, err
+	}
+	return &h.result.Commit, nil
+}
+
 // SchedulerBlock is what the scheduler knows of a stored block.
 func SchedulerBlock(group uint16, edge int, h store.Header) scheduler.Block {
 	return scheduler.Block{

@@ -76,7 +76,9 @@ type Runner struct {
 	GroupBytesMax int
 	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000.
 	SortedMax int
-	Log       *zap.Logger
+	// HideElements keeps elements out of what is said about a bundle that failed.
+	HideElements bool
+	Log          *zap.Logger
 
 	paces paces
 }

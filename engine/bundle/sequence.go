@@ -45,6 +45,7 @@ type sequence struct {
 	keys   []string // in order of their first item
 	items  map[string][]item
 	scopes map[string][]item // by key and window
+	count  int
 }
 
 func newSequence() *sequence {
@@ -58,6 +59,7 @@ func (s *sequence) add(key, w []byte, items []item) {
 	if len(items) == 0 {
 		return
 	}
+	s.count += len(items)
 	k := string(key)
 	if s.items[k] == nil {
 		s.keys = append(s.keys, k)

@@ -30,7 +30,7 @@ func (h *harnessBundle) prepareTimers() (inputs, error) {
 	}
 	left := timersMax
 	for _, g := range h.start.Groups {
-		if left <= 0 {
+		if left <= 0 || h.full() {
 			break
 		}
 		due, horizon, err := dueTimers(h.txs.byID[g], h.start.InputWatermark, now, left)
@@ -39,6 +39,9 @@ func (h *harnessBundle) prepareTimers() (inputs, error) {
 		}
 		left -= len(due)
 		for _, sc := range scopes(due) {
+			if h.full() {
+				break
+			}
 			if err := h.prepareScope(h.txs.byID[g], sc, horizon, now); err != nil {
 				return inputs{}, err
 			}
@@ -47,6 +50,9 @@ func (h *harnessBundle) prepareTimers() (inputs, error) {
 	channels := append([]*timerFamily{nil}, h.stage.timers...)
 	return inputs{runs: h.sequence.runs(channels)}, nil
 }
+
+// full says that a limited bundle has as much for user code as it may.
+func (h *harnessBundle) full() bool { return h.start.Limit > 0 && h.sequence.count >= h.start.Limit }
 
 // scope is what is due of one key and window.
 type scope struct {
@@ -102,6 +108,9 @@ func (h *harnessBundle) prepareScope(tx rows.Tx, sc *scope, horizon, now element
 	}
 	items = rest.before(items)
 	if n := h.slot.ItemsMax; n > 0 && len(items) > n {
+		items, h.leftOut = items[:n], true
+	}
+	if n := h.start.Limit - h.sequence.count; h.start.Limit > 0 && len(items) > n {
 		items, h.leftOut = items[:n], true
 	}
 	for _, it := range items {

@@ -44,7 +44,7 @@ func (s *Scheduler) busyStage() *stage {
 // and so does what waits for its time; what waits for a free harness does not.
 func (s *Scheduler) resting(st *stage) bool {
 	switch {
-	case st.running > 0, st.retryAt > s.now:
+	case st.running > 0, st.retryAt > s.now, len(st.suspects) > 0:
 		return false
 	case st.def.Kind == plan.Impulse, st.def.Kind == plan.Source:
 		return st.done

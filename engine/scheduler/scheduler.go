@@ -10,12 +10,14 @@ import (
 
 // Scheduler runs one job. Not for concurrent use.
 type Scheduler struct {
-	cfg     Config
-	plan    *plan.Plan
-	stages  []*stage
-	envs    map[plan.EnvID]*environment
-	bundles map[BundleID]*Start
-	paces   map[BundleID]*pace // of bundles in flight that have told of their progress
+	cfg      Config
+	plan     *plan.Plan
+	stages   []*stage
+	envs     map[plan.EnvID]*environment
+	bundles  map[BundleID]*Start
+	paces    map[BundleID]*pace    // of bundles in flight that have told of their progress
+	again    map[BundleID]*suspect // of bundles in flight that are run again
+	scripted bool                  // there is a TestStream: what one event brings about must not be cut anew
 	// sideFilled marks side edges that hold at least one element.
 	sideFilled map[int]bool
 	now        element.Time
@@ -29,6 +31,8 @@ type environment struct {
 	perProcess int
 	parallel   bool
 	load       []int // bundles in flight by process
+	// alone marks processes whose bundle gets no company, reserved those that are kept free for such a bundle.
+	alone, reserved []bool
 }
 
 // New returns the scheduler of a job that has not begun.
@@ -36,7 +40,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	s := &Scheduler{
 		cfg: c.withDefaults(), plan: p, now: element.MinTime,
 		envs: make(map[plan.EnvID]*environment), bundles: make(map[BundleID]*Start), sideFilled: make(map[int]bool),
-		paces: make(map[BundleID]*pace),
+		paces: make(map[BundleID]*pace), again: make(map[BundleID]*suspect),
 	}
 	byID := make(map[plan.StageID]*stage)
 	edges := make(map[plan.EdgeID]int)
@@ -46,6 +50,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	for i, def := range p.Stages {
 		st := &stage{index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime}
 		if def.Kind == plan.TestStream {
+			s.scripted = true
 			st.outputs = slices.Repeat([]element.Time{element.MinTime}, len(def.Outputs))
 		}
 		byID[def.ID] = st
@@ -70,7 +75,7 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 	}
 	if st.keyed {
 		groups = s.plan.KeyGroups
-		st.busy = make([]bool, groups)
+		st.busy, st.heldData, st.heldTimers = make([]bool, groups), make([]bool, groups), make([]bool, groups)
 		st.timers = make([]StageTimers, groups)
 		for g := range st.timers {
 			st.timers[g] = StageTimers{Event: NoTimer, Processing: NoTimer}
@@ -181,6 +186,11 @@ func (s *Scheduler) NextWake() element.Time {
 		if st.retryAt > s.now {
 			next = min(next, st.retryAt)
 		}
+		for _, sp := range st.suspects {
+			if sp.retryAt > s.now && !sp.running {
+				next = min(next, sp.retryAt)
+			}
+		}
 	}
 	return next
 }
@@ -227,7 +237,9 @@ func (s *Scheduler) capacity(ev Capacity) {
 	e.perProcess, e.parallel = ev.PerProcess, ev.Parallel
 	load := make([]int, ev.Processes)
 	copy(load, e.load)
-	e.load = load
+	alone := make([]bool, ev.Processes)
+	copy(alone, e.alone)
+	e.load, e.alone, e.reserved = load, alone, make([]bool, ev.Processes)
 }
 
 func (s *Scheduler) committed(ev Committed) error {
@@ -236,6 +248,10 @@ func (s *Scheduler) committed(ev Committed) error {
 		return err
 	}
 	st.consumed(without(b.Blocks, ev.Returned))
+	if ev.Rest != nil {
+		st.account(*ev.Rest, 1)
+	}
+	s.cleared(st, b, ev.Rest)
 	s.giveBack(st, ev.Returned)
 	st.retryAt = element.MinTime
 	for _, a := range ev.Added {
@@ -262,17 +278,6 @@ func (s *Scheduler) committed(ev Committed) error {
 		}
 		st.done = st.done || ev.Done
 	}
-	return nil
-}
-
-// failed puts the inputs of a bundle back in front of their queues.
-func (s *Scheduler) failed(ev Failed) error {
-	b, st, err := s.finish(ev.Bundle)
-	if err != nil {
-		return err
-	}
-	st.retryAt = ev.RetryAt
-	s.giveBack(st, b.Blocks)
 	return nil
 }
 
@@ -323,6 +328,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 	case plan.Harness:
 		if e := s.envs[st.def.Env]; e != nil && b.Process < len(e.load) {
 			e.load[b.Process]--
+			e.alone[b.Process] = e.alone[b.Process] && e.load[b.Process] > 0
 		}
 	case plan.Group:
 		s.runner--
@@ -351,6 +357,13 @@ func (s *Scheduler) dropUntruncatable(actions []Action) []Action {
 		for i := range st.queues {
 			for st.queues[i].len() > 0 {
 				dropped = append(dropped, st.queues[i].pop())
+			}
+		}
+		for _, sp := range slices.Clone(st.suspects) {
+			if !sp.running {
+				dropped = append(dropped, sp.blocks...)
+				sp.blocks = nil // before it lets go of them
+				s.acquit(st, sp)
 			}
 		}
 		if len(dropped) > 0 {

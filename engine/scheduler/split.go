@@ -120,6 +120,7 @@ func (s *Scheduler) divided(ev Divided) error {
 		st.account(blk, 1)
 	}
 	st.consumed(without(without(b.Blocks, ev.Kept), ev.Returned))
+	s.divideSuspect(b, ev.Kept)
 	b.Blocks = slices.Clone(ev.Kept)
 	s.giveBack(st, ev.Returned)
 	for _, blk := range ev.Added {
@@ -170,7 +171,7 @@ func (s *Scheduler) place(st *stage) (process int, ok bool) {
 			break
 		}
 		for p, n := range e.load {
-			if n <= used {
+			if n <= used && !e.alone[p] && !e.reserved[p] {
 				free = append(free, p)
 			}
 		}
@@ -220,9 +221,10 @@ func (s *Scheduler) slowest(env plan.EnvID) (slowest BundleID, leftMs int64) {
 
 // divisible says whether the bundle may be split: any part of a FIFO edge may run anywhere, while key groups have one owner. Bundles of
 // unbounded restrictions end by themselves and give back what is left; once truncated, they are bounded. Nothing may wait for the
-// stage, which would come first.
+// stage, which would come first. What is halved because it has failed is in small parts already.
 func (s *Scheduler) divisible(st *stage, b *Start) bool {
-	return st.def.Kind == plan.Harness && !st.keyed && (st.def.Splittable == nil || st.def.Splittable.Bounded || b.Truncate) &&
+	return st.def.Kind == plan.Harness && !st.keyed && !s.again[b.Bundle].halving() &&
+		(st.def.Splittable == nil || st.def.Splittable.Bounded || b.Truncate) &&
 		st.queues[0].len() == 0 && st.retryAt <= s.now && s.backPressure(st) == nil
 }
 

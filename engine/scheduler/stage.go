@@ -35,6 +35,10 @@ type stage struct {
 	running int           // bundles in flight
 	retryAt element.Time
 
+	suspects []*suspect // inputs that failed and are run again by themselves
+	// heldData and heldTimers mark key groups of whose data, or timers, a suspect comes first; keyed stages only.
+	heldData, heldTimers []bool
+
 	in, out  element.Time
 	sourceWM element.Time   // Source and Impulse
 	outputs  []element.Time // TestStream: watermarks by output

@@ -7,6 +7,7 @@ import (
 
 // startAll starts every bundle that may start, downstream stages first.
 func (s *Scheduler) startAll(actions []Action) []Action {
+	s.reserve()
 	for i := len(s.stages) - 1; i >= 0; i-- {
 		for {
 			b := s.start(s.stages[i])
@@ -23,6 +24,9 @@ func (s *Scheduler) startAll(actions []Action) []Action {
 func (s *Scheduler) start(st *stage) *Start {
 	if st.retryAt > s.now {
 		return nil
+	}
+	if b := s.startSuspect(st); b != nil {
+		return b
 	}
 	b := &Start{Stage: st.index, InputWatermark: st.in, OutputWatermark: st.out, Now: s.now}
 	switch st.def.Kind {
@@ -110,7 +114,7 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 	}
 	best := -1
 	for p, n := range e.load {
-		if n >= e.perProcess || (best >= 0 && n >= e.load[best]) {
+		if n >= e.perProcess || e.alone[p] || e.reserved[p] || (best >= 0 && n >= e.load[best]) {
 			continue
 		}
 		if st.keyed && !s.hasWork(st, p, len(e.load)) {
@@ -124,8 +128,13 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 // hasWork says whether a free key group of the process has timers due or data it may take.
 func (s *Scheduler) hasWork(st *stage, process, processes int) bool {
 	from, to := keyGroupRange(process, processes, len(st.queues))
+	crowded := st.crowded()
 	for g := from; g < to; g++ {
-		if !st.busy[g] && (s.due(st, g) || (st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil)) {
+		if st.busy[g] {
+			continue
+		}
+		if due := s.due(st, g); due && !st.heldTimers[g] ||
+			!due && !st.heldData[g] && !crowded && st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil {
 			return true
 		}
 	}
@@ -154,7 +163,7 @@ func keyGroupRange(process, processes, groups int) (from, to int) {
 func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool {
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	for g := from; g < to; g++ {
-		if !st.busy[g] && s.due(st, g) {
+		if !st.busy[g] && !st.heldTimers[g] && s.due(st, g) {
 			b.Groups = append(b.Groups, uint16(g))
 		}
 	}
@@ -165,11 +174,14 @@ func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool
 
 // takeKeyed takes the waiting blocks of free key groups, up to the bounds of a bundle. A Final bundle takes key groups whole.
 func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool {
+	if st.crowded() {
+		return false
+	}
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	elements, bytes := 0, 0
 	for g := from; g < to && s.within(elements, bytes, b.Final); g++ {
 		q := &st.queues[g]
-		if st.busy[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
+		if st.busy[g] || st.heldData[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
 			continue
 		}
 		b.Groups = append(b.Groups, uint16(g))
@@ -186,7 +198,7 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 // shared out between the processes.
 func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	q := &st.queues[0]
-	if !s.anyReady(st, q) {
+	if st.crowded() || !s.anyReady(st, q) {
 		return false
 	}
 	elements, bytes := 0, 0

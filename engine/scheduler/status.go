@@ -39,6 +39,9 @@ func (s *Scheduler) waiting(st *stage) string {
 		}
 		return ""
 	}
+	if text := s.suspected(st); text != "" {
+		return text
+	}
 	if st.retryAt > s.now {
 		return fmt.Sprintf("waits until %v before the failed bundle runs again", st.retryAt)
 	}
@@ -64,6 +67,17 @@ func (s *Scheduler) waiting(st *stage) string {
 	}
 	if hold := st.holds.Min(); hold < element.MaxTime && hold < st.in {
 		return fmt.Sprintf("its output watermark is held at %v by timers or unfired panes", hold)
+	}
+	return ""
+}
+
+// suspected says in words that inputs wait to run again.
+func (s *Scheduler) suspected(st *stage) string {
+	for _, sp := range st.suspects {
+		if t := sp.totals(); sp.retryAt > s.now {
+			return fmt.Sprintf("waits until %v before the next %d items of a bundle run again, which failed %d times and lost their harness "+
+				"%d times", sp.retryAt, sp.limit(), t.raised+t.wrong, t.losses)
+		}
 	}
 	return ""
 }

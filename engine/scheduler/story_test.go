@@ -19,8 +19,8 @@ import (
 //	harness [processes=N] [each=N] [parallel]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
-//	                              returned seq=N count=N bytes=N hold=T
-//	fail BUNDLE [retry=T]
+//	                              returned or rest seq=N count=N bytes=N hold=T
+//	fail BUNDLE [retry=T] [blame=raised|wrong|lost] [items=N]   input: sequence numbers of blocks that replace the first one
 //	progress BUNDLE done=SHARE
 //	divide BUNDLE                 input, a block a line: kept, returned or add, as above
 //	undivided BUNDLE
@@ -64,6 +64,7 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		if d.HasArg("retry") {
 			f.RetryAt = timeArg(t, d, "retry")
 		}
+		st.blame(t, d, &f)
 		return st.step(t, f)
 	case "progress":
 		var done string
@@ -92,6 +93,21 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 	}
 	t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
 	return ""
+}
+
+func (st *story) blame(t *testing.T, d *datadriven.TestData, f *Failed) {
+	if !d.HasArg("blame") {
+		return
+	}
+	var blame string
+	d.ScanArgs(t, "blame", &blame)
+	f.Blame = map[string]Blame{"raised": UserCode, "wrong": WrongAnswer, "lost": LostHarness}[blame]
+	d.MaybeScanArgs(t, "items", &f.Items)
+	if b := st.sched.bundles[f.Bundle]; b != nil {
+		for _, line := range strings.Fields(strings.TrimSpace(d.Input)) {
+			f.Parts = append(f.Parts, st.block(b.Stage, map[string]string{"seq": line, "count": "1", "bytes": "1"}))
+		}
+	}
 }
 
 func (st *story) job(t *testing.T, d *datadriven.TestData) string {
@@ -224,6 +240,9 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 			c.Added = append(c.Added, StageBlock{Stage: stage, Block: st.block(stage, args)})
 		case "returned":
 			c.Returned = append(c.Returned, st.block(self, args))
+		case "rest":
+			rest := st.block(self, args)
+			c.Rest = &rest
 		case "hold":
 			c.Holds = append(c.Holds, HoldDelta{At: parseTime(f[1]), Delta: number(f[2])})
 		case "timer":
@@ -308,6 +327,9 @@ func (st *story) step(t *testing.T, ev Event) string {
 			}
 			for _, blk := range a.Blocks {
 				fmt.Fprintf(&b, " block=%d", blk.Seq)
+			}
+			if a.Limit > 0 {
+				fmt.Fprintf(&b, " limit=%d failures=%d losses=%d tries=%d", a.Limit, a.Failures, a.Losses, a.Tries)
 			}
 			for _, flag := range []struct {
 				name string

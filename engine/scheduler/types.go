@@ -81,6 +81,7 @@ const NoTimer = element.MaxTime + 1
 type Committed struct {
 	Bundle    BundleID
 	Returned  []Block // of the bundle's blocks: not consumed, they wait again
+	Rest      *Block  // what is left of the last block of a bundle with a Limit, under the same sequence
 	Added     []StageBlock
 	SideAdded []int // side edges that received elements
 	Holds     []HoldDelta
@@ -97,10 +98,15 @@ type HoldDelta struct {
 	Delta int
 }
 
-// Failed says that a bundle came to nothing: its inputs wait again. RetryAt bounds from below when its stage is started again.
+// Failed says that a bundle came to nothing: its inputs wait again. RetryAt bounds from below when they run again, by themselves if they
+// are to blame, or when the stage is started again.
 type Failed struct {
 	Bundle  BundleID
 	RetryAt element.Time
+	Blame   Blame
+	Items   int // of a bundle of timers: what it had for user code
+	// Parts replace the first block of the bundle: they were cut out of it in a commit of its own. FIFO stages only.
+	Parts []Block
 }
 
 // Progressed says how far a bundle in flight has come: Done is the share of its input that is processed.
@@ -166,6 +172,12 @@ type Start struct {
 	Truncate bool
 	// Final: the bundle of a batch Group stage holds all elements of its key groups.
 	Final bool
+	// Limit bounds what the bundle takes, because its input has failed: the first elements of Blocks, the first of what is due of Groups.
+	// What is left of the last block stays under its sequence. 0: no bound.
+	Limit int
+	// Failures and Losses tell how often bundles that held the beginning of this input have failed: in user code or for a wrong answer,
+	// and with their harness. Tries is how often one has failed that held the same.
+	Failures, Losses, Tries int
 	// Deferred: the bundle belongs to a Group stage that evaluates its triggers once its bounded input is at its end.
 	Deferred bool
 

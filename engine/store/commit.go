@@ -27,6 +27,12 @@ type Added struct {
 	Block Block
 }
 
+// Trimmed is what is left of a block of the inbox of which a bundle has consumed the beginning. It keeps its sequence, and so its place.
+type Trimmed struct {
+	ID    BlockID
+	Block Block
+}
+
 // Entry is a named value: a source position, a metric, a piece of job metadata.
 type Entry struct {
 	Name  string
@@ -38,6 +44,7 @@ type Commit struct {
 	Stage     uint32
 	Rows      *Bundle // row writes and holds of keyed state; nil when there are none
 	Consumed  []BlockID
+	Trimmed   []Trimmed
 	Added     []Added
 	Side      []SideRow
 	SidePanes []SidePane
@@ -110,6 +117,9 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 		w.note(batch.SingleDelete(s.inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
 		w.note(s.release(batch, id.Seq))
 	}
+	for i := range c.Trimmed {
+		w.note(s.trim(&w, c.Stage, &c.Trimmed[i]))
+	}
 	w.note(s.dropUnreferred(batch, c.Ahead))
 	s.fillSide(&w, c)
 	for i := range c.Outbox {
@@ -127,6 +137,15 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	mark = binary.BigEndian.AppendUint64(mark, s.contentSeq.Load()) // a run of side input rows is named by it for as long as they live
 	w.note(batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), mark, nil))
 	return w.err
+}
+
+// trim puts what is left of a block in its place. What the block referred to it goes on referring to.
+func (s *Store) trim(w *batchWriter, stage uint32, t *Trimmed) error {
+	t.Block.Seq = t.ID.Seq
+	key := s.inboxKey(stage, t.ID.Group, t.ID.Edge, t.ID.Seq)
+	w.note(w.batch.Delete(key, nil)) // the row is to be deleted by SingleDelete, which counts what was set since the last deletion
+	w.block(key, &t.Block)
+	return s.referBody(w.batch, &t.Block)
 }
 
 func (s *Store) nextSeq() uint64 {

@@ -119,6 +119,20 @@ func (s *Store) refer(batch *pebble.Batch, b *Block) error {
 	return nil
 }
 
+// referBody has a block that stays refer to a new body, too. The old one goes with the block.
+func (s *Store) referBody(batch *pebble.Batch, b *Block) error {
+	if b.Body == 0 {
+		return nil
+	}
+	c := s.contents[b.Body]
+	if c == nil {
+		return fault.New(fault.Internal, "content-unknown", "a block refers to content %d, which is not there", b.Body)
+	}
+	c.refs++
+	s.referred[b.Seq] = append(slices.Clone(s.referred[b.Seq]), b.Body)
+	return batch.Set(refKey(b.Seq, b.Body), nil, nil)
+}
+
 // release forgets what a block referred to that is consumed. A content that no waiting block refers to goes.
 func (s *Store) release(batch *pebble.Batch, seq uint64) error {
 	ids := s.referred[seq]

@@ -250,3 +250,56 @@ func TestScratch(t *testing.T) {
 	}
 	closeStore(t, s)
 }
+
+// TestTrimmed: what is left of a block keeps its place, over restarts and compactions, and lets go in the end of all that it referred to.
+func TestTrimmed(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs, Frontier)
+	a := s.WriteAhead()
+	values := written(t, a, "values")
+	first := commit(t, s, adding(a, values))
+	second := commit(t, s, adding(nil))
+	for i, data := range []string{"abc", "bc"} {
+		commit(t, s, &Commit{Stage: 1, Trimmed: []Trimmed{{
+			ID: BlockID{Seq: first}, Block: Block{Header: Header{Count: len(data)}, Data: []byte(data)},
+		}}})
+		if i == 0 {
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a = s.WriteAhead()
+	body := written(t, a, "c")
+	commit(t, s, &Commit{Stage: 1, Ahead: a, Trimmed: []Trimmed{{
+		ID: BlockID{Seq: first}, Block: Block{Header: Header{Count: 1, Bytes: 1}, Body: body},
+	}}})
+	kept(t, s, values, body)
+	closeStore(t, s)
+	s = open(t, fs, Frontier)
+	kept(t, s, values, body)
+	var seqs []uint64
+	if err := s.Inbox(func(_ uint32, _ uint16, _ uint32, h Header) { seqs = append(seqs, h.Seq) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(seqs, []uint64{first, second}) {
+		t.Errorf("blocks %v, not %v", seqs, []uint64{first, second})
+	}
+	b, err := s.Block(1, BlockID{Seq: first})
+	if err != nil || string(b.Data) != "c" || b.Count != 1 {
+		t.Errorf("the block is %q, %d elements, %v", b.Data, b.Count, err)
+	}
+	commit(t, s, consume(first))
+	kept(t, s)
+	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+		t.Fatal(err)
+	}
+	seqs = nil
+	if err := s.Inbox(func(_ uint32, _ uint16, _ uint32, h Header) { seqs = append(seqs, h.Seq) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(seqs, []uint64{second}) {
+		t.Errorf("blocks %v, not the second alone", seqs)
+	}
+	closeStore(t, s)
+}
