@@ -121,7 +121,7 @@ func Open(c Config) (*Store, error) {
 	if err := errors.Join(s.checkFormat(), s.load()); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if err := s.emptyScratch(); err != nil {
+	if err := errors.Join(s.emptyScratch(), s.emptyCopies()); err != nil {
 		err = fault.New(fault.Environment, "store-open", "cannot empty the scratch of the job's store in %s: %w", c.Dir, err)
 		return nil, errors.Join(err, db.Close())
 	}
