@@ -41,6 +41,10 @@ var importRules = []importRule{
 		except: []string{"harness/docker"}, tests: true, forbid: []string{"github.com/docker", "github.com/moby"},
 	},
 	{
+		why:    "only engine/checkpoint knows the client of buckets: use a Repository",
+		except: []string{"engine/checkpoint"}, tests: true, forbid: []string{"github.com/minio/minio-go"},
+	},
+	{
 		why:    "only engine/bundle, harness and cmd speak the Fn API: let them do it for you",
 		except: []string{"fnapi", "engine/bundle", "harness", "cmd"}, forbid: []string{module + "/fnapi"},
 	},
