@@ -84,6 +84,10 @@ func (s *Store) Commit(c *Commit) (uint64, error) {
 		return 0, fault.New(fault.Environment, "store-write", "cannot commit: %w", err)
 	}
 	s.mu.Lock()
+	if s.mu.err != nil { // the log has swallowed it
+		defer s.mu.Unlock()
+		return 0, s.mu.err
+	}
 	s.mu.applied = seq
 	if s.durability == Sync {
 		s.mu.durable = seq

@@ -41,7 +41,7 @@ type CopyReader interface {
 
 // Copy takes a copy of the store. It may be called while another goroutine commits, but not while Close runs.
 func (s *Store) Copy() (_ *Copy, err error) {
-	if err := s.failed(); err != nil {
+	if err := s.Err(); err != nil {
 		return nil, err
 	}
 	fail := func(err error) error {
@@ -104,9 +104,12 @@ func (s *Store) SkipBlocks(after uint64) error {
 	if _, err := s.Commit(&Commit{}); err != nil {
 		return err
 	}
+	if s.durability == None {
+		return nil
+	}
 	if err := s.db.LogData(nil, pebble.Sync); err != nil {
 		s.fail(err)
-		return s.failed()
+		return s.Err()
 	}
 	return nil
 }
@@ -115,10 +118,3 @@ func (s *Store) copiesPath() string { return s.fs.PathJoin(s.dir, copiesDir) }
 
 // emptyCopies removes what an earlier process has left.
 func (s *Store) emptyCopies() error { return s.fs.RemoveAll(s.copiesPath()) }
-
-// failed returns the error after which the store refuses to be written.
-func (s *Store) failed() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.err
-}

@@ -25,9 +25,12 @@ const (
 	Frontier Durability = "frontier"
 	// Sync syncs every commit before it becomes visible.
 	Sync Durability = "sync"
-	// None never syncs: a crash loses the job. For scratch work.
+	// None writes no log: a crash loses the job. For scratch work. A store that is closed in order is complete all the same.
 	None Durability = "none"
 )
+
+// Durabilities lists them all.
+var Durabilities = []Durability{Frontier, Sync, None}
 
 // FormatVersion is the version of the row layouts. A store with a later version is refused, and so is one from before formatOldest;
 // another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead. 4: rows under numbers
@@ -55,7 +58,8 @@ type Config struct {
 // Store is an open database. Commit is called by one goroutine; reads (Bundle, Scan) may be concurrent.
 type Store struct {
 	db         *pebble.DB
-	fs         vfs.FS
+	guard      *guard
+	fs         vfs.FS // the guard
 	dir        string
 	durability Durability
 	log        *zap.Logger
@@ -76,10 +80,11 @@ type Store struct {
 		applied uint64 // sequence of the last applied commit
 		durable uint64 // frontier: every commit up to it is on disk
 		wanted  uint64 // highest sequence somebody waits for
-		err     error  // first write error; sticky
+		err     error  // why the store has failed; sticky
 		closed  bool
 		wake    chan struct{} // closed and replaced when durable, err or closed changes
 	}
+	failed chan struct{} // closed when mu.err is set
 	kick   chan struct{} // 1-buffered: the syncer has work
 	synced chan struct{} // closed when the syncer has ended
 }
@@ -98,35 +103,61 @@ func Open(c Config) (*Store, error) {
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}
-	s := &Store{fs: c.FS, dir: c.Dir, durability: c.Durability, log: c.Logger, kick: make(chan struct{}, 1), synced: make(chan struct{})}
+	s := &Store{
+		dir: c.Dir, durability: c.Durability, log: c.Logger,
+		kick: make(chan struct{}, 1), synced: make(chan struct{}), failed: make(chan struct{}),
+	}
 	s.mu.wake = make(chan struct{})
-	opts := &pebble.Options{
-		FS:                          c.FS,
+	s.guard = newGuard(c.FS, s.fail)
+	s.fs = s.guard
+	if err := s.open(c); err != nil {
+		return nil, s.openError(err)
+	}
+	go s.syncer()
+	return s, nil
+}
+
+// open opens the database and reads what Commit goes on from. After an error the database is closed.
+func (s *Store) open(c Config) error {
+	if err := s.checkClean(); err != nil {
+		return err
+	}
+	db, err := pebble.Open(c.Dir, s.options(c))
+	if err != nil {
+		return err
+	}
+	s.db = db
+	err = errors.Join(s.checkFormat(), s.load(), s.emptyScratch(), s.emptyCopies(), s.begun())
+	if err == nil {
+		err = s.Err()
+	}
+	if err != nil {
+		s.guard.freeze(nil) // or closing would change what is to be looked at, or wait for a disk
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+func (s *Store) options(c Config) *pebble.Options {
+	return &pebble.Options{
+		FS:                          s.guard,
 		Merger:                      concatenate,
 		CacheSize:                   c.CacheBytes,
 		MemTableSize:                uint64(c.MemTable),
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                256,
+		DisableWAL:                  c.Durability == None,
 		Logger:                      quietLogger{c.Logger},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { s.fail(err) },
+			// Compactions that cannot read or write. Pebble would try them again at once, for ever.
+			BackgroundError: s.guard.freeze,
+			// Without it pebble would end the process.
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				s.guard.freeze(corrupt("the job's store is corrupt: %s: %w", info.Path, info.Details))
+			},
 		},
 	}
-	db, err := pebble.Open(c.Dir, opts)
-	if err != nil {
-		return nil, fault.New(fault.Environment, "store-open", "cannot open the job's store in %s: %w", c.Dir, err)
-	}
-	s.db = db
-	if err := errors.Join(s.checkFormat(), s.load()); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if err := errors.Join(s.emptyScratch(), s.emptyCopies()); err != nil {
-		err = fault.New(fault.Environment, "store-open", "cannot empty the scratch of the job's store in %s: %w", c.Dir, err)
-		return nil, errors.Join(err, db.Close())
-	}
-	go s.syncer()
-	return s, nil
 }
 
 // Remove removes the store in dir, which must be closed. fs is nil for the disk.
@@ -142,9 +173,13 @@ func Remove(fs FS, dir string) error {
 
 func (s *Store) checkFormat() error {
 	key := append(rows.Prefix(rows.Meta, 0, 0), metaFormat...)
+	sync := pebble.Sync
+	if s.durability == None {
+		sync = pebble.NoSync
+	}
 	v, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), pebble.Sync)
+		return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), sync)
 	}
 	if err != nil {
 		return readError(err)
@@ -156,7 +191,7 @@ func (s *Store) checkFormat() error {
 	if err = errors.Join(err, closer.Close()); err != nil || !earlier {
 		return err
 	}
-	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), pebble.Sync)
+	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), sync)
 }
 
 // Close waits for the syncer and closes the database. Bundles and iterators must be closed before.
@@ -171,7 +206,14 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.kick)
 	<-s.synced
-	if err := s.db.Close(); err != nil {
+	err := s.ended()
+	if cerr := s.db.Close(); err == nil {
+		err = cerr
+	}
+	if s.Err() != nil {
+		return nil // whoever needs to know knows; there is nothing that closing could lose
+	}
+	if err != nil {
 		return fault.New(fault.Environment, "store-close", "cannot close the job's store: %w", err)
 	}
 	return nil
@@ -194,7 +236,7 @@ func (s *Store) syncer() {
 			continue
 		}
 		s.mu.Lock()
-		if target > s.mu.durable {
+		if target > s.mu.durable && s.mu.err == nil {
 			s.mu.durable = target
 		}
 		s.broadcastLocked()
@@ -232,28 +274,32 @@ func (s *Store) WaitDurable(ctx context.Context, seq uint64) error {
 	}
 }
 
-// fail records the first write error: every later commit is refused.
+// fail records why the store takes no more commits.
 func (s *Store) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.err == nil {
-		s.mu.err = fault.New(fault.Environment, "store-write", "cannot write the job's store: %w", err).
-			WithHint("check the disk of the data directory; the job goes on from its last durable commit after a restart")
-		s.log.Error("store stopped", zap.Error(err))
+		s.mu.err = diskError("write", err)
+		s.log.Error("store stopped", zap.Error(s.mu.err))
+		close(s.failed)
 	}
 	s.broadcastLocked()
 }
 
+// Err returns why the store has failed, or nil.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.err
+}
+
+// Failed is closed when the store fails: it takes no more commits, and nothing more becomes durable. Closed and opened again it goes on
+// from what is on disk, as after a crash.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
 func (s *Store) broadcastLocked() {
 	close(s.mu.wake)
 	s.mu.wake = make(chan struct{})
-}
-
-func readError(err error) error {
-	if errors.Is(err, pebble.ErrCorruption) {
-		return fault.New(fault.Corruption, "store-corrupt", "the job's store is corrupt: %w", err)
-	}
-	return fault.New(fault.Environment, "store-read", "cannot read the job's store: %w", err)
 }
 
 // quietLogger passes pebble's own log on at debug level: compactions are no news to a user.
@@ -261,4 +307,6 @@ type quietLogger struct{ log *zap.Logger }
 
 func (l quietLogger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l quietLogger) Errorf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
+
+// Fatalf is for what pebble holds impossible; it must not return.
 func (l quietLogger) Fatalf(format string, args ...any) { l.log.Fatal(fmt.Sprintf(format, args...)) }

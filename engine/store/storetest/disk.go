@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"math/rand/v2"
-	"strings"
+	"os"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,7 +16,12 @@ type Disk struct {
 	mem *vfs.MemFS
 	mu  struct {
 		sync.Mutex
-		synced chan struct{} // closed while syncs of the log pass
+		synced  chan struct{} // closed while syncs of the log pass
+		waiting int
+		// What FailAfter was given, and how often it has struck.
+		failing  error
+		left     int
+		failures int
 	}
 }
 
@@ -47,39 +52,35 @@ func (d *Disk) BlockLog() (release func()) {
 func (d *Disk) wait() {
 	d.mu.Lock()
 	gate := d.mu.synced
+	d.mu.waiting++
 	d.mu.Unlock()
 	<-gate
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.waiting--
+}
+
+// Waiting is how many syncs of logs wait.
+func (d *Disk) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.waiting
 }
 
 // Create implements store.FS.
 func (d *Disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := d.write(true); err != nil {
+		return nil, &os.PathError{Op: "create", Path: name, Err: err}
+	}
 	f, err := d.FS.Create(name, category)
 	return d.wrap(name, f), err
 }
 
 // ReuseForWrite implements store.FS.
 func (d *Disk) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := d.write(true); err != nil {
+		return nil, &os.PathError{Op: "rename", Path: name, Err: err}
+	}
 	f, err := d.FS.ReuseForWrite(old, name, category)
 	return d.wrap(name, f), err
-}
-
-func (d *Disk) wrap(name string, f vfs.File) vfs.File {
-	if f == nil || !strings.HasSuffix(name, ".log") {
-		return f
-	}
-	return logFile{f, d}
-}
-
-// logFile is a log whose syncs may have to wait.
-type logFile struct {
-	vfs.File
-	disk *Disk
-}
-
-func (f logFile) Sync() error     { f.disk.wait(); return f.File.Sync() }
-func (f logFile) SyncData() error { f.disk.wait(); return f.File.SyncData() }
-
-func (f logFile) SyncTo(n int64) (fully bool, err error) {
-	f.disk.wait()
-	return f.File.SyncTo(n)
 }
