@@ -34,6 +34,7 @@ const (
 func (j *job) begin() error {
 	j.effects = newEffects(j)
 	j.resumed = j.store.Applied() > 0
+	j.draining = j.home.slip.asked() == askedDrain
 	if err := j.number(); err != nil {
 		return err
 	}

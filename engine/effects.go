@@ -88,9 +88,16 @@ func (j *job) settle() {
 	if !j.sched.Done() {
 		return
 	}
-	if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
-		j.end(err)
+	if j.ending {
 		return
 	}
-	j.end(nil)
+	j.ending = true
+	last := j.store.Applied()
+	j.tasks.Go(func() { // not here: a disk that hangs must not keep the driver from answering
+		if err := j.store.WaitDurable(j.ctx, last); err != nil {
+			j.post(func() { j.end(err) })
+			return
+		}
+		j.post(func() { j.end(nil) })
+	})
 }

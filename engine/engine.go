@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 
@@ -126,7 +127,7 @@ type Engine struct {
 	cfg Config
 	mu  struct {
 		sync.Mutex
-		jobs   map[*job]bool
+		jobs   map[*lasting]bool
 		closed bool
 	}
 }
@@ -134,7 +135,7 @@ type Engine struct {
 // New returns an engine.
 func New(c Config) *Engine {
 	e := &Engine{cfg: c.withDefaults()}
-	e.mu.jobs = make(map[*job]bool)
+	e.mu.jobs = make(map[*lasting]bool)
 	return e
 }
 
@@ -145,7 +146,7 @@ var errSuspended = fmt.Errorf("the server stops; the job goes on with the next o
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	e.mu.closed = true
-	jobs := make([]*job, 0, len(e.mu.jobs))
+	jobs := make([]*lasting, 0, len(e.mu.jobs))
 	for j := range e.mu.jobs {
 		jobs = append(jobs, j)
 	}
@@ -172,45 +173,82 @@ func (e *Engine) Check(_ context.Context, spec jobserver.Spec) error {
 }
 
 // Start runs a new job.
-func (e *Engine) Start(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
-	return e.start(ctx, spec, reporter)
+func (e *Engine) Start(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	return e.start(spec, reporter, false)
 }
 
 // Recover takes up a job that an earlier server left, from its store. One that had ended already reports its outcome again.
-func (e *Engine) Recover(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
-	ended, err := loadOutcome(filepath.Join(spec.Dir, "engine"))
+func (e *Engine) Recover(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	ended, err := loadOutcome(engineDir(spec))
 	if err != nil {
 		return nil, err
 	}
-	if ended != nil {
-		ended.report(reporter)
-		return finishedJob{ended}, nil
+	if ended == nil {
+		ended, err = e.endedOnSlip(spec)
 	}
-	return e.start(ctx, spec, reporter)
+	switch {
+	case err != nil:
+		return nil, err
+	case ended == nil:
+		return e.start(spec, reporter, true)
+	}
+	ended.report(reporter)
+	return finishedJob{ended}, nil
 }
 
-func (e *Engine) start(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+// endedOnSlip returns the outcome of a job that has ended, or was cancelled, when nothing but its slip could be written.
+func (e *Engine) endedOnSlip(spec jobserver.Spec) (*outcome, error) {
+	read, err := store.ReadSlip(e.cfg.FS, filepath.Join(engineDir(spec), slipFile))
+	if err != nil || read == nil {
+		return nil, err
+	}
+	h := e.home(spec, nil)
+	h.slip = &slip{s: read}
+	if o := h.slip.ended(); o != nil {
+		return o, nil
+	}
+	if h.slip.asked() != askedCancel {
+		return nil, nil
+	}
+	o := &outcome{State: jobpb.JobState_CANCELLED}
+	o.keep(&jobpb.MetricResults{}, h)
+	return o, nil
+}
+
+func (e *Engine) home(spec jobserver.Spec, reporter jobserver.Reporter) home {
+	return home{fs: e.cfg.FS, dir: engineDir(spec), reporter: reporter, log: e.cfg.Logger.With(zap.String("job", spec.ID))}
+}
+
+// start makes a job and runs it.
+func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recovered bool) (jobserver.Running, error) {
 	compiled, err := e.compile(spec)
 	if err != nil {
 		return nil, err
 	}
-	j, err := newJob(e.cfg, spec, compiled, reporter)
-	if err != nil {
+	l := &lasting{
+		engine: e, spec: spec, compiled: compiled, home: e.home(spec, reporter),
+		over: make(chan struct{}), again: make(chan struct{}, 1),
+	}
+	if err := l.begin(recovered); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.mu.closed {
-		return nil, errors.Join(fault.New(fault.Environment, "server-stopping", "the server is stopping"), j.abandon())
+		stopping := fault.New(fault.Environment, "server-stopping", "the server is stopping")
+		if run, _ := l.present(); run != nil {
+			return nil, errors.Join(stopping, run.abandon())
+		}
+		return nil, stopping
 	}
-	e.mu.jobs[j] = true
+	e.mu.jobs[l] = true
 	go func() {
-		j.run()
+		l.live()
 		e.mu.Lock()
-		delete(e.mu.jobs, j)
+		delete(e.mu.jobs, l)
 		e.mu.Unlock()
 	}()
-	return j, nil
+	return l, nil
 }
 
 // compile makes a job ready to run.

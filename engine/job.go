@@ -3,16 +3,12 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"padstone/connector"
 	"padstone/engine/bundle"
 	"padstone/engine/element"
@@ -20,6 +16,7 @@ import (
 	"padstone/engine/plan"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
+	"padstone/internal/durable"
 	"padstone/internal/fault"
 	"padstone/jobserver"
 )
@@ -35,6 +32,7 @@ type job struct {
 	dir      string
 	store    *store.Store
 	numbers  store.Numbering
+	home     home
 	runner   *bundle.Runner
 	cache    *blockCache
 
@@ -69,6 +67,8 @@ type job struct {
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
 	resumed      bool                  // an earlier run of the job has committed something
+	again        bool                  // this server has run the job before
+	ending       bool                  // nothing is left to do; the end waits for the frontier
 	draining     bool
 	canceled     bool
 	outcome      error // why the job ends before it is done; nil: it is done
@@ -92,10 +92,9 @@ type source struct {
 // eventsMax bounds the work that waits for the driver; senders block.
 const eventsMax = 256
 
-func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobserver.Reporter) (*job, error) {
-	log := cfg.Logger.With(zap.String("job", spec.ID))
-	dir := filepath.Join(spec.Dir, "engine")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job, error) {
+	log, dir := h.log, h.dir
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
 	st, err := store.Open(store.Config{Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log.Named("store")})
@@ -107,7 +106,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, reporter jobs
 		return nil, errors.Join(err, st.Close())
 	}
 	j := &job{
-		cfg: cfg, spec: spec, log: log, reporter: reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st,
+		cfg: cfg, spec: spec, log: log, reporter: h.reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st, home: h,
 		cache:  newBlockCache(cfg.CacheBytes),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
@@ -159,8 +158,14 @@ func transformNames(p *plan.Plan) map[string]string {
 // run is the driver.
 func (j *job) run() {
 	defer close(j.ended)
-	j.reporter.State(jobpb.JobState_STARTING)
-	if err := j.begin(); err != nil {
+	if !j.again {
+		j.reporter.State(jobpb.JobState_STARTING)
+	}
+	j.tasks.Go(j.watchStore)
+	if j.home.slip.asked() == askedCancel {
+		j.canceled = true
+		j.end(errCanceled)
+	} else if err := j.begin(); err != nil {
 		j.end(err)
 	}
 	for !j.over || j.running > 0 {
@@ -261,6 +266,9 @@ func (j *job) end(reason error) {
 	if j.over {
 		return
 	}
+	if failed := j.store.Err(); failed != nil && reason != nil && !j.canceled {
+		reason = failed // whatever else has failed may have failed because of that
+	}
 	if cause := context.Cause(j.ctx); cause != nil && reason != nil {
 		reason = cause // the job is being suspended; what fails because of that must not make it terminal
 	}
@@ -324,28 +332,6 @@ func (j *job) release() {
 	j.report()
 }
 
-// report makes the outcome durable and tells it. A suspended job has none.
-func (j *job) report() {
-	if errors.Is(j.outcome, errSuspended) {
-		return
-	}
-	o := &outcome{State: jobpb.JobState_DONE, Description: j.last.description}
-	switch {
-	case j.canceled:
-		o.State = jobpb.JobState_CANCELLED
-	case j.outcome != nil:
-		o.State, o.Message = jobpb.JobState_FAILED, j.outcome.Error()
-	case j.draining:
-		o.State = jobpb.JobState_DRAINED
-	}
-	var err error
-	if o.Metrics, err = protojson.Marshal(j.last.metrics); err == nil {
-		err = o.save(j.dir, j.cfg.FS)
-	}
-	j.warn(err, "keeping the job's outcome")
-	o.report(j.reporter)
-}
-
 func (j *job) warn(err error, doing string) {
 	if err != nil {
 		j.log.Warn(doing, zap.Error(err))
@@ -385,17 +371,4 @@ func (j *job) Drain(ctx context.Context) error {
 		j.tell(scheduler.Drain{})
 	})
 	return err
-}
-
-// Wait blocks until every resource of the job is released. The error of a suspended job is one of context.Canceled.
-func (j *job) Wait(ctx context.Context) error {
-	select {
-	case <-j.ended:
-		if errors.Is(j.outcome, errSuspended) {
-			return errSuspended
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("job %s has not ended: %w", j.spec.ID, context.Cause(ctx))
-	}
 }

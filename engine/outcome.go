@@ -30,18 +30,71 @@ type outcome struct {
 	Message     string                 `json:"message,omitempty"` // the error message of a failed job
 	Metrics     json.RawMessage        `json:"metrics"`           // a MetricResults
 	Description *jobserver.Description `json:"description"`
+
+	kept  bool // the store is left for somebody to look at
+	saved bool
 }
 
-// save makes the outcome durable and removes the store, which serves recovery only.
-func (o *outcome) save(dir string, fs store.FS) error {
+// report makes the outcome durable and tells it. A run that is suspended or interrupted has none.
+func (j *job) report() {
+	if errors.Is(j.outcome, errSuspended) || j.interrupted() {
+		return
+	}
+	o := &outcome{State: jobpb.JobState_DONE, Description: j.last.description}
+	switch {
+	case j.canceled:
+		o.State = jobpb.JobState_CANCELLED
+	case j.outcome != nil:
+		o.State, o.Message, o.kept = jobpb.JobState_FAILED, j.outcome.Error(), keptStore(j.outcome)
+	case j.draining:
+		o.State = jobpb.JobState_DRAINED
+	}
+	o.settle(j.last.metrics, j.home)
+}
+
+// settle makes the outcome of a job durable and reports it.
+func (o *outcome) settle(m *jobpb.MetricResults, h home) {
+	o.keep(m, h)
+	o.report(h.reporter)
+}
+
+// keep makes the outcome durable and removes the job's store, which serves recovery only. On a full disk the slip has the outcome; then
+// the store goes first, since that is what may have filled the disk.
+func (o *outcome) keep(m *jobpb.MetricResults, h home) {
+	var err error
+	if o.Metrics, err = protojson.Marshal(m); err != nil {
+		h.warn(err, "keeping the job's metrics")
+		o.Metrics = []byte("{}")
+	}
+	if err = o.save(h.dir); err != nil {
+		h.warn(err, "keeping the job's outcome")
+		if err = h.slip.end(o.State); err != nil {
+			h.warn(err, "keeping the job's outcome on its slip")
+		}
+	}
+	if err == nil && !o.kept {
+		h.warn(store.Remove(h.fs, filepath.Join(h.dir, storeDir)), "removing the job's store")
+		h.warn(o.save(h.dir), "keeping the job's outcome")
+	}
+}
+
+// save makes the outcome durable, unless it is already.
+func (o *outcome) save(dir string) error {
+	if o.saved {
+		return nil
+	}
 	data, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("outcome: %w", err)
 	}
+	if err := durable.MkdirAll(dir); err != nil {
+		return err
+	}
 	if err := durable.WriteFile(filepath.Join(dir, outcomeFile), data); err != nil {
 		return err
 	}
-	return store.Remove(fs, filepath.Join(dir, storeDir))
+	o.saved = true
+	return nil
 }
 
 // loadOutcome returns the outcome of a terminal job, or nil.

@@ -44,3 +44,20 @@ func SyncDir(dir string) error {
 	}
 	return d.Close()
 }
+
+// MkdirAll makes a directory and those above it, for the owner only, so that they survive a power loss.
+func MkdirAll(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("create directory: %w", err)
+	}
+	return SyncDir(parent)
+}
