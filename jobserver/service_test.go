@@ -465,6 +465,9 @@ func TestRestart(t *testing.T) {
 	}
 	_, err = stream.Recv()
 	wantCode(t, err, codes.Unavailable, "server-closing")
+	if !jobserver.Gone(err) {
+		t.Error("a client that waits would give up")
+	}
 	hold.Runs()[0].State(done) // from an executor that is being stopped: too late to be recorded
 	w.stop()
 

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/grpc"
@@ -22,8 +24,10 @@ type fakeServer struct {
 	jobpb.UnimplementedJobServiceServer
 	endpoints Endpoints
 	breakOnce sync.Once // the first message stream of a job named "breaks" is cut off
+	stop      func()    // cuts off every call; nobody listens from then on
 
 	mu        sync.Mutex
+	starts    int // of the server; a job named "outlives" ends with the second
 	prepared  int
 	jobs      map[string]*fakeJob
 	cancelled []string
@@ -38,7 +42,7 @@ type fakeJob struct {
 // fakeEnds maps a job's name to the state in which it ends.
 var fakeEnds = map[string]jobpb.JobState_Enum{
 	"done": jobpb.JobState_DONE, "drained": jobpb.JobState_DRAINED, "failed": jobpb.JobState_FAILED,
-	"cancelled": jobpb.JobState_CANCELLED, "until-cancelled": jobpb.JobState_CANCELLED, "breaks": jobpb.JobState_DONE,
+	"cancelled": jobpb.JobState_CANCELLED, "until-cancelled": jobpb.JobState_CANCELLED, "breaks": jobpb.JobState_DONE, "outlives": jobpb.JobState_DONE,
 }
 
 func startFake(t *testing.T) *fakeServer {
@@ -48,10 +52,7 @@ func startFake(t *testing.T) *fakeServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
-	jobpb.RegisterJobServiceServer(server, f)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(l) })
+	f.serve(l)
 	mux := http.NewServeMux()
 	web := httptest.NewServer(mux)
 	f.endpoints = Endpoints{Job: l.Addr().String(), Expansion: "localhost:8097", HTTP: strings.TrimPrefix(web.URL, "http://")}
@@ -60,10 +61,39 @@ func startFake(t *testing.T) *fakeServer {
 	})
 	t.Cleanup(func() {
 		web.Close()
-		server.Stop()
-		serving.Wait()
+		f.stop()
 	})
 	return f
+}
+
+// serve answers on l until stop.
+func (f *fakeServer) serve(l net.Listener) {
+	server := grpc.NewServer()
+	jobpb.RegisterJobServiceServer(server, f)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	f.stop = func() { server.Stop(); serving.Wait() }
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts++
+}
+
+// restart has the server gone for a while, then back at the same address with its jobs.
+func (f *fakeServer) restart(t *testing.T) {
+	t.Helper()
+	f.stop()
+	time.Sleep(relinkMax) // more attempts than one find nobody
+	l, err := net.Listen("tcp", f.endpoints.Job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serve(l)
+}
+
+func (f *fakeServer) started() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.starts
 }
 
 func (f *fakeServer) Prepare(_ context.Context, r *jobpb.PrepareJobRequest) (*jobpb.PrepareJobResponse, error) {
@@ -111,7 +141,11 @@ func (f *fakeServer) Cancel(_ context.Context, r *jobpb.CancelJobRequest) (*jobp
 }
 
 // await blocks until the job ends.
-func (j *fakeJob) await(ctx context.Context) error {
+func (f *fakeServer) await(ctx context.Context, j *fakeJob) error {
+	if strings.HasPrefix(j.id, "outlives") && f.started() == 1 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if !strings.HasPrefix(j.id, "until-cancelled") {
 		return nil
 	}
@@ -138,7 +172,7 @@ func (f *fakeServer) GetStateStream(r *jobpb.GetJobStateRequest, stream jobpb.Jo
 	if err := stream.Send(&jobpb.JobStateEvent{State: jobpb.JobState_RUNNING}); err != nil {
 		return err
 	}
-	if err := j.await(stream.Context()); err != nil {
+	if err := f.await(stream.Context(), j); err != nil {
 		return err
 	}
 	return stream.Send(&jobpb.JobStateEvent{State: j.ends})
@@ -156,7 +190,7 @@ func (f *fakeServer) GetMessageStream(r *jobpb.JobMessagesRequest, stream jobpb.
 	}
 	say := func(importance jobpb.JobMessage_MessageImportance, text string) *jobpb.JobMessagesResponse {
 		return &jobpb.JobMessagesResponse{Response: &jobpb.JobMessagesResponse_MessageResponse{
-			MessageResponse: &jobpb.JobMessage{Importance: importance, MessageText: text},
+			MessageResponse: &jobpb.JobMessage{MessageId: fmt.Sprint(len(text)), Importance: importance, MessageText: text},
 		}}
 	}
 	send := func(responses ...*jobpb.JobMessagesResponse) error {
@@ -177,14 +211,14 @@ func (f *fakeServer) GetMessageStream(r *jobpb.JobMessagesRequest, stream jobpb.
 			return status.Error(codes.Unavailable, "cut off")
 		}
 	}
-	if err := j.await(stream.Context()); err != nil {
+	if err := f.await(stream.Context(), j); err != nil {
 		return err
 	}
 	if j.ends == jobpb.JobState_FAILED {
 		err = send(say(jobpb.JobMessage_JOB_MESSAGE_ERROR, "transform \"Parse\" failed\nTraceback\nValueError: no number"))
 	}
 	if err == nil {
-		err = send(say(jobpb.JobMessage_JOB_MESSAGE_DEBUG, "a detail"), state(j.ends))
+		err = send(say(jobpb.JobMessage_JOB_MESSAGE_DEBUG, "a detail of its end"), state(j.ends))
 	}
 	return err
 }

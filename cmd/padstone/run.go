@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -18,9 +19,14 @@ type runOptions struct {
 	module   string
 	logLevel string
 	verbose  bool
+	// reconnectFor is how long a server may be away before its jobs are given up.
+	reconnectFor time.Duration
 	// expansionServices are those of a server that has to be started.
 	expansionServices []string
 }
+
+// reconnectForDefault is long enough for a server that is updated or whose machine is started again.
+const reconnectForDefault = 15 * time.Minute
 
 const runLong = `Run a Beam Python script on a Padstone server: one that runs already, or one started for the length of the script.
 
@@ -29,6 +35,7 @@ arguments choose otherwise, and finds the expansion service for ReadFromKafka an
 
 Its stdout passes through; states, messages and progress of its jobs go to stderr. The exit code is the jobs' terminal state:
 0 for DONE and DRAINED, 1 for FAILED, 2 for CANCELLED; the script's own when its jobs ended well or it submitted none.
+A server that is killed and started again on the same data directory and ports goes on with its jobs, and the script goes on waiting.
 Ctrl-C cancels the jobs; a second Ctrl-C kills the script.`
 
 func newRun(term *terminal) *cobra.Command {
@@ -58,6 +65,8 @@ func newRun(term *terminal) *cobra.Command {
 	fs.StringVar(&o.logLevel, "log-level", "warn", "log level of a server that has to be started")
 	fs.Var(&repeated{values: &o.expansionServices}, "expansion-service",
 		"another expansion service for a server that has to be started, as for `padstone serve`; may be repeated")
+	fs.DurationVar(&o.reconnectFor, "reconnect-for", reconnectForDefault,
+		"how long a server that goes away is waited for, while the script waits for its jobs; 0: not at all")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "print debug messages of the jobs, too")
 	return cmd
 }

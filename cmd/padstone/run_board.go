@@ -49,9 +49,12 @@ type boardJob struct {
 	ended chan struct{}
 }
 
-func newJobBoard(conn grpc.ClientConnInterface, console *console, verbose bool) *jobBoard {
-	return &jobBoard{client: jobpb.NewJobServiceClient(conn), console: console, verbose: verbose}
+func newJobBoard(console *console, verbose bool) *jobBoard {
+	return &jobBoard{console: console, verbose: verbose}
 }
+
+// connect says where to ask; before there are jobs to ask for.
+func (b *jobBoard) connect(conn grpc.ClientConnInterface) { b.client = jobpb.NewJobServiceClient(conn) }
 
 // add follows the job with the id until it ends or ctx is done; adding it twice changes nothing.
 func (b *jobBoard) add(ctx context.Context, id string) {

@@ -18,7 +18,7 @@ const (
 
 // showProgress prints the progress of the unfinished jobs until ctx is done. A server that does not answer is passed over: the
 // message streams tell of a lost server.
-func showProgress(ctx context.Context, board *jobBoard, api *client, console *console) {
+func showProgress(ctx context.Context, board *jobBoard, server func() (Endpoints, *client), console *console) {
 	every := progressPlainEvery
 	if console.width() > 0 {
 		every = progressLiveEvery
@@ -33,6 +33,7 @@ func showProgress(ctx context.Context, board *jobBoard, api *client, console *co
 			return
 		case now := <-ticker.C:
 			var live []string
+			_, api := server()
 			for _, id := range board.unfinished() {
 				job, err := api.job(ctx, id)
 				if err != nil || job.Description == nil {

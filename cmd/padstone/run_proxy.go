@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // Methods of the Job service that tell about the script's jobs. Spec: beam_job_api.proto JobService.
@@ -26,9 +25,11 @@ var (
 )
 
 // jobProxy stands between one script and the Job service. It passes every call on byte by byte and learns from the answers which
-// jobs are the script's own, on a server that others use too. Goroutines: one for each call in flight, ended by close.
+// jobs are the script's own, on a server that others use too. While the server is away, calls of the Job service wait for it.
+// Goroutines: one for each call in flight, ended by close.
 type jobProxy struct {
 	endpoint string
+	link     *link
 	server   *grpc.Server
 	conn     *grpc.ClientConn
 	onJob    func(id string)      // a job of the script's runs; called before the script is told
@@ -38,10 +39,12 @@ type jobProxy struct {
 	serving sync.WaitGroup
 }
 
-// startJobProxy listens on a free loopback port in front of the Job service at target. onJob and onRefuse may be called
+// startJobProxy listens on a free loopback port in front of the Job service that dial connects to. onJob and onRefuse may be called
 // concurrently and must not block.
-func startJobProxy(ctx context.Context, target string, onJob, onRefuse func(string)) (*jobProxy, error) {
-	conn, err := dialJobs(target)
+func startJobProxy(
+	ctx context.Context, dial func(context.Context, string) (net.Conn, error), server *link, onJob, onRefuse func(string),
+) (*jobProxy, error) {
+	conn, err := dialJobs(server.name, relinking(), grpc.WithContextDialer(dial))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +53,7 @@ func startJobProxy(ctx context.Context, target string, onJob, onRefuse func(stri
 	if err != nil {
 		return nil, fmt.Errorf("listening for the script: %w", errors.Join(err, conn.Close()))
 	}
-	p := &jobProxy{endpoint: l.Addr().String(), conn: conn, onJob: onJob, onRefuse: onRefuse}
+	p := &jobProxy{endpoint: l.Addr().String(), link: server, conn: conn, onJob: onJob, onRefuse: onRefuse}
 	p.server = grpc.NewServer(
 		grpc.UnknownServiceHandler(p.handle),
 		grpc.ForceServerCodecV2(frameCodec{}),
@@ -64,10 +67,10 @@ func startJobProxy(ctx context.Context, target string, onJob, onRefuse func(stri
 }
 
 // dialJobs connects to a Job service; pipelines may be of any size.
-func dialJobs(target string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient("passthrough:///"+target,
+func dialJobs(target string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///"+target, append(more,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the Job service at %s: %w", target, err)
 	}
@@ -83,7 +86,7 @@ func (p *jobProxy) close() error {
 	return err
 }
 
-// handle passes one call on. It reads answers in this goroutine and requests in another, which ends when the call does.
+// handle passes one call on.
 func (p *jobProxy) handle(_ any, script grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(script)
 	ctx, cancel := context.WithCancel(script.Context())
@@ -91,6 +94,18 @@ func (p *jobProxy) handle(_ any, script grpc.ServerStream) error {
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
 		ctx = metadata.NewOutgoingContext(ctx, forwarded(md))
 	}
+	if !strings.HasPrefix(method, "/"+jobpb.JobService_ServiceDesc.ServiceName+"/") {
+		return p.pass(ctx, cancel, method, script)
+	}
+	err := p.call(ctx, method, script)
+	if method == methodPrepare && err != nil {
+		p.onRefuse(status.Convert(err).Message())
+	}
+	return err
+}
+
+// pass passes on a call of any kind. It reads answers in this goroutine and requests in another, which ends when the call does.
+func (p *jobProxy) pass(ctx context.Context, cancel context.CancelFunc, method string, script grpc.ServerStream) error {
 	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 	server, err := p.conn.NewStream(ctx, desc, method, grpc.ForceCodecV2(frameCodec{}))
 	if err != nil {
@@ -103,11 +118,14 @@ func (p *jobProxy) handle(_ any, script grpc.ServerStream) error {
 		}
 		_ = server.CloseSend() // never fails for a stream that is open; one that is not reports so to RecvMsg
 	})
-	err = p.answer(method, server, script)
-	script.SetTrailer(server.Trailer())
-	if method == methodPrepare && err != nil {
-		p.onRefuse(status.Convert(err).Message())
+	header, err := server.Header()
+	if err == nil {
+		err = script.SendHeader(header)
 	}
+	if err == nil {
+		err = pump(server, script)
+	}
+	script.SetTrailer(server.Trailer())
 	return err
 }
 
@@ -127,34 +145,6 @@ func pump(from receiver, to sender) error {
 			return err
 		}
 		if err := to.SendMsg(&f); err != nil {
-			return err
-		}
-	}
-}
-
-// answer copies the server's answers to the script and looks into those of Run.
-func (p *jobProxy) answer(method string, server grpc.ClientStream, script grpc.ServerStream) error {
-	header, err := server.Header()
-	if err != nil {
-		return err
-	}
-	if err := script.SendHeader(header); err != nil {
-		return err
-	}
-	for {
-		var f frame
-		if err := server.RecvMsg(&f); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if method == methodRun {
-			var response jobpb.RunJobResponse
-			if err := proto.Unmarshal(f.data, &response); err == nil && response.GetJobId() != "" {
-				p.onJob(response.GetJobId())
-			}
-		}
-		if err := script.SendMsg(&f); err != nil {
 			return err
 		}
 	}

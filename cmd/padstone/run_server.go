@@ -4,15 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 )
 
 // runServer is the server that a script's jobs go to.
 type runServer struct {
-	api  *client
-	info ServerInfo
+	api     *client
+	info    ServerInfo
+	dataDir string // in which it was found; "" if it was named
 	// stop ends a server that was started for this script, and does nothing to another.
 	stop func() error
+}
+
+// now returns where the server is, which may have come back on other ports: one that was found by its data directory says there where.
+func (s *runServer) now() (Endpoints, *client) {
+	if s.dataDir == "" {
+		return s.info.Endpoints, s.api
+	}
+	info, ok, err := readServerFile(s.dataDir)
+	if err != nil || !ok {
+		return s.info.Endpoints, s.api
+	}
+	endpoints := info.Endpoints.reachedAt("localhost")
+	api, err := newClient(endpoints.HTTP)
+	if err != nil {
+		return s.info.Endpoints, s.api
+	}
+	return endpoints, api
+}
+
+// dialJob connects to the Job service, wherever it is by now.
+func (s *runServer) dialJob(ctx context.Context, _ string) (net.Conn, error) {
+	endpoints, _ := s.now()
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", endpoints.Job)
 }
 
 // reachServer finds a running server or starts one in this process.
@@ -31,7 +57,11 @@ func reachServer(ctx context.Context, term *terminal, o runOptions, console *con
 				api.base + ": give the flag to its `padstone serve`, or choose another --data-dir"))
 		}
 		console.printf("padstone: using the server at %s (pid %d)", api.base, info.PID)
-		return &runServer{api: api, info: info, stop: func() error { return nil }}, nil
+		server := &runServer{api: api, info: info, stop: func() error { return nil }}
+		if o.server == "" && term.getenv("PADSTONE_SERVER") == "" {
+			server.dataDir = dataDir
+		}
+		return server, nil
 	}
 	return startServer(ctx, term, o, console)
 }

@@ -35,19 +35,25 @@ type runSession struct {
 func (s *runSession) run(ctx context.Context, python string, args []string, signals <-chan os.Signal) (runEnd, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := dialJobs(s.server.info.Endpoints.Job)
-	if err != nil {
-		return runEnd{}, err
-	}
-	defer conn.Close()
-	board := newJobBoard(conn, s.console, s.options.verbose)
+	board := newJobBoard(s.console, s.options.verbose)
 	defer board.close()
 	defer cancel() // before board.close, which waits for what ctx ends
-	proxy, err := startJobProxy(ctx, s.server.info.Endpoints.Job, func(id string) { board.add(ctx, id) }, board.refuse)
+	job := s.server.info.Endpoints.Job
+	server := &link{patience: s.options.reconnectFor, say: s.console.printf, name: job}
+	proxy, err := startJobProxy(ctx, s.server.dialJob, server, func(id string) { board.add(ctx, id) }, board.refuse)
 	if err != nil {
 		return runEnd{}, err
 	}
+	// The board looks through the proxy, too, which holds its calls while the server is away.
+	conn, err := dialJobs(proxy.endpoint)
+	if err != nil {
+		return runEnd{}, errors.Join(err, proxy.close())
+	}
+	defer conn.Close()
+	board.connect(conn)
 	end, err := s.runScript(ctx, proxy.endpoint, board, python, args, signals)
+	cancel()
+	board.close()
 	return end, errors.Join(err, proxy.close())
 }
 
@@ -82,7 +88,7 @@ func (s *runSession) runScript(
 	defer side.Wait()
 	sideCtx, stopSide := context.WithCancel(ctx)
 	defer stopSide()
-	side.Go(func() { showProgress(sideCtx, board, s.server.api, s.console) })
+	side.Go(func() { showProgress(sideCtx, board, s.server.now, s.console) })
 	exited := make(chan int, 1)
 	side.Go(func() { exited <- waitScript(script) })
 

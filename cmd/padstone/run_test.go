@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"padstone/internal/fault"
 )
@@ -145,6 +146,64 @@ func TestRunInterrupted(t *testing.T) {
 				t.Errorf("cancelled %v, want %d", cancelled, c.cancelled)
 			}
 		})
+	}
+}
+
+// TestRunOutlivesItsServer: a server that goes away and comes back is no end for who waits for a job; nothing is told twice.
+func TestRunOutlivesItsServer(t *testing.T) {
+	f := startFake(t)
+	var once sync.Once
+	restarted := make(chan struct{})
+	stderr := &syncBuffer{onWrite: func(all string) {
+		if strings.Contains(all, "sees RUNNING") && strings.Contains(all, "three stages") {
+			once.Do(func() {
+				go func() {
+					defer close(restarted)
+					f.restart(t)
+				}()
+			})
+		}
+	}}
+	t.Setenv(scriptVariable, "outlives")
+	t.Setenv(overridesVariable, "")
+	term, _, _ := testTerminal(map[string]string{"PADSTONE_SERVER": f.endpoints.HTTP})
+	term.err = stderr
+	o := runOptions{python: os.Args[0], dataDir: t.TempDir(), logLevel: "error", reconnectFor: time.Minute}
+	code, text := exitCode(runScript(context.Background(), term, o, []string{"script.py"}, nil))
+	<-restarted
+	text = stderr.String() + text
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for part, times := range map[string]int{
+		"does not answer; its jobs are kept": 1, "answers again, after": 1, "the script sees RUNNING": 1, "the script sees DONE": 1,
+		": three stages": 1, "outlives-a: RUNNING": 1, "outlives-a: DONE": 1,
+	} {
+		if got := strings.Count(text, part); got != times {
+			t.Errorf("%q is there %d times, not %d", part, got, times)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+// TestRunGivesUpAServer: one that does not come back is waited for only so long.
+func TestRunGivesUpAServer(t *testing.T) {
+	f := startFake(t)
+	var once sync.Once
+	stderr := &syncBuffer{onWrite: func(all string) {
+		if strings.Contains(all, "sees RUNNING") && strings.Contains(all, "three stages") {
+			once.Do(func() { go f.stop() })
+		}
+	}}
+	t.Setenv(scriptVariable, "until-cancelled")
+	term, _, _ := testTerminal(map[string]string{"PADSTONE_SERVER": f.endpoints.HTTP})
+	term.err = stderr
+	o := runOptions{python: os.Args[0], dataDir: t.TempDir(), logLevel: "error", reconnectFor: time.Second}
+	code, _ := exitCode(runScript(context.Background(), term, o, []string{"script.py", "--environment_type=PROCESS"}, nil))
+	if text := stderr.String(); code != exitFailed || !strings.Contains(text, "was away for 1s") || !strings.Contains(text, "lost sight of it") {
+		t.Errorf("exit code %d: %s", code, text)
 	}
 }
 

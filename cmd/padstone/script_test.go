@@ -100,6 +100,7 @@ func submitAndWait(client jobpb.JobServiceClient, name string) error {
 		if err != nil {
 			return err
 		}
+		fmt.Fprintln(os.Stderr, "the script sees", event.GetState())
 		switch event.GetState() {
 		case jobpb.JobState_DONE:
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"unicode/utf8"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -15,6 +16,10 @@ import (
 // (Python) refuse trailers over 8 KiB: a longer text would reach the user as RESOURCE_EXHAUSTED and say nothing.
 const statusTextBytesMax = 2000
 
+// Domain is that of the google.rpc.ErrorInfo that every status of a fault carries, with the fault's code as reason. It tells what a server
+// says from what its absence looks like.
+const Domain = "padstone"
+
 // Error returns err as a gRPC status error; nil stays nil, and what is a status already stays as it is. byCode overrides the status
 // of single fault codes, the others follow from the kind.
 func Error(err error, byCode func(fault.Code) (codes.Code, bool)) error {
@@ -24,7 +29,13 @@ func Error(err error, byCode func(fault.Code) (codes.Code, bool)) error {
 	if _, ok := status.FromError(err); ok && fault.Of(err) == nil {
 		return err
 	}
-	return status.Error(codeOf(err, byCode), clip(err.Error()))
+	st := status.New(codeOf(err, byCode), clip(err.Error()))
+	if f := fault.Of(err); f != nil {
+		if with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(f.Code), Domain: Domain}); err == nil {
+			st = with
+		}
+	}
+	return st.Err()
 }
 
 func codeOf(err error, byCode func(fault.Code) (codes.Code, bool)) codes.Code {
