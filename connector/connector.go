@@ -48,7 +48,8 @@ type Batch struct {
 // Reader reads one Source. Poll is called from one goroutine; the other methods may be called at any time.
 type Reader interface {
 	// Poll waits up to wait for the first element, then returns what is there, at most maxElements and about maxBytes. An empty
-	// Batch is normal; its Watermark and Positions still count.
+	// Batch is normal; its Watermark and Positions still count. After an error the reader is of no more use: what it had fetched may be
+	// gone. The engine closes it and opens another at the positions that are committed.
 	Poll(ctx context.Context, maxElements, maxBytes int, wait time.Duration) (Batch, error)
 	// Durable tells that everything up to these positions is durable: the place to commit group offsets.
 	Durable(positions []Position)

@@ -33,7 +33,6 @@ const (
 // begin restores the job from its store, which is empty for a new one, and starts its harnesses.
 func (j *job) begin() error {
 	j.effects = newEffects(j)
-	j.resumed = j.store.Applied() > 0
 	j.draining = j.home.slip.asked() == askedDrain
 	if err := j.number(); err != nil {
 		return err
@@ -218,7 +217,7 @@ func (j *job) launch() error {
 			OnChange: func() { j.postLive(func() { j.poolChanged(env.ID) }) },
 		}
 		j.tasks.Go(func() {
-			pool, err := j.cfg.Harnesses.Start(j.ctx, spec)
+			pool, err := j.startPool(spec)
 			j.post(func() {
 				if err != nil {
 					j.end(err)
@@ -237,6 +236,21 @@ func (j *job) launch() error {
 		})
 	}
 	return nil
+}
+
+// startPool starts the harnesses of an environment. A job that ran before waits for a worker pool that is not there, as for a broker: the
+// server may have been quicker to come back. Not so for workers in the program that submitted the job: if that is gone, so are they.
+func (j *job) startPool(spec HarnessSpec) (pool HarnessPool, err error) {
+	start := func() error {
+		pool, err = j.cfg.Harnesses.Start(j.ctx, spec)
+		return err
+	}
+	if !j.resumed || strings.EqualFold(optionString(j.spec.Options, "environment_type"), "LOOPBACK") {
+		err = start()
+		return pool, err
+	}
+	err = j.again(j.ctx, fmt.Sprintf("starting the harnesses of environment %q", spec.EnvID), start)
+	return pool, err
 }
 
 // poolChanged looks at a pool whose processes have come or gone.

@@ -64,24 +64,6 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 	}
 }
 
-// runSource polls a native source, opening it first.
-func (j *job) runSource(start *scheduler.Start) (*bundle.Result, error) {
-	src := j.sources[start.Stage]
-	src.mu.Lock()
-	reader, last := src.reader, src.watermark
-	src.mu.Unlock()
-	if reader == nil {
-		var err error
-		if reader, err = j.openSource(start.Stage); err != nil {
-			return nil, err
-		}
-		src.mu.Lock()
-		src.reader = reader
-		src.mu.Unlock()
-	}
-	return j.runner.Source(j.ctx, start, reader, last)
-}
-
 // bundleEnded commits what a bundle brings, or deals with its failure.
 func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure) {
 	j.running--
@@ -228,7 +210,11 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 		src.watermark = max(src.watermark, res.Watermark)
 		src.mu.Unlock()
 		if len(res.Positions) > 0 {
-			j.effects.after(seq, func() { src.reader.Durable(res.Positions) })
+			j.effects.after(seq, func() {
+				if reader := src.current(); reader != nil {
+					reader.Durable(res.Positions)
+				}
+			})
 		}
 	case plan.TestStream:
 		if err := j.replay.committed(res); err != nil {

@@ -5,9 +5,7 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
-	"padstone/connector"
 	"padstone/engine/plan"
-	"padstone/internal/fault"
 	"padstone/jobserver"
 )
 
@@ -87,22 +85,4 @@ func (j *job) describeSource(i int, def *plan.Stage) jobserver.SourceDescription
 		sd.Splits = src.reader.Describe()
 	}
 	return sd
-}
-
-// openSource opens a native source at the positions of its last commit.
-func (j *job) openSource(stage int) (connector.Reader, error) {
-	def := j.plan.Stages[stage]
-	s, ok := j.cfg.Natives.Source(connector.URN(def.Native.URN))
-	if !ok {
-		return nil, fault.New(fault.Internal, "bad-plan", "no native source %q", def.Native.URN).In(def.Name)
-	}
-	entries, err := j.store.Positions(uint32(stage))
-	if err != nil {
-		return nil, err
-	}
-	var at []connector.Position
-	for _, e := range entries {
-		at = append(at, connector.Position{Split: e.Name, State: e.Value})
-	}
-	return s.Open(j.ctx, def.Native.Config, at)
 }

@@ -226,10 +226,10 @@ func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recover
 		return nil, err
 	}
 	l := &lasting{
-		engine: e, spec: spec, compiled: compiled, home: e.home(spec, reporter),
+		engine: e, spec: spec, compiled: compiled, home: e.home(spec, reporter), recovered: recovered,
 		over: make(chan struct{}), again: make(chan struct{}, 1),
 	}
-	if err := l.begin(recovered); err != nil {
+	if err := l.begin(); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()

@@ -9,9 +9,8 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"go.uber.org/zap"
-	"padstone/connector"
+
 	"padstone/engine/bundle"
-	"padstone/engine/element"
 	"padstone/engine/metrics"
 	"padstone/engine/plan"
 	"padstone/engine/scheduler"
@@ -66,8 +65,8 @@ type job struct {
 	running      int                   // bundles in flight
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
-	resumed      bool                  // an earlier run of the job has committed something
-	again        bool                  // this server has run the job before
+	resumed      bool                  // the job ran before: what is missing outside is an outage, no mistake of its user's
+	rerun        bool                  // this server has run the job before
 	ending       bool                  // nothing is left to do; the end waits for the frontier
 	draining     bool
 	canceled     bool
@@ -80,13 +79,6 @@ type stageTotals struct {
 	bundles, in, out, late, splits int64
 	failed, lost                   int64  // bundles: in user code or for a wrong answer, and with their harness
 	suspect                        string // an input of the stage that keeps losing its harness, in words
-}
-
-// source is the reader of a Source stage.
-type source struct {
-	mu        sync.Mutex // the bundle opens it, others describe it
-	reader    connector.Reader
-	watermark element.Time
 }
 
 // eventsMax bounds the work that waits for the driver; senders block.
@@ -158,7 +150,7 @@ func transformNames(p *plan.Plan) map[string]string {
 // run is the driver.
 func (j *job) run() {
 	defer close(j.ended)
-	if !j.again {
+	if !j.rerun {
 		j.reporter.State(jobpb.JobState_STARTING)
 	}
 	j.tasks.Go(j.watchStore)
@@ -318,8 +310,8 @@ func (j *job) release() {
 		j.fleet.Close()
 	}
 	for _, s := range j.sources {
-		if s.reader != nil {
-			j.warn(s.reader.Close(), "closing a source")
+		if reader := s.current(); reader != nil {
+			j.warn(reader.Close(), "closing a source")
 		}
 	}
 	for _, p := range j.sinks {

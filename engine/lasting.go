@@ -25,6 +25,8 @@ type lasting struct {
 	spec     jobserver.Spec
 	compiled *bundle.Job
 	home     home
+	// recovered: an earlier server has run the job.
+	recovered bool
 
 	over  chan struct{} // closed when the last run has ended
 	again chan struct{} // 1-buffered: no need to wait any longer for the disk
@@ -54,9 +56,9 @@ func (h home) warn(err error, doing string) {
 }
 
 // begin makes the first run. A job that is recovered waits for its disk if that does not work.
-func (l *lasting) begin(recovered bool) error {
+func (l *lasting) begin() error {
 	_, err := l.newRun()
-	if err != nil && recovered && store.Failed(err) {
+	if err != nil && l.recovered && store.Failed(err) {
 		l.mu.between = err
 		return nil
 	}
@@ -147,7 +149,8 @@ func (l *lasting) newRun() (*job, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	j.again = l.mu.run != nil
+	j.rerun = l.mu.run != nil
+	j.resumed = l.recovered || j.rerun
 	l.mu.run, l.mu.between = j, nil
 	if l.mu.stopped != nil {
 		j.stop(l.mu.stopped)

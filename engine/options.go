@@ -44,6 +44,11 @@ func optionBool(options *structpb.Struct, name string) bool {
 	return options.GetFields()["beam:option:"+name+":v1"].GetBoolValue()
 }
 
+// optionString reads a pipeline option; "" if it is not there. Spec: python PipelineOptions.
+func optionString(options *structpb.Struct, name string) string {
+	return options.GetFields()["beam:option:"+name+":v1"].GetStringValue()
+}
+
 // Experiments that a job may ask for. They leave out an optimisation and change no result.
 const (
 	ExperimentNoFusion  = "padstone_no_fusion"

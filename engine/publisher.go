@@ -5,9 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"time"
-
-	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
 	"padstone/connector"
 	"padstone/engine/element"
@@ -26,7 +23,7 @@ type publisher struct {
 	job     *job
 	stage   int
 	sink    connector.Sink
-	resumed bool // an earlier run of the job has committed something
+	resumed bool // the job ran before
 	// What the store knew when the job began: the highest sequence that was dropped as written, and the highest given to a block.
 	dropped, given uint64
 	mu             struct {
@@ -198,7 +195,8 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 			Block: element.Block{Data: o.block.Data, Count: o.block.Count, MinTS: o.block.MinTS, MaxTS: o.block.MaxTS},
 		}
 	}
-	return p.again(ctx, "writing to", func() error { return w.Publish(ctx, blocks) })
+	doing := fmt.Sprintf("writing to %q", p.job.plan.Stages[p.stage].Name)
+	return p.job.again(ctx, doing, func() error { return w.Publish(ctx, blocks) })
 }
 
 // open opens the sink and drops what it says is written already. That it cannot be opened when the job is new is a mistake that its
@@ -212,7 +210,7 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 		return err
 	}
 	if p.resumed {
-		err = p.again(ctx, "opening", open)
+		err = p.job.again(ctx, fmt.Sprintf("opening %q", def.Name), open)
 	} else {
 		err = open()
 	}
@@ -249,27 +247,6 @@ func (p *publisher) trim(mark uint64) []outgoing {
 
 // metaName is the metadata entry that holds the highest sequence dropped from this outbox as written.
 func (p *publisher) metaName() string { return p.job.metaOf(metaPublished, p.stage) }
-
-// again calls fn until it succeeds, again and again while the environment is to blame; the first failure is a warning to the user.
-func (p *publisher) again(ctx context.Context, doing string, fn func() error) error {
-	for wait := backoffMin; ; wait = min(wait*2, backoffMax) {
-		err := fn()
-		if err == nil || ctx.Err() != nil || fault.KindOf(err) != fault.Environment {
-			return err
-		}
-		if wait == backoffMin {
-			p.job.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING,
-				fmt.Sprintf("%s %q failed and will be tried again: %v", doing, p.job.plan.Stages[p.stage].Name, err))
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
-		}
-	}
-}
 
 // published forgets blocks that the outside has acknowledged. On the driver.
 func (p *publisher) published(batch []outgoing) {

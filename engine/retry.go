@@ -135,7 +135,7 @@ func codeOf(err error) fault.Code {
 func (j *job) bundleFailed(start *scheduler.Start, f *failure) {
 	def := j.plan.Stages[start.Stage]
 	// A source that cannot be opened when the job is new is a mistake that its user is still there to correct; later it is an outage.
-	opening := def.Kind == plan.Source && j.sources[start.Stage].reader == nil && !j.resumed
+	opening := def.Kind == plan.Source && !j.sources[start.Stage].wasOpened() && !j.resumed
 	if !f.again || opening {
 		j.end(named(f.err, def))
 		return

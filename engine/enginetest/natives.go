@@ -11,6 +11,7 @@ import (
 	"padstone/connector"
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/internal/fault"
 )
 
 // URNs of the native transforms.
@@ -155,6 +156,7 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 
 type reader struct {
 	source    *Source
+	failed    bool // of no more use
 	next      int
 	watermark element.Time
 }
@@ -168,12 +170,16 @@ func (r *reader) advance(b Batch) {
 // Poll returns the next batch of the script once its gate is open.
 func (r *reader) Poll(ctx context.Context, _, _ int, wait time.Duration) (connector.Batch, error) {
 	s := r.source
+	if r.failed {
+		return connector.Batch{}, fault.New(fault.Internal, "bundle-internal", "polled after it had failed")
+	}
 	s.mu.Lock()
 	n := s.mu.polls
 	s.mu.polls++
 	s.mu.Unlock()
 	if s.OnPoll != nil {
 		if err := s.OnPoll(ctx, n); err != nil {
+			r.failed = true
 			return connector.Batch{}, err
 		}
 	}
