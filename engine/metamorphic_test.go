@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"padstone/engine"
 	"padstone/engine/enginetest"
 	"padstone/engine/enginetest/reference"
-	"padstone/engine/rows"
 	"padstone/engine/store"
 	"padstone/fnapi/fakesdk"
 )
@@ -117,8 +115,8 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 	rng := rand.New(rand.NewPCG(cut, 5))
 	strike(r, v, rng)
 	r.Harnesses.OnClaim = func(int64) { time.Sleep(v.slow) }
-	m := newModel(r, steps, lateness, rng)
-	j := r.Start(m.p, v.options)
+	m := enginetest.NewModel(r, steps, lateness, rng)
+	j := r.Start(m.Pipeline, v.options)
 	for range v.restarts {
 		awaitBundles(r, j, r.Harnesses.Bundles()+rng.IntN(12))
 		r.Restart()
@@ -128,13 +126,13 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 	}
 	for range v.crashes {
 		awaitBundles(r, j, r.Harnesses.Bundles()+rng.IntN(12))
-		j = m.crash(r, j, rng)
+		j = crash(m, r, j, rng)
 	}
 	j.End(jobpb.JobState_DONE)
 	outs := steps.Evaluate()
-	m.checkSinks(t, outs)
-	m.checkCounters(t, j, outs)
-	m.checkRows(t, r, j)
+	report(t, m.CheckSinks(outs))
+	report(t, m.CheckCounters(j.Counter, outs))
+	checkRows(t, m, r, j)
 	if t.Failed() {
 		t.Logf("lateness %d, cut %d, the pipeline:\n%s", lateness, cut, steps)
 	}
@@ -150,16 +148,16 @@ func strike(r *enginetest.Rig, v variant, rng *rand.Rand) {
 }
 
 // crash takes a picture of the disk and of the outside at one moment, and goes on from it.
-func (m *model) crash(r *enginetest.Rig, j *enginetest.Job, rng *rand.Rand) *enginetest.Job {
-	texts, durable := map[int][]string{}, make([]int, len(m.sources))
+func crash(m *enginetest.Model, r *enginetest.Rig, j *enginetest.Job, rng *rand.Rand) *enginetest.Job {
+	texts, durable := map[int][]string{}, make([]int, len(m.Sources))
 	var fs store.FS
 	picture := func() {
-		for i, s := range m.sources {
+		for i, s := range m.Sources {
 			durable[i] = s.Durable()
 		}
 		fs = r.Crashed([]int{0, 50, 100}[rng.IntN(3)], rng)
 	}
-	for i, sink := range m.sinks { // all of them stand still
+	for i, sink := range m.Sinks { // all of them stand still
 		inner := picture
 		picture = func() {
 			sink.Freeze(func(had []string) {
@@ -170,10 +168,10 @@ func (m *model) crash(r *enginetest.Rig, j *enginetest.Job, rng *rand.Rand) *eng
 	}
 	picture()
 	r.Crash(j, fs)
-	for i, sink := range m.sinks {
+	for i, sink := range m.Sinks {
 		sink.Reset(texts[i])
 	}
-	for i, s := range m.sources {
+	for i, s := range m.Sources {
 		s.Rewind(durable[i])
 	}
 	return r.Recover(j)
@@ -187,71 +185,17 @@ func awaitBundles(r *enginetest.Rig, j *enginetest.Job, n int) {
 	}
 }
 
-func (m *model) checkSinks(t *testing.T, outs [][]reference.Element) {
+func report(t *testing.T, faults []string) {
 	t.Helper()
-	for i, sink := range m.sinks {
-		want := reference.Texts(outs[i])
-		got := sink.Texts()
-		for k, text := range got { // the sink adds the window's end
-			got[k], _, _ = strings.Cut(text, ")@")
-			if len(got[k]) < len(text) {
-				got[k] += ")"
-			}
-		}
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
-			missing, extra := difference(want, got)
-			t.Errorf("%s: %d elements, not %d; missing %q, too many %q", m.steps.Name(i), len(got), len(want), missing, extra)
-		}
-	}
-}
-
-// difference returns what one sorted list has and the other has not, either way.
-func difference(a, b []string) (onlyA, onlyB []string) {
-	left := map[string]int{}
-	for _, s := range b {
-		left[s]++
-	}
-	for _, s := range a {
-		if left[s]--; left[s] < 0 {
-			onlyA = append(onlyA, s)
-		}
-	}
-	for _, s := range b {
-		if left[s] > 0 {
-			left[s]--
-			onlyB = append(onlyB, s)
-		}
-	}
-	return onlyA, onlyB
-}
-
-// checkCounters compares how often user code was called, as committed, with the number of its inputs.
-func (m *model) checkCounters(t *testing.T, j *enginetest.Job, outs [][]reference.Element) {
-	t.Helper()
-	for i, s := range m.steps {
-		switch s.Op {
-		case reference.Rekey, reference.FlatMap, reference.Filter, reference.Sum, reference.SideInput, reference.Count, reference.Buffer:
-			if n, want := j.Counter(m.steps.Name(i), "seen"), int64(len(outs[s.Inputs[0]])); n != want {
-				t.Errorf("%s has counted %d inputs, not %d", m.steps.Name(i), n, want)
-			}
-		}
+	for _, f := range faults {
+		t.Error(f)
 	}
 }
 
 // checkRows checks that the job has left nothing behind but what the global window keeps.
-func (m *model) checkRows(t *testing.T, r *enginetest.Rig, j *enginetest.Job) {
+func checkRows(t *testing.T, m *enginetest.Model, r *enginetest.Rig, j *enginetest.Job) {
 	t.Helper()
-	tables := map[string]rows.Table{
-		"inbox": rows.Inbox, "group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS,
-		"hold": rows.Hold, "outbox": rows.Outbox, "content reference": rows.ContentRef, "state": rows.State,
-	}
-	for _, s := range m.steps {
-		if s.Op == reference.Count && s.Fn.Kind == reference.GlobalWindows {
-			delete(tables, "state")
-		}
-	}
-	for name, table := range tables {
+	for name, table := range m.Emptied() {
 		if n := r.Rows(j, table); n != 0 {
 			t.Errorf("%d %s rows are left", n, name)
 		}

@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -18,75 +17,6 @@ import (
 	"padstone/engine/rows"
 	"padstone/fnapi/fakesdk"
 )
-
-// triggerProto writes a trigger tree as SDKs do.
-func triggerProto(t *reference.Trigger) *pipepb.Trigger {
-	if t == nil {
-		return nil
-	}
-	var sub []*pipepb.Trigger
-	for _, c := range t.Children {
-		sub = append(sub, triggerProto(c))
-	}
-	switch t.Kind {
-	case reference.Default:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Default_{Default: &pipepb.Trigger_Default{}}}
-	case reference.Always:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Always_{Always: &pipepb.Trigger_Always{}}}
-	case reference.Never:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Never_{Never: &pipepb.Trigger_Never{}}}
-	case reference.AfterCount:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: int32(t.N)}}}
-	case reference.AfterProcessingTime:
-		delay := &pipepb.TimestampTransform{TimestampTransform: &pipepb.TimestampTransform_Delay_{
-			Delay: &pipepb.TimestampTransform_Delay{DelayMillis: t.N}}}
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterProcessingTime_{AfterProcessingTime: &pipepb.Trigger_AfterProcessingTime{
-			TimestampTransforms: []*pipepb.TimestampTransform{delay}}}}
-	case reference.AfterSynchronized:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterSynchronizedProcessingTime_{
-			AfterSynchronizedProcessingTime: &pipepb.Trigger_AfterSynchronizedProcessingTime{}}}
-	case reference.AfterAll:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAll_{AfterAll: &pipepb.Trigger_AfterAll{Subtriggers: sub}}}
-	case reference.AfterAny:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterAny_{AfterAny: &pipepb.Trigger_AfterAny{Subtriggers: sub}}}
-	case reference.AfterEach:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEach_{AfterEach: &pipepb.Trigger_AfterEach{Subtriggers: sub}}}
-	case reference.OrFinally:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_OrFinally_{OrFinally: &pipepb.Trigger_OrFinally{Main: sub[0], Finally: sub[1]}}}
-	case reference.Repeat:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: sub[0]}}}
-	default:
-		return &pipepb.Trigger{Trigger: &pipepb.Trigger_AfterEndOfWindow_{
-			AfterEndOfWindow: &pipepb.Trigger_AfterEndOfWindow{EarlyFirings: sub[0], LateFirings: sub[1]}}}
-	}
-}
-
-// strategy is the windowing of a grouping; custom is about its sessions.
-func strategy(g reference.Grouping, custom bool) enginetest.Windows {
-	w := enginetest.Global()
-	switch g.Fn.Kind {
-	case reference.Fixed:
-		w = enginetest.Fixed(g.Fn.Size)
-	case reference.Sliding:
-		w = enginetest.Sliding(g.Fn.Size, g.Fn.Period)
-	case reference.Sessions:
-		w = sessions(g.Fn, custom)
-	}
-	return w.Lateness(g.Lateness).With(func(s *pipepb.WindowingStrategy) {
-		s.Trigger = triggerProto(g.Trigger)
-		if g.Accumulating {
-			s.AccumulationMode = pipepb.AccumulationMode_ACCUMULATING
-		}
-		s.OutputTime = []pipepb.OutputTime_Enum{
-			pipepb.OutputTime_END_OF_WINDOW, pipepb.OutputTime_EARLIEST_IN_PANE, pipepb.OutputTime_LATEST_IN_PANE}[g.Stamp]
-		if g.EmptyOnTime {
-			s.OnTimeBehavior = pipepb.OnTimeBehavior_FIRE_ALWAYS
-		}
-		if g.EmptyOnClose {
-			s.ClosingBehavior = pipepb.ClosingBehavior_EMIT_ALWAYS
-		}
-	})
-}
 
 // observer notes what user code sees, and after which event of the history. Nothing fails in these jobs, so it sees everything once.
 type observer struct {
@@ -120,29 +50,12 @@ func (o *observer) pane(_ *fakesdk.Context, e fakesdk.Element) error {
 		p.Values = append(p.Values, string(fakesdk.Bytes(v)))
 	}
 	slices.Sort(p.Values)
-	paneInfo(&p, e.Pane)
+	enginetest.PaneInfo(&p, e.Pane)
 	o.note(func() {
 		p.Event = o.event
 		o.panes = append(o.panes, p)
 	})
 	return nil
-}
-
-// paneInfo decodes a pane. Spec: beam_runner_api.proto StandardCoders.WINDOWED_VALUE.
-func paneInfo(p *reference.Pane, b []byte) {
-	p.First, p.Last, p.Timing = b[0]&1 != 0, b[0]&2 != 0, reference.Timing(b[0]>>2&3)
-	switch b[0] >> 4 {
-	case 1: // one number for both
-		index, _ := binary.Uvarint(b[1:])
-		p.Index, p.NonSpeculative = int64(index), int64(index)
-	case 2:
-		index, n := binary.Uvarint(b[1:])
-		nonSpeculative, _ := binary.Uvarint(b[1+n:])
-		p.Index, p.NonSpeculative = int64(index), int64(nonSpeculative)
-	}
-	if p.Timing == reference.Early {
-		p.NonSpeculative = -1
-	}
 }
 
 // stateful keeps values in a bag until a timer at the end of their window; one that comes later sets the timer again.
@@ -214,7 +127,7 @@ func replayed(
 		p.ParDos(name, in, enginetest.ParDo{Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: fn} }})
 	}
 	note("tick", outs["tick"], seen.tick)
-	windowed := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), strategy(g, custom))
+	windowed := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), enginetest.Strategy(g, custom))
 	note("panes", p.GroupByKey("group", windowed), seen.pane)
 	merging := g.Fn.Kind == reference.Sessions
 	if !merging {

@@ -21,13 +21,6 @@ import (
 // only is the tag of a TestStream with one output.
 const only = "out"
 
-// keyed makes KV(key, value) of key=value.
-func keyed(c *fakesdk.Context, e fakesdk.Element) error {
-	key, value, _ := strings.Cut(string(fakesdk.Bytes(e.Value)), "=")
-	e.Value = enginetest.Pair(key, value)
-	return c.Emit("", e)
-}
-
 // inOrder compares what a sink has taken, in order.
 func inOrder(t *testing.T, s *enginetest.Sink, texts ...string) {
 	t.Helper()

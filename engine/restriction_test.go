@@ -14,11 +14,6 @@ import (
 	"padstone/fnapi/fakesdk"
 )
 
-// ranges is a splittable DoFn that yields "x:offset".
-func ranges(r fakesdk.Ranges) func() fakesdk.DoFn {
-	return func() fakesdk.DoFn { return fakesdk.DoFn{Ranges: &r} }
-}
-
 // offsets are the outputs of a range.
 func offsets(x string, from, to int) []string {
 	var out []string

@@ -77,3 +77,13 @@ func splitWords(c *fakesdk.Context, e fakesdk.Element) error {
 	}
 	return nil
 }
+
+// What tests share with package enginetest.
+const textPair = enginetest.TextPair
+
+var (
+	pairOf, each    = enginetest.PairOf, enginetest.Each
+	windowOf, runOf = enginetest.WindowOf, enginetest.RunOf
+	keyed, ranges   = enginetest.Keyed, enginetest.Restrictions
+	difference      = enginetest.Difference
+)

@@ -87,7 +87,7 @@ func TestReferenceTimers(t *testing.T) {
 			p.ParDos("tick", outs["tick"], enginetest.ParDo{
 				Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: b.seen.tick} },
 			})
-			windows := strategy(reference.Grouping{Fn: run.Fn, Trigger: &reference.Trigger{}, Lateness: run.Lateness}, false)
+			windows := enginetest.Strategy(reference.Grouping{Fn: run.Fn, Trigger: &reference.Trigger{}, Lateness: run.Lateness}, false)
 			in := p.WindowInto("windows", p.Map("key", outs["main"], textPair, keyed), windows)
 			p.ParDos("bell", in, enginetest.ParDo{Outs: map[string]string{}, Timers: b.families(), Finalizes: true, Fn: b.fn})
 			j := r.Run(p, nil)

@@ -59,6 +59,9 @@ type elements []entry
 // elementsCodec is gRPC's proto codec, except for *elements.
 type elementsCodec struct{ encoding.CodecV2 }
 
+// Codec is how messages are encoded that the server's streams send and receive, for transports other than gRPC's.
+func Codec() encoding.CodecV2 { return newElementsCodec() }
+
 func newElementsCodec() elementsCodec { return elementsCodec{encoding.GetCodecV2("proto")} }
 
 // Marshal implements encoding.CodecV2.

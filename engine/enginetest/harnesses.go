@@ -8,6 +8,7 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"padstone/engine"
@@ -31,6 +32,8 @@ type Harnesses struct {
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
 	OnClaim func(offset int64)
+	// Dial makes the connection of a harness process to the server, in the place of one over the network. May be nil.
+	Dial func(server *fnapi.Server, env string, process int) grpc.ClientConnInterface
 	// OnLateSplit makes harnesses answer split requests after the bundle, and is called when a split has been made. May be nil.
 	OnLateSplit func()
 
@@ -141,19 +144,25 @@ func (p *pool) add(ctx context.Context, spec engine.HarnessSpec) error {
 	if err != nil {
 		return err
 	}
+	process := len(p.workers)
 	p.workers = append(p.workers, w)
-	sdk, err := p.connect(ctx, w)
+	sdk, err := p.connect(ctx, w, process)
 	if err != nil {
 		return err
 	}
-	p.running.Go(func() { p.supervise(w, sdk) })
+	p.running.Go(func() { p.supervise(w, sdk, process) })
 	return nil
 }
 
-func (p *pool) connect(ctx context.Context, w *fnapi.Worker) (*fakesdk.Harness, error) {
+func (p *pool) connect(ctx context.Context, w *fnapi.Worker, process int) (*fakesdk.Harness, error) {
 	h := p.harnesses
+	var conn grpc.ClientConnInterface
+	if h.Dial != nil {
+		conn = h.Dial(h.server, p.env, process)
+	}
 	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
-		Endpoint: h.server.Endpoint(), WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
+		Endpoint: h.server.Endpoint(), Conn: conn,
+		WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
 		Tamper: h.Tamper, OnLateSplit: h.OnLateSplit,
 		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
 			h.mu.Lock()
@@ -176,7 +185,7 @@ func (p *pool) connect(ctx context.Context, w *fnapi.Worker) (*fakesdk.Harness, 
 }
 
 // supervise replaces the harness whenever it breaks.
-func (p *pool) supervise(w *fnapi.Worker, sdk *fakesdk.Harness) {
+func (p *pool) supervise(w *fnapi.Worker, sdk *fakesdk.Harness, process int) {
 	for {
 		select {
 		case <-p.ctx.Done():
@@ -187,7 +196,7 @@ func (p *pool) supervise(w *fnapi.Worker, sdk *fakesdk.Harness) {
 			_ = sdk.Close()
 		}
 		p.changed()
-		next, err := p.connect(p.ctx, w)
+		next, err := p.connect(p.ctx, w, process)
 		if err != nil {
 			if p.ctx.Err() == nil {
 				p.mu.Lock()

@@ -40,12 +40,27 @@ type Rig struct {
 // New returns a rig that the test's cleanup closes. change, which may be nil, changes the engine's configuration.
 func New(t testing.TB, change func(c *engine.Config)) *Rig {
 	t.Helper()
+	return newRig(t, true, change)
+}
+
+// NewOffline returns a rig whose server serves no network: Harnesses.Dial is to be set.
+func NewOffline(t testing.TB, change func(c *engine.Config)) *Rig {
+	t.Helper()
+	return newRig(t, false, change)
+}
+
+func newRig(t testing.TB, serve bool, change func(c *engine.Config)) *Rig {
+	t.Helper()
 	server, err := fnapi.New(fnapi.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Run(context.Background()) }()
+	if serve {
+		go func() { served <- server.Run(context.Background()) }()
+	} else {
+		served <- nil
+	}
 	r := &Rig{T: t, Natives: newNatives(), Harnesses: newHarnesses(server), dir: t.TempDir()}
 	r.Config = engine.Config{
 		Logger: zap.NewNop(), Harnesses: r.Harnesses, Natives: r.Natives, KeyGroups: 8, StopTimeout: Patience,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 
@@ -19,6 +20,8 @@ import (
 // Config configures a Harness.
 type Config struct {
 	Endpoint string // of the server
+	// Conn is a connection to the server, in the place of one to Endpoint. It is the harness's own, and closed with it if it can be.
+	Conn     grpc.ClientConnInterface
 	WorkerID fnapi.WorkerID
 	DoFns    map[string]New // default Builtins
 	// ShortIDs makes bundles report metrics by short id alone, as the Java SDK does.
@@ -40,7 +43,7 @@ type Config struct {
 // Harness is a connected fake SDK harness.
 type Harness struct {
 	cfg     Config
-	conn    *grpc.ClientConn
+	conn    grpc.ClientConnInterface
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	control fnpb.BeamFnControl_ControlClient
@@ -67,8 +70,7 @@ func Start(ctx context.Context, cfg Config) (*Harness, error) {
 	if cfg.DoFns == nil {
 		cfg.DoFns = Builtins()
 	}
-	conn, err := grpc.NewClient(cfg.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+	conn, err := cfg.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Harness, error) {
 	h.mu.finished = make(map[string]bool)
 	if h.control, err = fnpb.NewBeamFnControlClient(conn).Control(ctx); err != nil {
 		cancel()
-		return nil, errors.Join(err, conn.Close())
+		return nil, errors.Join(err, hangUp(conn))
 	}
 	h.running.Go(func() {
 		defer close(h.done)
@@ -93,6 +95,21 @@ func Start(ctx context.Context, cfg Config) (*Harness, error) {
 		cancel() // a harness without control is of no use: its streams end, too
 	})
 	return h, nil
+}
+
+func (c Config) dial() (grpc.ClientConnInterface, error) {
+	if c.Conn != nil {
+		return c.Conn, nil
+	}
+	return grpc.NewClient(c.Endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+}
+
+func hangUp(conn grpc.ClientConnInterface) error {
+	if c, ok := conn.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // Done is closed when the control stream has ended.
@@ -108,7 +125,7 @@ func (h *Harness) Err() error {
 // Close disconnects as a crash would: streams break. It waits for all goroutines.
 func (h *Harness) Close() error {
 	h.cancel()
-	err := h.conn.Close()
+	err := hangUp(h.conn)
 	h.running.Wait()
 	return err
 }
