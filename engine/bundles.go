@@ -24,7 +24,9 @@ func (j *job) startBundle(start *scheduler.Start) {
 	s := *start
 	link := j.attend(&s)
 	j.tasks.Go(func() {
+		j.cfg.Turn(j.spec.ID, TurnBegin, s.Bundle)
 		res, err := j.runBundle(&s, link)
+		j.cfg.Turn(j.spec.ID, TurnEnd, s.Bundle)
 		var f *failure
 		if err != nil {
 			f = j.examine(&s, err)

@@ -93,9 +93,21 @@ type Config struct {
 	HideElements bool
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
+	// Turn is called by the goroutine of each bundle before it begins, and again before it hands over what it brings. It may make the
+	// bundle wait: a simulation lets one thing happen at a time. May be nil.
+	Turn func(job string, at Turn, b scheduler.BundleID)
 	// StopTimeout bounds the end of a job's harnesses; default 18 s.
 	StopTimeout time.Duration
 }
+
+// Turn is a point at which a bundle may be made to wait.
+type Turn string
+
+// The points.
+const (
+	TurnBegin Turn = "begin"
+	TurnEnd   Turn = "end"
+)
 
 func (c Config) withDefaults() Config {
 	if c.KeyGroups == 0 {
@@ -115,6 +127,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }
+	}
+	if c.Turn == nil {
+		c.Turn = func(string, Turn, scheduler.BundleID) {}
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 18 * time.Second // less than what a server has to stop

@@ -143,6 +143,9 @@ func (s *session) cause() error {
 
 // send hands a request to the control stream's writer.
 func (s *session) send(ctx context.Context, req *fnpb.InstructionRequest) error {
+	if ctx.Err() != nil { // else it would be a matter of chance, and the harness would begin what nobody waits for
+		return context.Cause(ctx)
+	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

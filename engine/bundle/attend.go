@@ -75,27 +75,67 @@ func (h *harnessBundle) attending(ctx, running context.Context) error {
 	defer cp.timer.Stop()
 	for {
 		var err error
-		select {
-		case <-running.Done():
+		switch h.chore(running, news, cp) {
+		case none:
 			return nil
-		case <-h.bundle.Done(): // with success or without: Wait knows
-			return nil
-		case <-news.C:
+		case tell:
 			if h.report(running) {
 				news.Reset(every)
 			}
-		case <-h.link.Split:
+		case split:
 			err = h.divide(ctx)
-		case <-cp.drain:
-			cp.drain = nil
-			err = h.checkpoint(ctx, cp)
-		case <-cp.timer.C:
+		case stop:
 			err = h.checkpoint(ctx, cp)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// chore is what an attending goroutine does next.
+type chore int
+
+const (
+	none  chore = iota // the bundle has ended, with success or without: Wait knows
+	tell               // of its progress
+	split              // because it was asked
+	stop               // with what it has done so far
+)
+
+// chore waits for something to do. Of several things it is always the same one that comes first, so that what a harness is asked for is
+// no matter of chance: nothing when the bundle has ended, and news last.
+func (h *harnessBundle) chore(running context.Context, news *time.Timer, cp *checkpoints) chore {
+	if running.Err() != nil || h.over() {
+		return none
+	}
+	select {
+	case <-h.link.Split:
+		return split
+	default:
+	}
+	select {
+	case <-cp.drain:
+		cp.drain = nil
+		return stop
+	case <-cp.timer.C:
+		return stop
+	default:
+	}
+	select {
+	case <-running.Done():
+		return none
+	case <-h.bundle.Done():
+		return none
+	case <-news.C:
+		return tell
+	case <-h.link.Split:
+		return split
+	case <-cp.drain:
+		cp.drain = nil
+	case <-cp.timer.C:
+	}
+	return stop
 }
 
 // report asks for the bundle's progress and passes it on. It says whether to ask again: a harness that refuses will go on to. Nothing
