@@ -26,11 +26,11 @@ func (j *job) startBundle(start *scheduler.Start) {
 	j.tasks.Go(func() {
 		j.cfg.Turn(j.spec.ID, TurnBegin, s.Bundle)
 		res, err := j.runBundle(&s, link)
-		j.cfg.Turn(j.spec.ID, TurnEnd, s.Bundle)
 		var f *failure
 		if err != nil {
 			f = j.examine(&s, err)
 		}
+		j.cfg.Turn(j.spec.ID, TurnEnd, s.Bundle)
 		j.post(func() { j.bundleEnded(&s, res, f) })
 	})
 }
