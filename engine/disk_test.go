@@ -1,12 +1,14 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +51,13 @@ func TestLedgerDiskFails(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 28))
 			disk := storetest.NewDisk()
-			l := newLedger(newRig(t, func(c *engine.Config) { c.FS = disk }), 40)
+			l := newLedger(newRig(t, func(c *engine.Config) { c.FS = disk }), 80)
+			var armed atomic.Bool // input comes only while a failure is on its way, lest none is left when the next one is
+			l.source.OnPoll = func(ctx context.Context, _ int) error {
+				for time.Sleep(3 * time.Millisecond); !armed.Load() && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				}
+				return ctx.Err()
+			}
 			p := l.pipeline()
 			for _, s := range []*enginetest.Sink{l.items, l.totals, l.groups} {
 				s.Marked = true
@@ -60,16 +68,19 @@ func TestLedgerDiskFails(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					why, text = syscall.EIO, "store-write"
 				}
-				disk.FailAfter(rng.IntN(60), why)
+				disk.FailAfter(rng.IntN(20), why)
+				armed.Store(true)
 				if still := awaitStill(t, l.rig, l.job); !strings.Contains(still, text) {
 					t.Errorf("with %v it says %q", why, still)
 				}
+				armed.Store(false)
 				disk.Heal()
 				awaitWaiting(t, l.rig, l.job, func(why string) bool { return why == "" })
 				if _, err := l.job.Metrics(l.rig.Context()); err != nil {
 					t.Error(err)
 				}
 			}
+			armed.Store(true)
 			if states := l.job.States(); l.job.Last() != jobpb.JobState_RUNNING || len(states) > 5 {
 				t.Errorf("states %v", states)
 			}
