@@ -103,6 +103,13 @@ type Fitter interface {
 	Fit(config []byte, element string, window plan.WindowCoding) ([]byte, error)
 }
 
+// Marker is implemented by a Sink that may keep a mark of how far it has come.
+type Marker interface {
+	// Marks says whether a sink of this configuration keeps a mark: then nothing is written twice, if no commit is ever taken back
+	// whose blocks were written.
+	Marks(config []byte) bool
+}
+
 // Writer writes one Sink.
 type Writer interface {
 	// Publish writes the elements of blocks (windowed values in the sink's element coder, in order) and returns when the outside

@@ -41,7 +41,7 @@ func (j *job) remember() {
 }
 
 func (j *job) describe() *jobserver.Description {
-	d := &jobserver.Description{Plan: j.plan.String()}
+	d := &jobserver.Description{Plan: j.plan.String(), Durability: string(j.cfg.Durability)}
 	for i, def := range j.plan.Stages {
 		st, n := j.sched.Status(i), j.stages[i]
 		sd := jobserver.StageDescription{

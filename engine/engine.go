@@ -125,6 +125,9 @@ func (c Config) withDefaults() Config {
 	if c.ProgressEvery == 0 {
 		c.ProgressEvery = time.Second
 	}
+	if c.Durability == "" {
+		c.Durability = store.Frontier
+	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }
 	}
@@ -241,8 +244,11 @@ func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recover
 		return nil, err
 	}
 	l := &lasting{
-		engine: e, spec: spec, compiled: compiled, home: e.home(spec, reporter), recovered: recovered,
+		cfg: e.cfg, spec: spec, compiled: compiled, home: e.home(spec, reporter), recovered: recovered,
 		over: make(chan struct{}), again: make(chan struct{}, 1),
+	}
+	if l.cfg.Durability, err = durability(spec.Options, e.cfg.Durability); err != nil {
+		return nil, err
 	}
 	if err := l.begin(); err != nil {
 		return nil, err
@@ -289,6 +295,13 @@ func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
 		EnvironmentSupported: e.cfg.Harnesses.Supported,
 	})
 	if err != nil {
+		return nil, err
+	}
+	d, err := durability(spec.Options, e.cfg.Durability)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDurability(d, e.cfg.Natives, p); err != nil {
 		return nil, err
 	}
 	if err := connector.Fit(e.cfg.Natives, p); err != nil {

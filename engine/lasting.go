@@ -21,7 +21,7 @@ import (
 // from the last durable commit when the disk works again: what a restart of the server does, within it. Harnesses start anew with a
 // run. It implements jobserver.Running.
 type lasting struct {
-	engine   *Engine
+	cfg      Config // with the job's own durability
 	spec     jobserver.Spec
 	compiled *bundle.Job
 	home     home
@@ -48,6 +48,8 @@ type home struct {
 	reporter jobserver.Reporter
 	log      *zap.Logger
 }
+
+func (h home) storeDir() string { return filepath.Join(h.dir, storeDir) }
 
 func (h home) warn(err error, doing string) {
 	if err != nil {
@@ -134,7 +136,7 @@ func (l *lasting) wait(why error) *job {
 
 // newRun makes the next run.
 func (l *lasting) newRun() (*job, error) {
-	j, err := newJob(l.engine.cfg, l.spec, l.compiled, l.home)
+	j, err := l.openRun()
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +251,7 @@ func (l *lasting) Metrics(ctx context.Context) (*jobpb.MetricResults, error) {
 // Describe returns what the job looks like now, or looked like last.
 func (l *lasting) Describe(ctx context.Context) (*jobserver.Description, error) {
 	run, between := l.present()
-	still := jobserver.Description{Plan: l.compiled.Plan.String()}
+	still := jobserver.Description{Plan: l.compiled.Plan.String(), Durability: string(l.cfg.Durability)}
 	if run != nil {
 		d, err := run.Describe(ctx)
 		if err != nil || between == nil {

@@ -8,8 +8,12 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// optionHideElements keeps elements, which may be private, out of messages.
-const optionHideElements = "hide_elements"
+const (
+	// optionHideElements keeps elements, which may be private, out of messages.
+	optionHideElements = "hide_elements"
+	// optionDurability says how the job's commits become durable.
+	optionDurability = "durability"
+)
 
 // Options lists the pipeline options that the engine reads, for DescribePipelineOptions: SDKs pass on what is listed there.
 func Options() []*jobpb.PipelineOptionDescriptor {
@@ -21,6 +25,10 @@ func Options() []*jobpb.PipelineOptionDescriptor {
 		{
 			Name: optionHideElements, Type: jobpb.PipelineOptionType_BOOLEAN, Group: "padstone",
 			Description: "Never show an element in messages, also not the one that user code fails on.",
+		},
+		{
+			Name: optionDurability, Type: jobpb.PipelineOptionType_STRING, Group: "padstone",
+			Description: "How commits become durable: frontier, sync, or none, which loses the job in a crash. Default: the server's.",
 		},
 	}
 }

@@ -73,7 +73,7 @@ func (o *outcome) keep(m *jobpb.MetricResults, h home) {
 		}
 	}
 	if err == nil && !o.kept {
-		h.warn(store.Remove(h.fs, filepath.Join(h.dir, storeDir)), "removing the job's store")
+		h.warn(store.Remove(h.fs, h.storeDir()), "removing the job's store")
 		h.warn(o.save(h.dir), "keeping the job's outcome")
 	}
 }

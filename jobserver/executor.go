@@ -60,10 +60,12 @@ type Running interface {
 // Description is the picture of a job for `padstone jobs describe` and the HTTP API; stored with the job when it ends.
 type Description struct {
 	// Waiting is why the whole job stands still, in words; "" while it does not.
-	Waiting string              `json:"waiting,omitempty"`
-	Stages  []StageDescription  `json:"stages"`
-	Sources []SourceDescription `json:"sources,omitempty"`
-	Workers []WorkerDescription `json:"workers,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	// Durability is how the job's commits become durable.
+	Durability string              `json:"durability,omitempty"`
+	Stages     []StageDescription  `json:"stages"`
+	Sources    []SourceDescription `json:"sources,omitempty"`
+	Workers    []WorkerDescription `json:"workers,omitempty"`
 	// Plan is the compiled plan as a tree.
 	Plan string `json:"plan,omitempty"`
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"padstone/engine"
 )
 
 // Config is the configuration of a server. Keys of the YAML file are the names of the flags; a flag wins over the file.
@@ -35,6 +37,9 @@ type Config struct {
 	AllowRemoteExpansionEndpoint bool `yaml:"allow-remote-expansion-endpoint"`
 	AllowRemoteHTTP              bool `yaml:"allow-remote-http"`
 
+	// Durability says how commits of jobs that do not choose become durable: frontier, sync or none. Default frontier.
+	Durability string `yaml:"durability"`
+
 	// EmbeddedKafka is the host:port of a Kafka broker in this process, for trying things out; a loopback address, since it lets
 	// everybody in. Its topics are kept in DataDir/embedded-kafka. Default "": none.
 	EmbeddedKafka string `yaml:"embedded-kafka"`
@@ -55,6 +60,7 @@ func defaultConfig(getenv func(string) string) Config {
 		ArtifactEndpoint:  "localhost:8098",
 		ExpansionEndpoint: "localhost:8097",
 		HTTP:              "localhost:8100",
+		Durability:        string(engine.Durabilities[0]),
 		LogLevel:          "info",
 		LogFormat:         "console",
 	}
@@ -86,6 +92,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 			fs.BoolVar(e.allow, "allow-remote-"+e.flag, *e.allow, "let --"+e.flag+" be other than a loopback address")
 		}
 	}
+	fs.StringVar(&c.Durability, "durability", c.Durability,
+		"how commits become durable: frontier, sync, or none; a job may choose otherwise by the pipeline option of this name")
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
 		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")

@@ -39,6 +39,7 @@ allow-remote-http: true
 embedded-kafka: localhost:9092
 embedded-kafka-topics: {payments: 4, totals: 1}
 expansion-service: [localhost:4]
+durability: sync
 `, "--http", "localhost:3", "--embedded-kafka-topics", "other:2", "--allow-remote-http=false")
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,7 @@ expansion-service: [localhost:4]
 		{"flag over file", cfg.HTTP, "localhost:3"},
 		{"flag over file", cfg.EmbeddedKafkaTopics.String(), "other:2"},
 		{"default", cfg.ArtifactEndpoint, "localhost:8098"},
+		{"file over default", cfg.Durability, "sync"},
 		{"file over default", strings.Join(cfg.ExpansionServices, " "), "localhost:4"},
 	} {
 		if c.got != c.want {

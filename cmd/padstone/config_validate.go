@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"padstone/engine"
 	"padstone/jobserver/expansion"
 )
 
@@ -52,6 +53,9 @@ func (c *Config) Validate() error {
 		} else if route.Address == c.ExpansionEndpoint {
 			add("expansion-service %q is this server's own expansion-endpoint", text)
 		}
+	}
+	if !slices.Contains(engine.Durabilities, engine.Durability(c.Durability)) {
+		add("durability %q is none of %v", c.Durability, engine.Durabilities)
 	}
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")

@@ -154,6 +154,12 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 		}
 		return nil
 	}
+	if d.Durability != "" {
+		fmt.Fprintf(w, "durable  %s\n", d.Durability)
+	}
+	if d.Waiting != "" {
+		fmt.Fprintf(w, "waits    %s\n", d.Waiting)
+	}
 	if err := printStages(w, d.Stages, now); err != nil {
 		return err
 	}

@@ -28,6 +28,12 @@ func (s *sink) Validate(data []byte) error {
 	return err
 }
 
+// Marks implements connector.Marker.
+func (s *sink) Marks(data []byte) bool {
+	_, set, err := parseProducer(data)
+	return err == nil && set.producer.exactlyOnce
+}
+
 // Open implements connector.Sink. It returns within about openTimeout when there is nothing to connect to; brokers that answer may
 // take fenceTimeout more to give out the transactional id.
 func (s *sink) Open(ctx context.Context, data []byte, as connector.Identity) (connector.Writer, uint64, error) {

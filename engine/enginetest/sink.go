@@ -108,6 +108,12 @@ func (s sinks) Validate(config []byte) error {
 	return err
 }
 
+// Marks implements connector.Marker.
+func (s sinks) Marks(config []byte) bool {
+	sink, _, err := s.find(config)
+	return err == nil && sink.Marked
+}
+
 func (s sinks) Open(_ context.Context, config []byte, _ connector.Identity) (connector.Writer, uint64, error) {
 	sink, c, err := s.find(config)
 	if err != nil {
