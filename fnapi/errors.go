@@ -68,6 +68,12 @@ func unsupportedStreams(id WorkerID) error {
 	return fault.New(fault.Internal, codeNamedStreams, "worker %s does not declare %s", id, CapabilityNamedDataStreams)
 }
 
+// ofStream is how SDKs tell of a broken stream of the Fn API. User code that uses gRPC itself reads the same.
+// Spec: python apache_beam/runners/worker/data_plane.py; grpc's own errors in Python, Java and Go.
+var ofStream = regexp.MustCompile(`Channel closed prematurely|grpc\._channel|StatusRuntimeException|rpc error: code = |transport is closing`)
+
+func tellsOfStream(text string) bool { return ofStream.MatchString(text) }
+
 // asStatus turns an error into what a harness is told. A harness can only act on two of them: try again, or give up.
 func asStatus(err error) error {
 	if errors.Is(err, ErrWorkerLost) {

@@ -37,6 +37,7 @@ func TestHostileHarness(t *testing.T) {
 		{"error answer", fakesdk.Fail, fault.Pipeline, "bundle-failed", false, false},
 		{"connection drops", fakesdk.DropConnection, fault.Environment, "harness-lost", true, false},
 		{"data stream breaks", fakesdk.DropDataStream, fault.Environment, "harness-lost", true, false},
+		{"data stream breaks, with an error", fakesdk.BreakDataStream, fault.Environment, "harness-lost", true, false},
 		{"data stream closes", fakesdk.CloseDataStream, fault.Environment, "harness-lost", true, false},
 		{"end marker twice", fakesdk.DoubleLast, fault.Environment, "harness-protocol", false, true},
 		{"data of unknown transform", fakesdk.UnknownTransform, fault.Environment, "harness-protocol", false, false},

@@ -2,6 +2,7 @@ package fnapi
 
 import (
 	"errors"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 )
@@ -57,8 +58,12 @@ func (b *Bundle) emit(e *entry) {
 // respond takes the answer to the ProcessBundle request. Data that the harness embedded in it counts as if it had come on the data
 // stream just before. Spec: beam_runner_api.proto StandardRunnerProtocols.CONTROL_RESPONSE_ELEMENTS_EMBEDDING.
 func (b *Bundle) respond(resp *fnpb.InstructionResponse) {
-	if resp.GetError() != "" {
-		b.finish(bundleFailed(resp.GetError()))
+	if text := resp.GetError(); text != "" {
+		if tellsOfStream(text) {
+			b.failWithStream(text)
+		} else {
+			b.finish(bundleFailed(text))
+		}
 		return
 	}
 	pb := resp.GetProcessBundle()
@@ -91,6 +96,39 @@ func (b *Bundle) respond(resp *fnpb.InstructionResponse) {
 	b.recv.response = pb
 	b.recv.Unlock()
 	b.completeIfAll()
+}
+
+// failWithStream fails the bundle with what its harness says of a broken stream: unless the bundle's data stream, or another one that
+// takes the generation along, is found to be broken in a moment, it was a stream of user code's own. Streams race.
+func (b *Bundle) failWithStream(text string) {
+	const foundWithin = 500 * time.Millisecond
+	b.recv.Lock()
+	if b.recv.finished {
+		b.recv.Unlock()
+		return
+	}
+	b.delivering.Add(1)
+	b.recv.Unlock()
+	b.send.Lock()
+	var ended <-chan struct{}
+	if b.send.stream != nil {
+		ended = b.send.stream.done
+	}
+	b.send.Unlock()
+	go func() {
+		defer b.delivering.Done()
+		t := time.NewTimer(foundWithin)
+		defer t.Stop()
+		select {
+		case <-ended:
+			b.finish(lost(b.sess.worker.spec.ID, "its data stream ended, and the harness says: "+text))
+		case <-b.sess.done:
+			b.finish(lost(b.sess.worker.spec.ID, "a stream of it ended, and the harness says: "+text))
+		case <-b.done: // what has ended tells its bundles
+		case <-t.C:
+			b.finish(bundleFailed(text))
+		}
+	}()
 }
 
 // errComplete is finish's way to say success.

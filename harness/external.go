@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,7 +12,10 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/fnapi"
@@ -95,6 +99,21 @@ type externalWorker struct {
 func (w *externalWorker) exited() <-chan struct{} { return nil }
 
 func (w *externalWorker) outcome() string { return "" }
+
+// ended tells what can be known of a worker somewhere else: whether its pool is still there. Pools need not know the question, as long as
+// they say so.
+func (w *externalWorker) ended(ctx context.Context) string {
+	l := w.launcher
+	_, err := healthpb.NewHealthClient(l.conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	switch status.Code(err) {
+	case codes.Unavailable:
+		return fmt.Sprintf("its connection broke, and the worker pool at %s cannot be reached", l.address)
+	case codes.DeadlineExceeded, codes.Canceled:
+		return fmt.Sprintf("its connection broke, and the worker pool at %s does not answer", l.address)
+	default:
+		return fmt.Sprintf("its connection broke; how it ended only the worker pool at %s knows, which is there", l.address)
+	}
+}
 
 // stop asks the pool to stop the worker: after a while, where the pool kills it, for it is tearing down its DoFns since its control
 // stream is closed. A worker that is a part of another program does not end before that does, and is only told. A pool that is gone has

@@ -22,6 +22,8 @@ type launched interface {
 	exited() <-chan struct{}
 	// outcome words how it ended; only valid after exited.
 	outcome() string
+	// ended words how it was lost; it waits for its end until ctx ends.
+	ended(ctx context.Context) string
 	// stop ends the harness and waits for its end, at once when hurry is closed. The worker's control stream was closed before.
 	stop(hurry <-chan struct{})
 }

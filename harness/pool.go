@@ -3,6 +3,8 @@ package harness
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -22,6 +24,7 @@ type Pool struct {
 	cancel   context.CancelFunc // ends the supervisors
 	closing  sync.Once
 	hurry    chan struct{} // closed when harnesses must be gone at once
+	proved   atomic.Bool   // they have got work done
 
 	slots []*slot // grows only while Start runs
 
@@ -63,6 +66,7 @@ func (p *Pool) LastLogs() []string { return p.logs.last() }
 
 // Progressed tells the pool that its harnesses get work done: restarts until now are forgiven. Call it when a bundle is committed.
 func (p *Pool) Progressed() {
+	p.proved.Store(true)
 	for _, s := range p.slots {
 		s.forgiven.Store(true)
 	}
@@ -80,6 +84,17 @@ func (p *Pool) Close(ctx context.Context) {
 			p.log.Warn("harness files are left behind", zap.Error(err))
 		}
 	})
+}
+
+// lasting says that the pool does not give up: its harnesses have proved that they can work, so what they are lost for now will pass. A
+// program that submits a job and runs it in itself does not come back.
+func (p *Pool) lasting() bool { return p.proved.Load() && !isLoopback(p.spec.Options) }
+
+// tell has the pool's user hear of a harness.
+func (p *Pool) tell(id fnapi.WorkerID, text string) {
+	if p.spec.Log != nil {
+		p.spec.Log(fnapi.LogEntry{Worker: id, Severity: fnapi.SeverityWarn, Time: time.Now(), Message: text})
+	}
 }
 
 // fail gives up on the pool.

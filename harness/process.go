@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +81,7 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
 	setProcessGroup(cmd)
-	p := &process{cmd: cmd, log: l.log, timeout: l.timeout, done: make(chan struct{})}
+	p := &process{cmd: cmd, log: l.log, timeout: l.timeout, done: make(chan struct{}), respawns: l.respawns(), killsBefore: memoryKills()}
 	p.stdout = &lineWriter{worker: w.ID(), severity: printed, log: l.logTo}
 	p.stderr = &lineWriter{worker: w.ID(), log: l.logTo, severity: func() fnapi.Severity {
 		if w.Logs() { // the SDK copies its log to stderr
@@ -140,8 +139,11 @@ type process struct {
 	log            *zap.Logger
 	timeout        time.Duration
 	stdout, stderr *lineWriter
-	done           chan struct{} // closed after err is set
+	done           chan struct{} // closed after err and kills are set
 	err            error
+	respawns       bool  // it is Beam's boot program, whose worker may be lost without it
+	killsBefore    int64 // processes that the kernel had killed for memory when it started
+	kills          int64 // that it has killed until it ended
 }
 
 // wait reaps the program. stop waits for it.
@@ -150,6 +152,7 @@ func (p *process) wait() {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
+	p.kills = memoryKills() - p.killsBefore
 	p.stdout.flush()
 	p.stderr.flush()
 	killGroup(p.cmd.Process.Pid) // whoever of the group is left
@@ -160,10 +163,34 @@ func (p *process) wait() {
 func (p *process) exited() <-chan struct{} { return p.done }
 
 func (p *process) outcome() string {
-	if p.err != nil {
+	state := p.cmd.ProcessState
+	if state == nil { // it could not be waited for
 		return p.err.Error()
 	}
-	return fmt.Sprintf("exit status %d", p.cmd.ProcessState.ExitCode())
+	text := state.String() // "exit status 3", "signal: killed"
+	if peak := peakMemory(state); peak > 0 {
+		text += ", with up to " + megabytes(peak) + " of memory"
+	}
+	if !killed(state) {
+		return text
+	}
+	if p.kills > 0 {
+		return text + "; the kernel has killed a process for memory meanwhile, most likely this one"
+	}
+	return text + "; not for the memory of this machine or of the server's control group, so somebody else has killed it"
+}
+
+// ended waits for the program's end, which may come a moment after that of its connection.
+func (p *process) ended(ctx context.Context) string {
+	select {
+	case <-p.done:
+		return "its process ended: " + p.outcome()
+	case <-ctx.Done():
+	}
+	if p.respawns {
+		return "its connection broke; Beam's boot program, which knows how it ended, runs on"
+	}
+	return "its connection broke, and its process runs on"
 }
 
 // stop gives the harness time to end by itself, since its control stream is closed, then SIGTERM, then SIGKILL.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,11 @@ type slot struct {
 	ready    atomic.Bool
 	forgiven atomic.Bool // the next restart starts counting anew
 
+	loss     loss
 	restarts []time.Time // within the window; the supervisor's own
 	backoff  time.Duration
 	failed   error // why the last attempt failed
+	failures int   // attempts to start it again since it was lost
 }
 
 // addSlot registers a worker with the Fn API server.
@@ -52,15 +55,16 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 		return
 	}
 	for {
+		generation := s.worker.Generation()
 		s.setReady(true)
-		s.watch(ctx, run)
+		generation = s.watch(ctx, run, generation)
 		s.setReady(false)
 		if ctx.Err() != nil {
 			s.worker.Stop()
 			run.stop(s.pool.hurry)
 			return
 		}
-		s.pool.log.Warn("harness lost", zap.String("worker", string(s.worker.ID())), zap.Strings("log", tail(s.pool.LastLogs(), 5)))
+		s.lost(ctx, run, generation)
 		s.worker.Disconnect("its harness is being restarted")
 		run.stop(s.pool.hurry)
 		if run = s.restart(ctx); run == nil {
@@ -120,23 +124,28 @@ func (s *slot) explain(err error) error {
 	return withLogs(e, s.pool.LastLogs())
 }
 
-// watch returns when the harness is lost for good or ctx ends.
-func (s *slot) watch(ctx context.Context, run launched) {
+// watch returns when the harness is lost for good or ctx ends, with the generation that was the last.
+func (s *slot) watch(ctx context.Context, run launched, generation int) int {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return generation
 		case <-run.exited():
-			return
+			return generation
 		case <-s.worker.Done():
 		}
 		if !s.pool.launcher.respawns() {
-			return
+			return generation
 		}
 		s.setReady(false)
-		if !s.comesBack(ctx, run) {
-			return
+		var telling sync.WaitGroup
+		telling.Go(func() { s.lost(ctx, run, generation) })
+		back := s.comesBack(ctx, run)
+		telling.Wait()
+		if !back {
+			return generation
 		}
+		generation = s.worker.Generation()
 		s.setReady(true)
 	}
 }
@@ -168,7 +177,7 @@ func (s *slot) restart(ctx context.Context) launched {
 		for len(s.restarts) > 0 && now.Sub(s.restarts[0]) > cfg.RestartWindow {
 			s.restarts = s.restarts[1:]
 		}
-		if len(s.restarts) >= cfg.RestartsMax {
+		if len(s.restarts) >= cfg.RestartsMax && !s.pool.lasting() {
 			s.giveUp()
 			return nil
 		}
@@ -183,13 +192,18 @@ func (s *slot) restart(ctx context.Context) launched {
 		}
 		run, err := s.start(ctx)
 		if err == nil {
+			s.failures = 0
 			return run
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		s.failed = err
+		s.failures++
 		s.pool.log.Warn("harness does not start again", zap.String("worker", string(s.worker.ID())), zap.Error(err))
+		if s.failures&(s.failures-1) == 0 { // ever less often
+			s.pool.tell(s.worker.ID(), fmt.Sprintf("a lost harness does not start again, at the attempt number %d: %v", s.failures, err))
+		}
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 type Pool interface {
 	Workers() []*fnapi.Worker
 	LastLogs() []string
+	// Loss says why a generation of a worker was lost, as soon as that is known; "" if it is not.
+	Loss(ctx context.Context, id fnapi.WorkerID, generation int) string
 	Progressed()
 	Err() error
 }
@@ -117,7 +119,7 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 	}
 	items := r.paces.items(start.Stage)
 	for {
-		err = f.on(st, start.Process, as, func(slot Slot) error {
+		err = f.on(ctx, st, start.Process, as, func(slot Slot) error {
 			slot.ItemsMax = items
 			res, err = r.Harness(ctx, start, slot, link)
 			return err
@@ -143,7 +145,7 @@ func (f *Fleet) Merger(ctx context.Context, start *scheduler.Start) group.Merger
 		return nil
 	}
 	return func(sets [][][]byte) (merged [][]group.Merged, err error) {
-		err = f.on(st, int(start.Bundle%math.MaxInt32), merging, func(slot Slot) error {
+		err = f.on(ctx, st, int(start.Bundle%math.MaxInt32), merging, func(slot Slot) error {
 			merged, err = st.merge.merge(ctx, slot, sets)
 			return err
 		})
@@ -158,7 +160,7 @@ func (f *Fleet) Combiner(ctx context.Context, start *scheduler.Start) group.Comb
 		return nil
 	}
 	return func(sets []group.Accumulators) (merged [][]byte, err error) {
-		err = f.on(st, int(start.Bundle%math.MaxInt32), compacting, func(slot Slot) error {
+		err = f.on(ctx, st, int(start.Bundle%math.MaxInt32), compacting, func(slot Slot) error {
 			merged, err = st.compact.merge(ctx, slot, sets)
 			return err
 		})
@@ -167,7 +169,7 @@ func (f *Fleet) Combiner(ctx context.Context, start *scheduler.Start) group.Comb
 }
 
 // on calls run with a place on a process of the stage's environment.
-func (f *Fleet) on(st *Stage, process int, as role, run func(slot Slot) error) error {
+func (f *Fleet) on(ctx context.Context, st *Stage, process int, as role, run func(slot Slot) error) error {
 	f.mu.Lock()
 	pool := f.mu.pools[st.Def.Env]
 	f.mu.Unlock()
@@ -193,11 +195,31 @@ func (f *Fleet) on(st *Stage, process int, as role, run func(slot Slot) error) e
 	}
 	generation := w.Generation()
 	err := run(slot)
-	if errors.Is(err, fnapi.ErrWorkerLost) && w.Generation() == generation {
+	if !errors.Is(err, fnapi.ErrWorkerLost) {
+		return err
+	}
+	if w.Generation() == generation {
 		// It may have lost a data stream alone and not notice: it would hang with the next bundle on that stream.
 		w.Disconnect("a bundle has lost its connection")
 	}
-	return err
+	return because(err, pool.Loss(ctx, w.ID(), generation))
+}
+
+// because adds to an error, which bundles share, why the harness was lost.
+func because(err error, why string) error {
+	shared := fault.Of(err)
+	if shared == nil || why == "" {
+		return err
+	}
+	e := *shared
+	e.Msg += "; " + why
+	var a *Attempt
+	if !errors.As(err, &a) {
+		return &e
+	}
+	told := *a
+	told.Err = &e
+	return &told
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

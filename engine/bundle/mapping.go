@@ -57,7 +57,7 @@ func (f *Fleet) Map(ctx context.Context, r *Runner, stage int, b scheduler.Block
 	for i, m := range st.mappings {
 		end, ok := m.known(mains)
 		if !ok {
-			err := f.on(st, int(b.Seq%1024), m.role, func(slot Slot) (err error) {
+			err := f.on(ctx, st, int(b.Seq%1024), m.role, func(slot Slot) (err error) {
 				end, err = m.ask(ctx, slot, mains)
 				return err
 			})

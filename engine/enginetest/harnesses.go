@@ -218,6 +218,9 @@ func (p *pool) Workers() []*fnapi.Worker { return p.workers }
 // LastLogs implements bundle.Pool.
 func (p *pool) LastLogs() []string { return nil }
 
+// Loss implements bundle.Pool.
+func (p *pool) Loss(context.Context, fnapi.WorkerID, int) string { return "" }
+
 // Progressed implements bundle.Pool.
 func (p *pool) Progressed() {}
 

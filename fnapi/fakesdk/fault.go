@@ -16,6 +16,7 @@ const (
 	NeverAnswer              // read the input and say nothing, until the connection ends
 	DropConnection           // break all streams when the bundle begins, as a crash does
 	DropDataStream           // break the bundle's data stream
+	BreakDataStream          // break the bundle's data stream, and answer with an error that tells of it
 	CloseDataStream          // half-close the bundle's data stream before any output
 	DoubleLast               // send the end marker of an output twice, then the response
 	UnknownTransform         // send data for a transform that is no output
@@ -45,6 +46,9 @@ func (b *bundle) before(ctx context.Context, ds *dataStream) error {
 		ds.cancel()
 		<-ctx.Done()
 		return errSilent
+	case BreakDataStream:
+		ds.cancel()
+		return errors.New("Traceback (most recent call last): RuntimeError: Channel closed prematurely.")
 	case CloseDataStream:
 		ds.mu.Lock()
 		err := ds.stream.CloseSend()

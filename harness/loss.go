@@ -1,0 +1,86 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"padstone/fnapi"
+)
+
+// loss is why the last generation of a worker was lost.
+type loss struct {
+	mu         sync.Mutex
+	generation int
+	why        string
+	changed    chan struct{} // closed when it is known of another one
+}
+
+// set makes it known why a generation was lost.
+func (l *loss) set(generation int, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.generation, l.why = generation, why
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// wait waits until it is known, or ctx ends.
+func (l *loss) wait(ctx context.Context, generation int) string {
+	for {
+		l.mu.Lock()
+		if l.generation >= generation {
+			defer l.mu.Unlock()
+			if l.generation > generation {
+				return ""
+			}
+			return l.why
+		}
+		if l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		changed := l.changed
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ""
+		}
+	}
+}
+
+// Loss says why a generation of a worker was lost: how its process ended, and what it has logged last. It waits until that is known, a few
+// seconds at most; "" when nothing is.
+func (p *Pool) Loss(ctx context.Context, id fnapi.WorkerID, generation int) string {
+	const knownFor = 3 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, knownFor)
+	defer cancel()
+	for _, s := range p.slots {
+		if s.worker.ID() == id {
+			return s.loss.wait(ctx, generation)
+		}
+	}
+	return ""
+}
+
+// lost finds out why the harness was lost and makes it known.
+func (s *slot) lost(ctx context.Context, run launched, generation int) {
+	const endsWithin, linesMax = time.Second, 5
+	ctx, cancel := context.WithTimeout(ctx, endsWithin)
+	defer cancel()
+	why := run.ended(ctx)
+	if lines := tail(s.pool.LastLogs(), linesMax); len(lines) > 0 {
+		why += "; last log lines of the harness:\n  " + strings.Join(lines, "\n  ")
+	}
+	s.loss.set(generation, why)
+	s.pool.log.Warn("harness lost", zap.String("worker", string(s.worker.ID())), zap.String("why", why))
+}
+
+// megabytes words a number of bytes.
+func megabytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
