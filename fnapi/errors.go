@@ -70,7 +70,8 @@ func unsupportedStreams(id WorkerID) error {
 
 // ofStream is how SDKs tell of a broken stream of the Fn API. User code that uses gRPC itself reads the same.
 // Spec: python apache_beam/runners/worker/data_plane.py; grpc's own errors in Python, Java and Go.
-var ofStream = regexp.MustCompile(`Channel closed prematurely|grpc\._channel|StatusRuntimeException|rpc error: code = |transport is closing`)
+var ofStream = regexp.MustCompile(
+	`Channel closed prematurely|grpc\._channel|StatusRuntimeException|rpc error: code = |transport is closing`)
 
 func tellsOfStream(text string) bool { return ofStream.MatchString(text) }
 

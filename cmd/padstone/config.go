@@ -46,6 +46,9 @@ type Config struct {
 	// EmbeddedKafkaTopics are created when the embedded broker starts, unless they are there. Needs EmbeddedKafka. Default none.
 	EmbeddedKafkaTopics topicList `yaml:"embedded-kafka-topics"`
 
+	// HideElements keeps elements, which may be private, out of messages about what failed, for all jobs. Default false.
+	HideElements bool `yaml:"hide-elements"`
+
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
 	// LogFormat is console or json. Default console.
@@ -97,6 +100,7 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
 		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")
+	fs.BoolVar(&c.HideElements, "hide-elements", c.HideElements, "never show an element in messages, also not the one that user code fails on")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
 }

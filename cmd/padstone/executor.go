@@ -48,7 +48,8 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 	})
 	eng := engine.New(engine.Config{
 		Logger: log.Named("engine"), Natives: kafka.Registry(log.Named("kafka")), Harnesses: &harnesses{manager: manager, server: server},
-		Durability: engine.Durability(cfg.Durability),
+		Durability:   engine.Durability(cfg.Durability),
+		HideElements: cfg.HideElements,
 	})
 	return &executor{
 		Executor: eng, recover: eng.Recover, options: engine.Options(),

@@ -194,6 +194,13 @@ func printStages(w io.Writer, stages []jobserver.StageDescription, now time.Time
 		if len(s.Transforms) > 1 || len(s.Transforms) == 1 && s.Transforms[0] != s.Name {
 			fmt.Fprintf(w, "  %s = %s\n", s.Name, strings.Join(s.Transforms, ", "))
 		}
+		if s.BundlesFailed+s.BundlesLost > 0 {
+			fmt.Fprintf(w, "  %s ran bundles again: %s failed, %s lost their harness\n",
+				s.Name, thousands(s.BundlesFailed), thousands(s.BundlesLost))
+		}
+		if s.Suspect != "" {
+			fmt.Fprintf(w, "  %s suspects an element: %s\n", s.Name, s.Suspect)
+		}
 		if s.Waiting != "" {
 			fmt.Fprintf(w, "  %s waits: %s\n", s.Name, s.Waiting)
 		}
