@@ -79,6 +79,21 @@ type Sink interface {
 	Open(ctx context.Context, config []byte, as Identity) (w Writer, mark uint64, err error)
 }
 
+// Marker is implemented by a Sink that can tell how far its writers have come without taking the place of one that may still write.
+type Marker interface {
+	// Mark looks. What a writer writes at the same time may be in it or not. A sink that keeps no mark, as it is configured, says so.
+	Mark(ctx context.Context, config []byte, as Identity) (Mark, error)
+}
+
+// Mark is how far the writers of a sink have come.
+type Mark struct {
+	Kept    bool      // false: nobody knows
+	Seq     uint64    // the highest sequence that, with all before it, has been written; 0: none
+	Records int64     // written up to it, in all
+	At      time.Time // when it was written
+	Target  string    // where to, for people: topic "totals"
+}
+
 // Identity is whose blocks a Writer writes.
 type Identity struct {
 	// Job and Stage are stable names, unique together among all jobs of all servers, from which producer ids may be derived.

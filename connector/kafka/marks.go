@@ -30,12 +30,18 @@ const (
 const (
 	markSuffix  = "#mark"  // value: the sequence, in decimal, of the last block that this transaction and those before it wrote
 	ownerSuffix = "#owner" // value: the writer that has the transactional id
+	probeSuffix = "#probe" // no value: somebody has looked
 )
+
+// recordsHeader of a mark says how many records have been written up to it, in decimal.
+const recordsHeader = "records"
 
 // marks is what the topic says about one sink.
 type marks struct {
-	owner string
-	mark  uint64
+	owner   string
+	mark    uint64
+	records int64     // up to the mark
+	at      time.Time // of the mark
 }
 
 // ensureMarks makes the topic of marks if there is none, and refuses one that forgets.
@@ -174,12 +180,22 @@ func (m *markReader) add(r *kgo.Record) error {
 		if err != nil {
 			return fault.New(fault.Corruption, codeMarks, "offset %d of topic %q: a mark is %q", r.Offset, r.Topic, r.Value)
 		}
-		o.marks.mark = n
+		o.marks.mark, o.marks.at, o.marks.records = n, r.Timestamp, recordsOf(r)
 	} else {
 		o.marks.owner = string(r.Value)
 	}
 	m.open[r.ProducerID] = o
 	return nil
+}
+
+// recordsOf reads the header of a mark; 0 when it has none.
+func recordsOf(r *kgo.Record) int64 {
+	for _, h := range r.Headers {
+		if n, err := strconv.ParseInt(string(h.Value), 10, 64); h.Key == recordsHeader && err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 // end takes in the marker that ends a transaction. Spec: kafka clients ControlRecordType.

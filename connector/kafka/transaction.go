@@ -37,6 +37,7 @@ type transactions struct {
 	owner   string // names this writer
 	topic   string // of marks
 	mark    uint64 // the last block that is known to be written
+	records int64  // up to the mark, in all
 	claimed bool   // the topic has had our name since Open
 }
 
@@ -83,7 +84,7 @@ func (w *writer) enter(ctx context.Context, kafka *cluster) error {
 	if err := kafka.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return w.transactionError(kafka, "ending a transaction", err)
 	}
-	t.mark, t.claimed = found.mark, true
+	t.mark, t.records, t.claimed = found.mark, found.records, true
 	return nil
 }
 
@@ -107,14 +108,17 @@ func (w *writer) commit(ctx context.Context, records []*kgo.Record, mark uint64)
 	if err := kafka.client.BeginTransaction(); err != nil {
 		return w.transactionError(kafka, "beginning a transaction", err)
 	}
-	records = append(records, markRecord(t.topic, t.id, markSuffix, strconv.FormatUint(mark, 10)))
+	count := t.records + int64(len(records))
+	marked := markRecord(t.topic, t.id, markSuffix, strconv.FormatUint(mark, 10))
+	marked.Headers = []kgo.RecordHeader{{Key: recordsHeader, Value: strconv.AppendInt(nil, count, 10)}}
+	records = append(records, marked)
 	if err := w.produce(ctx, records); err != nil {
 		return err
 	}
 	if err := kafka.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return w.transactionError(kafka, "ending a transaction", err)
 	}
-	t.mark = mark
+	t.mark, t.records = mark, count
 	return nil
 }
 
