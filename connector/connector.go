@@ -79,9 +79,13 @@ type Sink interface {
 	Open(ctx context.Context, config []byte, as Identity) (w Writer, mark uint64, err error)
 }
 
-// Marker is implemented by a Sink that can tell how far its writers have come without taking the place of one that may still write.
+// Marker is implemented by a Sink that may keep a mark of how far it has come.
 type Marker interface {
-	// Mark looks. What a writer writes at the same time may be in it or not. A sink that keeps no mark, as it is configured, says so.
+	// Marks says whether a sink of this configuration keeps a mark: then nothing is written twice, if no commit is ever taken back
+	// whose blocks were written.
+	Marks(config []byte) bool
+	// Mark tells how far the writers have come, without taking the place of one that may still write; what that one writes meanwhile
+	// may be in it or not. A sink that keeps no mark, as it is configured, says so.
 	Mark(ctx context.Context, config []byte, as Identity) (Mark, error)
 }
 
@@ -116,13 +120,6 @@ type Fitter interface {
 	// Fit returns config for elements of the framing program element (see plan.Edge.Element), in windows of the coding window.
 	// An error is fault.Pipeline: such elements cannot be read or written.
 	Fit(config []byte, element string, window plan.WindowCoding) ([]byte, error)
-}
-
-// Marker is implemented by a Sink that may keep a mark of how far it has come.
-type Marker interface {
-	// Marks says whether a sink of this configuration keeps a mark: then nothing is written twice, if no commit is ever taken back
-	// whose blocks were written.
-	Marks(config []byte) bool
 }
 
 // Writer writes one Sink.

@@ -54,6 +54,7 @@ func (j *job) begin() error {
 		return err
 	}
 	j.tasks.Go(j.effects.run)
+	j.checkpoints.start()
 	for _, p := range j.sinks {
 		j.tasks.Go(p.run)
 	}

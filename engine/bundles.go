@@ -20,6 +20,9 @@ const finalizeFor = time.Minute
 
 // startBundle runs a bundle on its own goroutine and hands what it brings to the driver.
 func (j *job) startBundle(start *scheduler.Start) {
+	if j.pause.hold(start) {
+		return
+	}
 	j.running++
 	s := *start
 	link := j.attend(&s)
@@ -68,6 +71,9 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 
 // bundleEnded commits what a bundle brings, or deals with its failure.
 func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure) {
+	if !j.over && j.pause.keep(func() { j.bundleEnded(start, res, f) }) {
+		return
+	}
 	j.running--
 	j.unattend(start.Bundle, f != nil)
 	switch {

@@ -41,7 +41,9 @@ func (j *job) remember() {
 }
 
 func (j *job) describe() *jobserver.Description {
-	d := &jobserver.Description{Plan: j.plan.String(), Durability: string(j.cfg.Durability)}
+	d := &jobserver.Description{
+		Plan: j.plan.String(), Durability: string(j.cfg.Durability), Checkpoints: j.checkpoints.describe(),
+	}
 	for i, def := range j.plan.Stages {
 		st, n := j.sched.Status(i), j.stages[i]
 		sd := jobserver.StageDescription{
@@ -85,4 +87,15 @@ func (j *job) describeSource(i int, def *plan.Stage) jobserver.SourceDescription
 		sd.Splits = src.reader.Describe()
 	}
 	return sd
+}
+
+// transformNames maps the ids of the pipeline's transforms to the user's names.
+func transformNames(p *plan.Plan) map[string]string {
+	names := make(map[string]string)
+	for _, s := range p.Stages {
+		for _, t := range s.Transforms {
+			names[t.ID] = t.Name
+		}
+	}
+	return names
 }

@@ -91,11 +91,18 @@ type Config struct {
 	ProgressEvery time.Duration
 	// HideElements keeps elements out of messages about what failed, for all jobs.
 	HideElements bool
+	// Checkpoints says where checkpoints of jobs go, and when.
+	Checkpoints Checkpoints
+	// Version of the binary, for people who read a checkpoint.
+	Version string
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
 	// Turn is called by the goroutine of each bundle before it begins, and again before it hands over what it brings. It may make the
 	// bundle wait: a simulation lets one thing happen at a time. May be nil.
 	Turn func(job string, at Turn, b scheduler.BundleID)
+	// QuiesceFor bounds the wait of a stop for bundles in flight, and then for sinks; default 30 s. What is not done by then is in the
+	// savepoint, as input of a bundle that runs again or in the outbox.
+	QuiesceFor time.Duration
 	// StopTimeout bounds the end of a job's harnesses; default 18 s.
 	StopTimeout time.Duration
 }
@@ -133,6 +140,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Turn == nil {
 		c.Turn = func(string, Turn, scheduler.BundleID) {}
+	}
+	if c.QuiesceFor == 0 {
+		c.QuiesceFor = 30 * time.Second
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 18 * time.Second // less than what a server has to stop
@@ -274,6 +284,9 @@ func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recover
 
 // compile makes a job ready to run.
 func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
+	if _, err := checkpointsOf(e.cfg.Checkpoints, spec.Options); err != nil {
+		return nil, err
+	}
 	p, err := translate.Compile(spec.Pipeline, translate.Options{
 		KeyGroups: e.cfg.KeyGroups,
 		NoFusion:  experiment(spec.Options, ExperimentNoFusion),

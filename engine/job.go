@@ -34,6 +34,8 @@ type job struct {
 	home     home
 	runner   *bundle.Runner
 	cache    *blockCache
+	// checkpoints is told what it needs through the driver's queue.
+	checkpoints *checkpoints
 
 	ctx    context.Context // ends when the job ends, with the reason
 	cancel context.CancelCauseFunc
@@ -56,6 +58,7 @@ type job struct {
 	sources map[int]*source
 	replay  *replay // nil without a TestStream
 	effects *effects
+	pause   pause
 	totals  *metrics.Totals // of committed bundles
 	// failedTotals are of failed attempts.
 	failedTotals *metrics.Totals
@@ -86,6 +89,10 @@ const eventsMax = 256
 
 func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job, error) {
 	log, dir := h.log, h.dir
+	settings, err := checkpointsOf(cfg.Checkpoints, spec.Options)
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
@@ -105,6 +112,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	j.checkpoints = newCheckpoints(j, settings)
 	j.replay = newReplay(j.plan, cfg.Now)
 	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
 		ProgressEvery: cfg.ProgressEvery,
@@ -134,17 +142,6 @@ func stageIndex(p *plan.Plan, id plan.StageID) int {
 		}
 	}
 	return -1
-}
-
-// transformNames maps the ids of the pipeline's transforms to the user's names.
-func transformNames(p *plan.Plan) map[string]string {
-	names := make(map[string]string)
-	for _, s := range p.Stages {
-		for _, t := range s.Transforms {
-			names[t.ID] = t.Name
-		}
-	}
-	return names
 }
 
 // run is the driver.
@@ -265,6 +262,7 @@ func (j *job) end(reason error) {
 		reason = cause // the job is being suspended; what fails because of that must not make it terminal
 	}
 	j.over, j.outcome = true, reason
+	j.goOn() // what was held up is given up
 	if reason == nil {
 		reason = context.Canceled
 	}

@@ -284,4 +284,6 @@ func keptStore(err error) bool {
 }
 
 // engineDir is where the engine keeps what it needs of a job.
-func engineDir(spec jobserver.Spec) string { return filepath.Join(spec.Dir, "engine") }
+func engineDir(spec jobserver.Spec) string { return filepath.Join(spec.Dir, engineFolder) }
+
+const engineFolder = "engine"

@@ -30,6 +30,18 @@ func Options() []*jobpb.PipelineOptionDescriptor {
 			Name: optionDurability, Type: jobpb.PipelineOptionType_STRING, Group: "padstone",
 			Description: "How commits become durable: frontier, sync, or none, which loses the job in a crash. Default: the server's.",
 		},
+		{
+			Name: optionInterval, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
+			Description: "Milliseconds from one checkpoint to the next; -1 for none. Default: the server's --checkpoint-interval.",
+		},
+		{
+			Name: optionTimeout, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
+			Description: "Milliseconds after which a checkpoint is given up; -1, the default, for none.",
+		},
+		{
+			Name: optionPause, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
+			Description: "The least milliseconds between the end of a checkpoint and the next one; -1, the default, for none.",
+		},
 	}
 }
 

@@ -42,6 +42,8 @@ func (j *job) report() {
 	}
 	o := &outcome{State: jobpb.JobState_DONE, Description: j.last.description}
 	switch {
+	case errors.Is(j.outcome, errReplaced):
+		o.State = jobpb.JobState_UPDATED
 	case j.canceled:
 		o.State = jobpb.JobState_CANCELLED
 	case j.outcome != nil:

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -18,15 +17,20 @@ const outboxBytesMax = 32 << 20
 // publishBytesMax bounds what is handed to the writer at a time.
 const publishBytesMax = 8 << 20
 
+// codeBehind is the error of a job whose sinks are ahead of it.
+const codeBehind fault.Code = "outbox-behind"
+
 // publisher publishes the outbox of one sink stage, in order, once it is durable.
 type publisher struct {
 	job     *job
 	stage   int
 	sink    connector.Sink
 	resumed bool // the job ran before
-	// What the store knew when the job began: the highest sequence that was dropped as written, and the highest given to a block.
-	dropped, given uint64
-	mu             struct {
+	// What the store has dropped as written; of the driver once the job runs.
+	dropped published
+	// What the store knew when the job began: the highest sequence that it had dropped, and the highest given to a block.
+	resumeAt, given uint64
+	mu              struct {
 		sync.Mutex
 		queue []outgoing
 		bytes int // in queue
@@ -64,19 +68,11 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 		job: j, stage: stage, sink: sink, resumed: j.resumed, given: j.store.LastBlock(),
 		wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
 	}
-	meta, err := j.store.Meta()
-	if err != nil {
+	var err error
+	if p.dropped, err = readPublished(j.store, j.metaOf(metaPublished, stage)); err != nil {
 		return nil, err
 	}
-	for _, e := range meta {
-		if e.Name != p.metaName() {
-			continue
-		}
-		if len(e.Value) != 8 {
-			return nil, fault.New(fault.Corruption, "store-corrupt", "the end of the outbox of stage %d is malformed", stage)
-		}
-		p.dropped = binary.BigEndian.Uint64(e.Value)
-	}
+	p.resumeAt = p.dropped.seq
 	err = j.store.Outbox(uint32(stage), func(b store.Block) bool {
 		o := outgoing{block: b}
 		p.mu.queue = append(p.mu.queue, o)
@@ -204,7 +200,7 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	def := p.job.plan.Stages[p.stage]
 	var mark uint64
-	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.dropped}
+	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.resumeAt}
 	open := func() error {
 		w, mark, err = p.sink.Open(ctx, def.Native.Config, as)
 		return err
@@ -219,7 +215,7 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	}
 	if mark > p.given {
 		// Another copy of this store has gone on and written what this one would compute anew, and perhaps otherwise.
-		return w, fault.New(fault.Corruption, "outbox-behind", "block %d has been written, but the job's store ends at block %d",
+		return w, fault.New(fault.Corruption, codeBehind, "block %d has been written, but the job's store ends at block %d",
 			mark, p.given).WithHint("run the job on the data directory that it ran on last, or start it as a new job")
 	}
 	if written := p.trim(mark); len(written) > 0 {
@@ -245,9 +241,6 @@ func (p *publisher) trim(mark uint64) []outgoing {
 	return batch
 }
 
-// metaName is the metadata entry that holds the highest sequence dropped from this outbox as written.
-func (p *publisher) metaName() string { return p.job.metaOf(metaPublished, p.stage) }
-
 // published forgets blocks that the outside has acknowledged. On the driver.
 func (p *publisher) published(batch []outgoing) {
 	if p.job.over {
@@ -256,9 +249,10 @@ func (p *publisher) published(batch []outgoing) {
 	c := &store.Commit{Stage: uint32(p.stage)}
 	for _, o := range batch {
 		c.Published = append(c.Published, o.block.Seq)
+		p.dropped.seq = o.block.Seq
+		p.dropped.records += int64(o.block.Count)
 	}
-	last := binary.BigEndian.AppendUint64(nil, batch[len(batch)-1].block.Seq)
-	c.Meta = []store.Entry{{Name: p.metaName(), Value: last}}
+	c.Meta = []store.Entry{p.dropped.entry(p.job.metaOf(metaPublished, p.stage))}
 	if _, err := p.job.store.Commit(c); err != nil {
 		p.job.end(err)
 		return

@@ -27,6 +27,7 @@ const (
 // endings are the terminal states as a slip keeps them.
 var endings = map[byte]jobpb.JobState_Enum{
 	'd': jobpb.JobState_DONE, 'f': jobpb.JobState_FAILED, 'c': jobpb.JobState_CANCELLED, 'r': jobpb.JobState_DRAINED,
+	'u': jobpb.JobState_UPDATED,
 }
 
 // slip keeps, durably and on a full disk too, what was asked of a job and how it ended. Safe for concurrent use.

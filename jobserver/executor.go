@@ -33,6 +33,8 @@ type Spec struct {
 	// Dir is the job's own directory, absolute; it is removed when the job is pruned. An Executor keeps what it needs in Dir/engine.
 	// The directory exists at Start, not yet at Check.
 	Dir string
+	// Files lists what a copy of the job needs besides what the executor keeps. Nil where nobody copies jobs.
+	Files func() ([]SpecFile, error)
 }
 
 // Reporter takes what a job has to say. Safe for concurrent use; never blocks for long.
@@ -66,6 +68,8 @@ type Description struct {
 	Stages     []StageDescription  `json:"stages"`
 	Sources    []SourceDescription `json:"sources,omitempty"`
 	Workers    []WorkerDescription `json:"workers,omitempty"`
+	// Checkpoints is nil where the executor takes none.
+	Checkpoints *CheckpointDescription `json:"checkpoints,omitempty"`
 	// Plan is the compiled plan as a tree.
 	Plan string `json:"plan,omitempty"`
 }

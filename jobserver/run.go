@@ -159,6 +159,7 @@ func (s *Server) recoverJob(j *job, accept acceptFunc) error {
 // startLocked starts the job's supervisor. Under Server.mu, so that Close either sees it or prevents it.
 func (s *Server) startLocked(j *job, spec Spec, accept acceptFunc) {
 	j.supervised = true
+	spec.Files = func() ([]SpecFile, error) { return s.files(j.rec), nil }
 	s.supervisors.Go(func() { s.supervise(j, spec, accept) })
 }
 
