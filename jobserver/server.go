@@ -30,6 +30,8 @@ type Config struct {
 	// Recover takes up a job that was running when an earlier server stopped. Its contract is Executor.Start's, with the engine's
 	// state in Spec.Dir. Nil: such jobs are failed with server-restarted.
 	Recover func(ctx context.Context, spec Spec, reporter Reporter) (Running, error)
+	// Restorer takes up copies of jobs; nil: jobs cannot be restored. It needs Recover.
+	Restorer Restorer
 	// Options are the pipeline options that the executor reads, under their Beam names; Python's client passes on only options that
 	// it knows itself or finds here.
 	Options []*jobpb.PipelineOptionDescriptor
@@ -118,6 +120,7 @@ type Server struct {
 		prepared      map[string]*preparation // by preparation id, not run yet
 		jobs          map[string]*job         // by job id
 		byPreparation map[string]*job
+		restoring     map[string]bool // ids of jobs that are about to be taken up from a checkpoint
 	}
 }
 
@@ -158,6 +161,7 @@ func (s *Server) open() (err error) {
 	s.mu.prepared = make(map[string]*preparation)
 	s.mu.jobs = make(map[string]*job)
 	s.mu.byPreparation = make(map[string]*job)
+	s.mu.restoring = make(map[string]bool)
 	if err := s.load(); err != nil {
 		return err
 	}

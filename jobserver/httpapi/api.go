@@ -217,9 +217,9 @@ func statusOf(err error) int {
 		return http.StatusInternalServerError
 	}
 	switch f.Code {
-	case "job-not-found":
+	case "job-not-found", "checkpoint-not-found":
 		return http.StatusNotFound
-	case "job-cancelling":
+	case "job-cancelling", "job-over", "job-exists", "outbox-behind":
 		return http.StatusConflict
 	case "host-not-allowed":
 		return http.StatusMisdirectedRequest

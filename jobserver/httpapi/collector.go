@@ -26,7 +26,15 @@ type collector struct {
 
 	jobs, info, user, attempted, lag *prometheus.Desc
 	stages                           []stageMetric
+	checkpoints                      []checkpointMetric
 	counterURN                       string
+}
+
+// checkpointMetric is one number of a job's checkpoints; of says nothing when there is none yet.
+type checkpointMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*jobserver.CheckpointDescription) (float64, bool)
 }
 
 // stageMetric is one number of every stage.
@@ -46,10 +54,11 @@ func newCollector(cfg Config) *collector {
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	return &collector{
 		server: cfg.Server, log: cfg.Log, answerFor: cfg.AnswerFor,
-		counterURN: specURN(pipepb.MonitoringInfoSpecs_USER_SUM_INT64),
-		jobs:       desc("jobs", "Jobs in the registry.", "state"),
-		info:       desc("job_info", "1 for every job that is not over; joins a job's id with its name.", "job", "name"),
-		user:       desc("user_counter", "Committed value of a counter of the pipeline's own.", "job", "transform", "namespace", "name"),
+		counterURN:  specURN(pipepb.MonitoringInfoSpecs_USER_SUM_INT64),
+		checkpoints: checkpointMetrics(desc),
+		jobs:        desc("jobs", "Jobs in the registry.", "state"),
+		info:        desc("job_info", "1 for every job that is not over; joins a job's id with its name.", "job", "name"),
+		user:        desc("user_counter", "Committed value of a counter of the pipeline's own.", "job", "transform", "namespace", "name"),
 		attempted: desc("user_counter_attempted", "Value of a counter of the pipeline's own, with bundles in flight and failed attempts.",
 			"job", "transform", "namespace", "name"),
 		lag: desc("source_lag_records", "Records between a native source's position and the end.", "job", "source", "split"),
@@ -82,6 +91,38 @@ func newCollector(cfg Config) *collector {
 	}
 }
 
+// checkpointMetrics are those of a job's checkpoints.
+func checkpointMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) []checkpointMetric {
+	count := func(name, help string, of func(*jobserver.CheckpointDescription) int64) checkpointMetric {
+		return checkpointMetric{desc("checkpoint_"+name, help, "job"), prometheus.CounterValue,
+			func(d *jobserver.CheckpointDescription) (float64, bool) { return float64(of(d)), true }}
+	}
+	last := func(name, help string, of func(*jobserver.Checkpoint) float64) checkpointMetric {
+		return checkpointMetric{desc("checkpoint_last_"+name, help, "job"), prometheus.GaugeValue,
+			func(d *jobserver.CheckpointDescription) (float64, bool) {
+				if d.Last == nil {
+					return 0, false
+				}
+				return of(d.Last), true
+			}}
+	}
+	return []checkpointMetric{
+		count("completed_total", "Checkpoints and savepoints that can be restored, since the server took the job.",
+			func(d *jobserver.CheckpointDescription) int64 { return d.Completed }),
+		count("failed_total", "Checkpoints and savepoints that failed, since the server took the job.",
+			func(d *jobserver.CheckpointDescription) int64 { return d.Failed }),
+		count("uploaded_bytes_total", "Bytes that checkpoints and savepoints have stored, since the server took the job.",
+			func(d *jobserver.CheckpointDescription) int64 { return d.UploadedBytes }),
+		last("time_seconds", "When the last checkpoint was taken, in seconds since the epoch.",
+			func(c *jobserver.Checkpoint) float64 { return float64(c.CreatedAt.UnixMilli()) / 1000 }),
+		last("duration_seconds", "How long the last checkpoint took until it could be restored.",
+			func(c *jobserver.Checkpoint) float64 { return float64(c.Millis) / 1000 }),
+		last("bytes", "Bytes of the last checkpoint.", func(c *jobserver.Checkpoint) float64 { return float64(c.Bytes) }),
+		last("uploaded_bytes", "Bytes of the last checkpoint that were not there before.",
+			func(c *jobserver.Checkpoint) float64 { return float64(c.UploadedBytes) }),
+	}
+}
+
 // specURN reads the URN of a monitoring info from its proto.
 func specURN(spec pipepb.MonitoringInfoSpecs_Enum) string {
 	options := spec.Descriptor().Values().ByNumber(protoreflect.EnumNumber(spec)).Options()
@@ -97,6 +138,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, s := range c.stages {
 		out <- s.desc
 	}
+	for _, m := range c.checkpoints {
+		out <- m.desc
+	}
 }
 
 // Collect implements prometheus.Collector. A job that does not answer in time is left out of this scrape.
@@ -104,6 +148,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	states := map[jobpb.JobState_Enum]int{
 		jobpb.JobState_STARTING: 0, jobpb.JobState_RUNNING: 0, jobpb.JobState_DRAINING: 0, jobpb.JobState_CANCELLING: 0,
 		jobpb.JobState_DONE: 0, jobpb.JobState_FAILED: 0, jobpb.JobState_CANCELLED: 0, jobpb.JobState_DRAINED: 0,
+		jobpb.JobState_UPDATED: 0,
 	}
 	// All jobs together share the time: a scrape has a deadline of its own.
 	ctx, cancel := context.WithTimeout(context.Background(), c.answerFor)
@@ -130,6 +175,13 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 	for i := range description.Stages {
 		for _, m := range c.stages {
 			send(out, m.desc, m.kind, m.of(&description.Stages[i]), info.ID, names[i])
+		}
+	}
+	if d := description.Checkpoints; d != nil {
+		for _, m := range c.checkpoints {
+			if value, ok := m.of(d); ok {
+				send(out, m.desc, m.kind, value, info.ID)
+			}
 		}
 	}
 	c.collectLag(info.ID, description.Sources, out)

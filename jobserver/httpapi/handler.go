@@ -80,6 +80,10 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/transforms", h.getTransforms)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/cancel", h.cancelJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/drain", h.drainJob)
+	h.mux.HandleFunc("POST /api/v1/jobs/{id}/checkpoint", h.checkpointJob)
+	h.mux.HandleFunc("POST /api/v1/jobs/{id}/savepoint", h.savepointJob)
+	h.mux.HandleFunc("POST /api/v1/jobs/{id}/stop", h.stopJob)
+	h.mux.HandleFunc("POST /api/v1/restore", h.restore)
 	h.mux.HandleFunc("GET /api/v1/version", func(w http.ResponseWriter, _ *http.Request) {
 		h.writeJSON(w, http.StatusOK, version{Version: h.cfg.Version, Go: runtime.Version()})
 	})
