@@ -48,7 +48,7 @@ func (c *client) host() string {
 // server asks who answers. Endpoints are as this client reaches them.
 func (c *client) server(ctx context.Context) (ServerInfo, error) {
 	var info ServerInfo
-	if err := c.call(ctx, http.MethodGet, "/api/v1/server", &info); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/api/v1/server", nil, &info); err != nil {
 		return ServerInfo{}, err
 	}
 	info.Endpoints = info.Endpoints.reachedAt(c.host())
@@ -57,14 +57,27 @@ func (c *client) server(ctx context.Context) (ServerInfo, error) {
 
 // get asks for path and decodes the JSON answer into out.
 func (c *client) get(ctx context.Context, path string, out any) error {
-	return c.call(ctx, http.MethodGet, path, out)
+	return c.call(ctx, http.MethodGet, path, nil, out)
+}
+
+// order sends a POST whose answer may take as long as it likes: the server does what it is asked for before it answers.
+func (c *client) order(ctx context.Context, path string, in, out any) error {
+	patient := &client{base: c.base, http: &http.Client{}}
+	return patient.call(ctx, http.MethodPost, path, in, out)
 }
 
 // call sends one request. A server that does not answer is codeServer, one that says no codeServerReply with its own words.
-func (c *client) call(ctx context.Context, method, path string, out any) error {
+func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if method == http.MethodPost {
-		body = bytes.NewReader([]byte("{}"))
+		text := []byte("{}")
+		if in != nil {
+			var err error
+			if text, err = json.Marshal(in); err != nil {
+				return fmt.Errorf("request for %s: %w", path, err)
+			}
+		}
+		body = bytes.NewReader(text)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -48,6 +49,13 @@ type Config struct {
 
 	// HideElements keeps elements, which may be private, out of messages about what failed, for all jobs. Default false.
 	HideElements bool `yaml:"hide-elements"`
+	// CheckpointDir is where checkpoints of all jobs go: an absolute path, file:///path, or s3://bucket/prefix?endpoint=…&region=….
+	// Default "": none but those on demand that name a place.
+	CheckpointDir string `yaml:"checkpoint-dir"`
+	// CheckpointInterval is the time from one checkpoint of a job to the next; 0: on demand only. Default 3m. Needs CheckpointDir.
+	CheckpointInterval time.Duration `yaml:"checkpoint-interval"`
+	// CheckpointKeep is how many checkpoints of a job are kept, besides its savepoints. Default 3.
+	CheckpointKeep int `yaml:"checkpoint-keep"`
 
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
@@ -58,14 +66,16 @@ type Config struct {
 // defaultConfig returns the configuration of a server without flags and file.
 func defaultConfig(getenv func(string) string) Config {
 	return Config{
-		DataDir:           defaultDataDir(getenv),
-		JobEndpoint:       "localhost:8099",
-		ArtifactEndpoint:  "localhost:8098",
-		ExpansionEndpoint: "localhost:8097",
-		HTTP:              "localhost:8100",
-		Durability:        string(engine.Durabilities[0]),
-		LogLevel:          "info",
-		LogFormat:         "console",
+		DataDir:            defaultDataDir(getenv),
+		JobEndpoint:        "localhost:8099",
+		ArtifactEndpoint:   "localhost:8098",
+		ExpansionEndpoint:  "localhost:8097",
+		HTTP:               "localhost:8100",
+		Durability:         string(engine.Durabilities[0]),
+		CheckpointInterval: 3 * time.Minute,
+		CheckpointKeep:     3,
+		LogLevel:           "info",
+		LogFormat:          "console",
 	}
 }
 
@@ -101,6 +111,11 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")
 	fs.BoolVar(&c.HideElements, "hide-elements", c.HideElements, "never show an element in messages, also not the one that user code fails on")
+	fs.StringVar(&c.CheckpointDir, "checkpoint-dir", c.CheckpointDir,
+		"where checkpoints of all jobs go: an absolute path, or s3://bucket/prefix?endpoint=URL&region=NAME")
+	fs.DurationVar(&c.CheckpointInterval, "checkpoint-interval", c.CheckpointInterval,
+		"time from one checkpoint of a job to the next; 0 for none but on demand")
+	fs.IntVar(&c.CheckpointKeep, "checkpoint-keep", c.CheckpointKeep, "how many checkpoints of a job are kept, besides its savepoints")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
 }

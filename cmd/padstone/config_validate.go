@@ -1,16 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"padstone/engine"
+	"padstone/engine/checkpoint"
 	"padstone/jobserver/expansion"
 )
+
+// checkpointIntervalMin is the least time between two checkpoints: a checkpoint copies the log.
+const checkpointIntervalMin = 100 * time.Millisecond
 
 // partitionsMax bounds the partitions of one embedded topic: each costs the in-memory broker a log of its own.
 const partitionsMax = 1000
@@ -61,6 +67,7 @@ func (c *Config) Validate() error {
 		add("embedded-kafka-topics without embedded-kafka")
 	}
 	faults = append(faults, c.checkTopics()...)
+	faults = append(faults, c.checkCheckpoints()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		add("log-level %q is none of debug, info, warn, error", c.LogLevel)
 	}
@@ -68,6 +75,23 @@ func (c *Config) Validate() error {
 		add("log-format %q is neither console nor json", c.LogFormat)
 	}
 	return errors.Join(faults...)
+}
+
+// checkCheckpoints asks nothing of the place.
+func (c *Config) checkCheckpoints() []error {
+	var faults []error
+	if c.CheckpointDir != "" {
+		if _, err := checkpoint.Open(context.Background(), c.CheckpointDir); err != nil {
+			faults = append(faults, configFault("checkpoint-dir: %w", err))
+		}
+	}
+	if c.CheckpointInterval != 0 && c.CheckpointInterval < checkpointIntervalMin {
+		faults = append(faults, configFault("checkpoint-interval %v is less than %v; 0 takes none", c.CheckpointInterval, checkpointIntervalMin))
+	}
+	if c.CheckpointKeep < 1 {
+		faults = append(faults, configFault("checkpoint-keep %d is less than 1", c.CheckpointKeep))
+	}
+	return faults
 }
 
 func (c *Config) checkTopics() []error {

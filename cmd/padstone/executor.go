@@ -23,6 +23,8 @@ type executor struct {
 	jobserver.Executor
 	// recover takes up jobs of an earlier server on the same data directory.
 	recover func(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error)
+	// restorer takes up jobs from checkpoints.
+	restorer jobserver.Restorer
 	// options are the pipeline options that the engine reads.
 	options []*jobpb.PipelineOptionDescriptor
 	// close suspends running jobs, durably, and waits for all of the engine's goroutines and harnesses.
@@ -50,9 +52,11 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 		Logger: log.Named("engine"), Natives: kafka.Registry(log.Named("kafka")), Harnesses: &harnesses{manager: manager, server: server},
 		Durability:   engine.Durability(cfg.Durability),
 		HideElements: cfg.HideElements,
+		Checkpoints:  engine.Checkpoints{Dir: cfg.CheckpointDir, Interval: cfg.CheckpointInterval, Keep: cfg.CheckpointKeep},
+		Version:      readVersion().Version,
 	})
 	return &executor{
-		Executor: eng, recover: eng.Recover, options: engine.Options(),
+		Executor: eng, recover: eng.Recover, restorer: eng, options: engine.Options(),
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()

@@ -36,7 +36,8 @@ func newJobs(term *terminal) *cobra.Command {
 	fs.StringVar(&o.dataDir, "data-dir", defaultDataDir(term.getenv), "data directory of the server to look for")
 	fs.BoolVar(&o.json, "json", false, "print the server's JSON")
 	cmd.AddCommand(newJobsList(term, o), newJobsDescribe(term, o), newJobsMessages(term, o), newJobsTransforms(term, o),
-		newJobsStop(term, o, "cancel"), newJobsStop(term, o, "drain"))
+		newJobsEnd(term, o, "cancel"), newJobsEnd(term, o, "drain"), newJobsCheckpoint(term, o, "checkpoint"),
+		newJobsCheckpoint(term, o, "savepoint"), newJobsStop(term, o))
 	return cmd
 }
 

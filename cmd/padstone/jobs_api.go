@@ -92,5 +92,5 @@ type transformsReply struct {
 
 // request asks for a job to be cancelled or drained.
 func (c *client) request(ctx context.Context, id, verb string) error {
-	return c.call(ctx, http.MethodPost, jobPath(id, verb), nil)
+	return c.call(ctx, http.MethodPost, jobPath(id, verb), nil, nil)
 }

@@ -15,8 +15,8 @@ import (
 // pollEvery is the cadence at which --wait asks for the state.
 const pollEvery = 250 * time.Millisecond
 
-// newJobsStop is `padstone jobs cancel` or `padstone jobs drain`.
-func newJobsStop(term *terminal, o *jobsOptions, verb string) *cobra.Command {
+// newJobsEnd is `padstone jobs cancel` or `padstone jobs drain`.
+func newJobsEnd(term *terminal, o *jobsOptions, verb string) *cobra.Command {
 	wait, timeout := false, time.Duration(0)
 	short := "Cancel a job: it stops where it is"
 	if verb == "drain" {

@@ -106,7 +106,7 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 
 	jobs, err := jobserver.New(jobserver.Config{
 		DataDir: cfg.DataDir, ArtifactEndpoint: dialable(s.endpoints.Artifact, "localhost"),
-		Executor: executor, Recover: executor.recover, Options: executor.options, Log: log,
+		Executor: executor, Recover: executor.recover, Restorer: executor.restorer, Options: executor.options, Log: log,
 	})
 	if err != nil {
 		return nil, err
