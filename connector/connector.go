@@ -105,6 +105,9 @@ type Identity struct {
 	// Published is the highest sequence that the engine has durably dropped from the outbox as written. A sink that keeps a mark
 	// outside refuses to go on when its mark is lower: the mark was lost, and so it is not known what was written after it.
 	Published uint64
+	// Admit is asked about the mark before the sink leaves a trace outside, and nil admits any: an error gives the opening up, and the
+	// earlier writer goes on.
+	Admit func(mark uint64) error
 }
 
 // OutboxBlock is a block with its place in the sink's outbox. Sequences rise but are not contiguous; one names the same block for

@@ -5,6 +5,7 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
+	"padstone/connector"
 	"padstone/engine/plan"
 	"padstone/jobserver"
 )
@@ -76,7 +77,7 @@ func (j *job) describe() *jobserver.Description {
 }
 
 func (j *job) describeSource(i int, def *plan.Stage) jobserver.SourceDescription {
-	sd := jobserver.SourceDescription{Stage: string(def.ID), Name: def.Name}
+	sd := jobserver.SourceDescription{Stage: string(def.ID), Name: def.Name, Splits: []connector.SplitStatus{}}
 	src := j.sources[i]
 	if src == nil {
 		return sd

@@ -200,7 +200,7 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	def := p.job.plan.Stages[p.stage]
 	var mark uint64
-	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.resumeAt}
+	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.resumeAt, Admit: p.admit}
 	open := func() error {
 		w, mark, err = p.sink.Open(ctx, def.Native.Config, as)
 		return err
@@ -213,15 +213,23 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if mark > p.given {
-		// Another copy of this store has gone on and written what this one would compute anew, and perhaps otherwise.
-		return w, fault.New(fault.Corruption, codeBehind, "block %d has been written, but the job's store ends at block %d",
-			mark, p.given).WithHint("run the job on the data directory that it ran on last, or start it as a new job")
+	if err := p.admit(mark); err != nil {
+		return w, err
 	}
 	if written := p.trim(mark); len(written) > 0 {
 		p.job.post(func() { p.published(written) })
 	}
 	return w, nil
+}
+
+// admit refuses a mark beyond what the store has: another copy of it has gone on, and written what this one would compute anew, and
+// perhaps otherwise.
+func (p *publisher) admit(mark uint64) error {
+	if mark <= p.given {
+		return nil
+	}
+	return fault.New(fault.Corruption, codeBehind, "block %d has been written, but the job's store ends at block %d",
+		mark, p.given).WithHint("run the job on the data directory that it ran on last, or start it as a new job")
 }
 
 // trim takes the blocks up to mark off the queue, as a batch that has been written.

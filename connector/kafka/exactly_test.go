@@ -258,6 +258,30 @@ func TestZombie(t *testing.T) {
 	})
 }
 
+// TestNotAdmitted: a writer whose store is behind what was written gives way, and the one before it goes on.
+func TestNotAdmitted(t *testing.T) {
+	brokers(t, func(t *testing.T, f *fixture, topic string) {
+		o := f.outbox(topic)
+		w := o.open()
+		o.add(4)
+		for range 2 {
+			o.publish(w, 1)
+			snk, _ := Registry(f.log()).Sink(config.WriteURN)
+			behind := o.as
+			behind.Admit = func(mark uint64) error {
+				if mark != o.as.Published {
+					t.Errorf("asked about mark %d, not %d", mark, o.as.Published)
+				}
+				return fault.New(fault.Corruption, "not-admitted", "no")
+			}
+			_, _, err := snk.Open(f.ctx, encodeConfig(t, o.cfg), behind)
+			wantCode(t, err, fault.Corruption, "not-admitted")
+			o.publish(w, 1)
+		}
+		o.want()
+	})
+}
+
 // TestZombieInTransaction: the old writer is in the middle of a transaction when the new one opens.
 func TestZombieInTransaction(t *testing.T) {
 	brokers(t, func(t *testing.T, f *fixture, topic string) {

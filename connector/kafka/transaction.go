@@ -31,7 +31,8 @@ const (
 // InitProducerID lets everybody in and shuts out whoever was there before, so that it cannot tell a writer that its transaction had
 // merely timed out from one that was replaced. Therefore a writer leaves its name when it opens. One that was shut out comes back in
 // only to look at the name: is it still its own, it goes on; is it another's, it stops for good, and the other one, which
-// that visit has shut out, comes back in turn, finds its name, and goes on.
+// that visit has shut out, comes back in turn, finds its name, and goes on. Likewise one whose place was asked for by a writer that was
+// not admitted: that one leaves no name.
 type transactions struct {
 	id      string // transactional.id
 	owner   string // names this writer
@@ -39,11 +40,12 @@ type transactions struct {
 	mark    uint64 // the last block that is known to be written
 	records int64  // up to the mark, in all
 	claimed bool   // the topic has had our name since Open
+	ask     func(mark uint64) error
 }
 
 func newTransactions(as connector.Identity, set *settings) *transactions {
 	return &transactions{
-		id: "padstone/" + as.Job + "/" + as.Stage, owner: rand.Text(), topic: set.producer.marksTopic, mark: as.Published,
+		id: "padstone/" + as.Job + "/" + as.Stage, owner: rand.Text(), topic: set.producer.marksTopic, mark: as.Published, ask: as.Admit,
 	}
 }
 
@@ -98,6 +100,9 @@ func (t *transactions) admit(found marks) error {
 		return fault.New(fault.Environment, codeMarkLost, "topic %q says that block %d was the last one written, but block %d has been",
 			t.topic, found.mark, t.mark).
 			WithHint("records or all of the topic were deleted, so that what was written since cannot be told; restore it or start a new job")
+	}
+	if !t.claimed && t.ask != nil {
+		return t.ask(found.mark)
 	}
 	return nil
 }
