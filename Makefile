@@ -12,11 +12,14 @@ PAYMENTS  ?= 20000
 LATE      ?= 1
 BOOTSTRAP ?=
 
+# What ruff looks at.
+PYTHON_DIRS := demo tests conformance chaos testdata/kafka
+
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: conformance conformance-quick conformance-typescript conformance-java reference fuzz
+.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference fuzz
 
 all: build
 
@@ -58,8 +61,8 @@ lint: $(VENV)/.test
 	  [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
-	$(PY) -m ruff check demo tests conformance
-	$(PY) -m ruff format --check demo tests conformance
+	$(PY) -m ruff check $(PYTHON_DIRS)
+	$(PY) -m ruff format --check $(PYTHON_DIRS)
 
 # The race detector needs a C compiler; a machine without one still runs the tests.
 RACE := $(if $(shell command -v $${CC:-cc} 2>/dev/null),-race)
@@ -70,6 +73,10 @@ test-go: build $(VENV)/.test
 
 test-python: build $(VENV)/.test
 	$(PY) -m pytest tests
+
+# kill -9 of server, harnesses and a real Kafka broker under the main job; chaos/run.py --help. Needs Java and Maven.
+chaos: build $(VENV)/.demo
+	$(PY) chaos/run.py $(ARGS)
 
 # Every fuzz test in turn, for FUZZTIME each. Their seeds run with test-go. What a failure leaves in testdata/fuzz is its regression test.
 FUZZTIME ?= 30s
@@ -115,7 +122,7 @@ test-oldest: build $(OLDEST)/.demo
 
 fmt: $(VENV)/.test
 	git ls-files '*.go' | xargs gofmt -w
-	$(PY) -m ruff format demo tests conformance
+	$(PY) -m ruff format $(PYTHON_DIRS)
 
 clean:
 	rm -rf bin .venv .venv-2.65 .padstone .cache

@@ -106,15 +106,17 @@ class Server:
         self.process: subprocess.Popen | None = None
         self.endpoints: dict[str, str] = {}
 
-    def start(self, timeout: float = 30.0) -> "Server":
+    def start(self, timeout: float = 30.0, wait: bool = True) -> "Server":
+        """Starts the server; without wait it is to be asked whether it is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        published = self.data_dir / "server.json"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, start_new_session=True
             )
+        if not wait:
+            return self
         deadline = time.monotonic() + timeout
-        while not self._published(published):
+        while not self.ready():
             if self.process.poll() is not None:
                 raise ServerError(f"padstone serve ended with exit code {self.process.returncode}:\n{self.log_tail()}")
             if time.monotonic() > deadline:
@@ -123,8 +125,9 @@ class Server:
             time.sleep(0.05)
         return self
 
-    def _published(self, path: Path) -> bool:
+    def ready(self) -> bool:
         """Takes the endpoints from server.json, unless it is the file of a server before this one."""
+        path = self.data_dir / "server.json"
         if not path.exists():
             return False
         info = json.loads(path.read_text())

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 from broker import Payments, Topic
 from conftest import PIPELINES
 from generate import Record
+from server import BINARY
 
 START_MS = 1_790_000_000_000
 WINDOW_MS = 10_000
@@ -69,3 +71,45 @@ def test_a_killed_server_goes_on_with_its_job(server, start_server, new_topic, t
     counts = sorted(int(value) for _, _, value in topic.read_to(topic.end_offsets()))
     topic.close()
     assert counts == sorted([number + 1 for number in range(4) for _ in range(10)])
+
+
+@pytest.mark.parametrize("environment", ["LOOPBACK", "EXTERNAL"])
+def test_padstone_run_waits_for_a_killed_server(environment, server, start_server, new_topic, tmp_path, worker_pool):
+    """The client and its LOOPBACK workers live on; the server comes back on other ports and goes on with both."""
+    source, target = new_topic("run-in", PARTITIONS), new_topic("run-out")
+    own = start_server()
+    command = [str(BINARY), "run", "--data-dir", str(own.data_dir), "--python", sys.executable]
+    command += [str(PIPELINES / "forever.py"), "--bootstrap", server.kafka, "--input", source, "--output", target]
+    command += [f"--environment_type={environment}"]
+    if environment == "EXTERNAL":
+        command += [f"--environment_config={worker_pool}"]
+    log = tmp_path / "script.log"
+    with log.open("wb") as out:
+        script = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        wait(own.api.jobs)
+        job = own.api.jobs()[0]["id"]
+        own.api.wait_state(job, "RUNNING")
+        producer = Payments(server.kafka, source, PARTITIONS)
+        for number in range(3):
+            producer.produce(records(number))
+            if number < 2:
+                own.kill()
+                wait(lambda times=number + 1: log.read_text().count("does not answer") == times)
+                own = start_server()
+                own.api.wait_state(job, "RUNNING")
+                wait(lambda times=number + 1: log.read_text().count("answers again") == times)
+        wait(lambda: committed(own, job) == producer.ends)
+        own.api.drain(job)
+        assert script.wait(60) == 0, log.read_text()
+        assert own.api.job(job)["state"] == "DRAINED"
+    finally:
+        if script.poll() is None:
+            script.terminate()
+            script.wait(30)
+    text = log.read_text()
+    assert text.count(f"job {job}: DRAINED") == 1, text
+    topic = Topic(server.kafka, target, 1)
+    counts = sorted(int(value) for _, _, value in topic.read_to(topic.end_offsets()))
+    topic.close()
+    assert counts == sorted([number + 1 for number in range(3) for _ in range(10)])
