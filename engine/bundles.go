@@ -130,7 +130,7 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 	added := make([]scheduler.StageBlock, len(c.Added))
 	for i := range c.Added {
 		a := &c.Added[i]
-		if a.Block.Body == 0 {
+		if a.Block.Body == 0 && !j.gathers[a.Stage] {
 			j.cache.put(a.Block.Seq, a.Block.Data)
 		}
 		added[i] = scheduler.StageBlock{Stage: int(a.Stage), Block: bundle.SchedulerBlock(a.Group, int(a.Edge), a.Block.Header)}

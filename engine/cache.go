@@ -5,20 +5,21 @@ import (
 
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
+	"padstone/internal/memory"
 )
 
 // blockCache keeps recent blocks by sequence. Safe for concurrent use.
 type blockCache struct {
-	max int
-	mu  struct {
+	pool *memory.Pool
+	mu   struct {
 		sync.Mutex
-		bytes  int
 		blocks map[uint64][]byte
+		closed bool
 	}
 }
 
-func newBlockCache(bytesMax int) *blockCache {
-	c := &blockCache{max: bytesMax}
+func newBlockCache(pool *memory.Pool) *blockCache {
+	c := &blockCache{pool: pool}
 	c.mu.blocks = make(map[uint64][]byte)
 	return c
 }
@@ -27,8 +28,7 @@ func newBlockCache(bytesMax int) *blockCache {
 func (c *blockCache) put(seq uint64, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.bytes+len(data) <= c.max {
-		c.mu.bytes += len(data)
+	if !c.mu.closed && c.pool.Try(len(data)) {
 		c.mu.blocks[seq] = data
 	}
 }
@@ -45,9 +45,20 @@ func (c *blockCache) drop(seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if data, ok := c.mu.blocks[seq]; ok {
-		c.mu.bytes -= len(data)
+		c.pool.Give(int64(len(data)))
 		delete(c.mu.blocks, seq)
 	}
+}
+
+// close forgets all blocks.
+func (c *blockCache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closed = true
+	for _, data := range c.mu.blocks {
+		c.pool.Give(int64(len(data)))
+	}
+	clear(c.mu.blocks)
 }
 
 // load returns the elements of a waiting block.

@@ -89,14 +89,3 @@ func (j *job) describeSource(i int, def *plan.Stage) jobserver.SourceDescription
 	}
 	return sd
 }
-
-// transformNames maps the ids of the pipeline's transforms to the user's names.
-func transformNames(p *plan.Plan) map[string]string {
-	names := make(map[string]string)
-	for _, s := range p.Stages {
-		for _, t := range s.Transforms {
-			names[t.ID] = t.Name
-		}
-	}
-	return names
-}

@@ -56,7 +56,7 @@ const codeDurabilityNone fault.Code = "durability-none"
 // openRun opens the job's store. One without a log that was not closed in order is lost: the job begins again, if its input does not
 // go on without it.
 func (l *lasting) openRun() (*job, error) {
-	j, err := newJob(l.cfg, l.spec, l.compiled, l.home)
+	j, err := l.engine.newJob(l.cfg, l.spec, l.compiled, l.home)
 	if f := fault.Of(err); f == nil || f.Code != store.CodeUnclean {
 		return j, err
 	}
@@ -70,5 +70,5 @@ func (l *lasting) openRun() (*job, error) {
 	}
 	l.home.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, "the job kept no log (durability none) and was not stopped in order: "+
 		"it runs again from its beginning, and writes again what it had written")
-	return newJob(l.cfg, l.spec, l.compiled, l.home)
+	return l.engine.newJob(l.cfg, l.spec, l.compiled, l.home)
 }

@@ -19,6 +19,7 @@ import (
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/internal/fault"
+	"padstone/internal/memory"
 	"padstone/jobserver"
 	"padstone/translate"
 )
@@ -81,12 +82,8 @@ type Config struct {
 	Scheduler scheduler.Config
 	// BundlesPerProcess is how many bundles a harness process has in flight; default 3.
 	BundlesPerProcess int
-	// CacheBytes bounds a job's blocks in memory between the commit that made them and the bundle that takes them; default 64 MiB.
-	// What does not fit is read back from the store.
-	CacheBytes int
-	// GroupBytes bounds what each of the two groupings of a job that may run at a time holds of a bounded input; default 64 MiB. What
-	// does not fit is sorted in files.
-	GroupBytes int
+	// Memory is what all jobs together may hold; default a share of memory.LimitDefault.
+	Memory *memory.Budget
 	// ProgressEvery is how often harnesses are asked for the progress of a bundle in flight, from the half of it on; default 1 s.
 	ProgressEvery time.Duration
 	// HideElements keeps elements out of messages about what failed, for all jobs.
@@ -123,11 +120,8 @@ func (c Config) withDefaults() Config {
 	if c.BundlesPerProcess == 0 {
 		c.BundlesPerProcess = 3
 	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = 64 << 20
-	}
-	if c.GroupBytes == 0 {
-		c.GroupBytes = 64 << 20
+	if c.Memory == nil {
+		c.Memory = memory.Share(memory.LimitDefault)
 	}
 	if c.ProgressEvery == 0 {
 		c.ProgressEvery = time.Second
@@ -152,8 +146,9 @@ func (c Config) withDefaults() Config {
 
 // Engine runs jobs. Safe for concurrent use.
 type Engine struct {
-	cfg Config
-	mu  struct {
+	cfg   Config
+	cache *store.Cache // of all jobs' stores
+	mu    struct {
 		sync.Mutex
 		jobs   map[*lasting]bool
 		closed bool
@@ -163,6 +158,7 @@ type Engine struct {
 // New returns an engine.
 func New(c Config) *Engine {
 	e := &Engine{cfg: c.withDefaults()}
+	e.cache = store.NewCache(e.cfg.Memory.StoreCache)
 	e.mu.jobs = make(map[*lasting]bool)
 	return e
 }
@@ -173,6 +169,9 @@ var errSuspended = fmt.Errorf("the server stops; the job goes on with the next o
 // Close suspends running jobs and waits until their stores are closed and their harnesses have ended.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
+	if !e.mu.closed {
+		defer e.cache.Close()
+	}
 	e.mu.closed = true
 	jobs := make([]*lasting, 0, len(e.mu.jobs))
 	for j := range e.mu.jobs {
@@ -254,7 +253,7 @@ func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recover
 		return nil, err
 	}
 	l := &lasting{
-		cfg: e.cfg, spec: spec, compiled: compiled, home: e.home(spec, reporter), recovered: recovered,
+		engine: e, cfg: e.cfg, spec: spec, compiled: compiled, home: e.home(spec, reporter), recovered: recovered,
 		over: make(chan struct{}), again: make(chan struct{}, 1),
 	}
 	if l.cfg.Durability, err = durability(spec.Options, e.cfg.Durability); err != nil {

@@ -16,6 +16,7 @@ import (
 	"padstone/engine/enginetest"
 	"padstone/engine/rows"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/memory"
 )
 
 // hot are n elements of one key, each of so many bytes, which share their memory.
@@ -61,7 +62,7 @@ func TestHotKeyInBoundedMemory(t *testing.T) {
 		t.Skip("measures the heap; `make test-go` runs it without the race detector")
 	}
 	const batches, perBatch, size, heapMax = 300, 250, 4000, 128 << 20
-	r := newRig(t, func(c *engine.Config) { c.CacheBytes, c.GroupBytes = 8<<20, 16<<20 })
+	r := newRig(t, func(c *engine.Config) { c.Memory = memory.Share(memory.LimitMin) })
 	p := r.Pipeline()
 	p.StateBacked = true
 	src := &enginetest.Source{}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -65,6 +64,7 @@ type job struct {
 	attending    map[scheduler.BundleID]*attended
 	asked        map[scheduler.BundleID]scheduler.Split // not answered yet
 	stages       []stageTotals
+	gathers      []bool                // by stage: groups its whole input at its end, long after most of it has come
 	running      int                   // bundles in flight
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
@@ -87,7 +87,7 @@ type stageTotals struct {
 // eventsMax bounds the work that waits for the driver; senders block.
 const eventsMax = 256
 
-func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job, error) {
+func (e *Engine) newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job, error) {
 	log, dir := h.log, h.dir
 	settings, err := checkpointsOf(cfg.Checkpoints, spec.Options)
 	if err != nil {
@@ -96,7 +96,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
-	st, err := store.Open(store.Config{Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log.Named("store")})
+	st, err := e.openStore(cfg, dir, log.Named("store"))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job
 	}
 	j := &job{
 		cfg: cfg, spec: spec, log: log, reporter: h.reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st, home: h,
-		cache:  newBlockCache(cfg.CacheBytes),
+		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
@@ -114,7 +114,7 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.checkpoints = newCheckpoints(j, settings)
 	j.replay = newReplay(j.plan, cfg.Now)
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, GroupBytesMax: cfg.GroupBytes,
+	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Memory: cfg.Memory,
 		ProgressEvery: cfg.ProgressEvery,
 		HideElements:  cfg.HideElements || optionBool(spec.Options, optionHideElements),
 		Log:           log.Named("bundle")}
@@ -128,20 +128,16 @@ func newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job
 	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
 	j.runner.SortedMax = sc.BundleElementsMax
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
-	sc.BatchGroup = func(s *plan.Stage) bool { return machines[stageIndex(j.plan, s.ID)].BatchEligible() }
+	j.gathers = make([]bool, len(j.plan.Stages))
+	sc.BatchGroup = func(s *plan.Stage) bool {
+		i := stageIndex(j.plan, s.ID)
+		j.gathers[i] = machines[i].BatchEligible()
+		return j.gathers[i]
+	}
 	sc.DeferGroup = func(*plan.Stage) bool { return batch }
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
 	return j, nil
-}
-
-func stageIndex(p *plan.Plan, id plan.StageID) int {
-	for i, s := range p.Stages {
-		if s.ID == id {
-			return i
-		}
-	}
-	return -1
 }
 
 // run is the driver.
@@ -315,6 +311,7 @@ func (j *job) release() {
 	for _, p := range j.sinks {
 		p.close()
 	}
+	j.cache.close()
 	if j.replay != nil {
 		j.warn(j.replay.close(), "closing the service of the TestStream")
 	}

@@ -21,6 +21,7 @@ import (
 // from the last durable commit when the disk works again: what a restart of the server does, within it. Harnesses start anew with a
 // run. It implements jobserver.Running.
 type lasting struct {
+	engine   *Engine
 	cfg      Config // with the job's own durability
 	spec     jobserver.Spec
 	compiled *bundle.Job
@@ -125,6 +126,10 @@ func (l *lasting) wait(why error) *job {
 		if err == nil {
 			l.home.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "the disk works again: the job goes on from its last durable commit")
 			return next
+		}
+		if errors.Is(err, errSuspended) {
+			l.ended(true)
+			return nil
 		}
 		l.home.log.Info("the job's store does not open yet", zap.Duration("tried_after", backoff), zap.Error(err))
 		if !store.Failed(err) {

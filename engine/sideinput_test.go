@@ -18,6 +18,7 @@ import (
 	"padstone/engine/plan"
 	"padstone/engine/rows"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/memory"
 )
 
 // looking is a DoFn that emits each word with what look finds.
@@ -263,7 +264,7 @@ func TestSideInputInBoundedMemory(t *testing.T) {
 		t.Skip("measures the heap; `make test-go` runs it without the race detector")
 	}
 	const n, size, heapMax = 25_000, 4000, 112 << 20
-	r := newRig(t, func(c *engine.Config) { c.CacheBytes = 8 << 20 })
+	r := newRig(t, func(c *engine.Config) { c.Memory = memory.Share(memory.LimitMin) })
 	p := r.Pipeline()
 	value := bytes.Repeat([]byte{'x'}, size)
 	side := p.Map("side", p.Impulse("impulse"), "kv(bytes,bytes)", func(c *fakesdk.Context, e fakesdk.Element) error {

@@ -17,7 +17,7 @@ type Config struct {
 	AdvertisedHost string
 	// WorkersMax bounds the registered workers. Default 1024.
 	WorkersMax int
-	// StreamBytesMax bounds the bytes that wait to be sent on one data stream; senders block above it. Default 8 MiB. One message
+	// StreamBytesMax bounds the bytes that wait to be sent on one data stream; senders block above it. Default 4 MiB. One message
 	// may be larger than it; it then travels alone.
 	StreamBytesMax int
 }
@@ -34,7 +34,7 @@ func (c Config) withDefaults() Config {
 		c.WorkersMax = 1024
 	}
 	if c.StreamBytesMax == 0 {
-		c.StreamBytesMax = 8 << 20
+		c.StreamBytesMax = 4 << 20
 	}
 	return c
 }

@@ -67,10 +67,10 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// newGRPC sets windows that let a 10 MiB message of a harness pass without a stall, and takes messages of any size: a single element
-// may be that large.
+// newGRPC sets windows that bound what waits unread of a stream, and takes messages of any size: a single element may be that large. A
+// message larger than its window passes without a stall: gRPC opens the window for one that is being read.
 func newGRPC() *grpc.Server {
-	const window = 16 << 20
+	const window = 4 << 20
 	return grpc.NewServer(
 		grpc.ForceServerCodecV2(newElementsCodec()),
 		grpc.MaxRecvMsgSize(math.MaxInt32),

@@ -40,7 +40,7 @@ type Config struct {
 
 	// JobsKept is how many jobs that are over are kept, newest first; default 1000.
 	JobsKept int
-	// MessagesMax and MessageBytesMax bound the messages of one job; defaults 10 000 and 16 MiB. A note stands for what was dropped.
+	// MessagesMax and MessageBytesMax bound the messages of one job; defaults 10 000 and 2 MiB. A note stands for what was dropped.
 	MessagesMax     int
 	MessageBytesMax int64
 	// PreparationsMax and PreparationFor bound what was prepared and not run: past either, the oldest is forgotten. Defaults 100, 1 h.
@@ -83,7 +83,7 @@ func (c Config) withDefaults() Config {
 		c.MessagesMax = 10_000
 	}
 	if c.MessageBytesMax <= 0 {
-		c.MessageBytesMax = 16 << 20
+		c.MessageBytesMax = 2 << 20
 	}
 	if c.PreparationsMax <= 0 {
 		c.PreparationsMax = 100

@@ -56,6 +56,9 @@ type Config struct {
 	CheckpointInterval time.Duration `yaml:"checkpoint-interval"`
 	// CheckpointKeep is how many checkpoints of a job are kept, besides its savepoints. Default 3.
 	CheckpointKeep int `yaml:"checkpoint-keep"`
+	// MemoryLimit is what the server may take, as bytes or with a unit: 512MiB, 2GiB. Default "": $GOMEMLIMIT, else 512MiB or half of
+	// the cgroup's limit, whichever is less.
+	MemoryLimit byteSize `yaml:"memory-limit"`
 
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
@@ -116,6 +119,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.CheckpointInterval, "checkpoint-interval", c.CheckpointInterval,
 		"time from one checkpoint of a job to the next; 0 for none but on demand")
 	fs.IntVar(&c.CheckpointKeep, "checkpoint-keep", c.CheckpointKeep, "how many checkpoints of a job are kept, besides its savepoints")
+	fs.Var(&c.MemoryLimit, "memory-limit",
+		"memory of the server, harnesses not counted, such as 2GiB; default $GOMEMLIMIT, else 512MiB or half of the cgroup's limit")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
 }

@@ -12,6 +12,7 @@ import (
 
 	"padstone/engine"
 	"padstone/engine/checkpoint"
+	"padstone/internal/memory"
 	"padstone/jobserver/expansion"
 )
 
@@ -62,6 +63,9 @@ func (c *Config) Validate() error {
 	}
 	if !slices.Contains(engine.Durabilities, engine.Durability(c.Durability)) {
 		add("durability %q is none of %v", c.Durability, engine.Durabilities)
+	}
+	if c.MemoryLimit != 0 && c.MemoryLimit < memory.LimitMin {
+		add("memory-limit %s is less than %s, with which a server cannot work", c.MemoryLimit.String(), sizeText(memory.LimitMin))
 	}
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")

@@ -15,6 +15,7 @@ import (
 	"padstone/engine/bundle"
 	"padstone/fnapi"
 	"padstone/harness"
+	"padstone/internal/memory"
 	"padstone/jobserver"
 )
 
@@ -33,6 +34,10 @@ type executor struct {
 
 // newExecutor starts the runner's half of the Fn API and opens the engine on it.
 func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
+	limit, from := memory.Detect(int64(cfg.MemoryLimit))
+	budget := memory.Share(limit)
+	memory.Apply(limit, engine.OutsideHeap(budget))
+	log.Info("memory limit", zap.String("limit", sizeText(limit)), zap.String("from", string(from)))
 	server, err := fnapi.New(fnapi.Config{Logger: log.Named("fnapi")})
 	if err != nil {
 		return nil, err
@@ -54,6 +59,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 		HideElements: cfg.HideElements,
 		Checkpoints:  engine.Checkpoints{Dir: cfg.CheckpointDir, Interval: cfg.CheckpointInterval, Keep: cfg.CheckpointKeep},
 		Version:      readVersion().Version,
+		Memory:       budget,
 	})
 	return &executor{
 		Executor: eng, recover: eng.Recover, restorer: eng, options: engine.Options(),

@@ -30,16 +30,11 @@ func (h *harnessBundle) attempt(err error) error {
 		a.Items = h.sequence.count
 	}
 	var first []byte
-	for _, data := range h.sent.data {
-		n, _, _, serr := h.stage.input.scanner.Stat(data)
-		if serr != nil {
-			return err // it is why the bundle failed
-		}
-		if a.Items += n; n > 0 {
-			first = data
-		}
+	if h.sent.blocks != nil {
+		a.Items += h.sent.blocks.items
+		first = h.sent.blocks.only()
 	}
-	if a.Items == 1 && !h.runner.HideElements {
+	if a.Items == 1 && (h.sequence != nil || first != nil) && !h.runner.HideElements {
 		a.Only = h.only(first)
 	}
 	return a

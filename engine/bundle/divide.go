@@ -22,6 +22,9 @@ type Division struct {
 
 // divide asks for a split in the middle of what is left and has it committed.
 func (h *harnessBundle) divide(ctx context.Context) error {
+	if err := h.sent.blocks.pin(); err != nil {
+		return err
+	}
 	resp, err := h.bundle.Split(ctx, h.splitRequest(0.5))
 	if refused(err) {
 		return h.notDivided(ctx, err)

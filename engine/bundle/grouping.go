@@ -56,7 +56,8 @@ func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group
 	}
 	g.env.Merge = merge
 	ahead := r.Store.WriteAhead()
-	g.router.writeAhead(r.Store, ahead)
+	g.result.held.pool = r.Memory.Outputs
+	g.router.writeAhead(r.Store, ahead, &g.result.held)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
 	if st.feedsStateBacked() {
 		g.out.Contents = ahead
@@ -134,13 +135,26 @@ func (g *grouping) fire(txs *transactions) error {
 func (g *grouping) final() (err error) {
 	scratch := g.runner.Store.Scratch()
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	budget := group.Budget{BytesMax: g.runner.GroupBytesMax, Scratch: scratch}
+	room := held{pool: g.runner.Memory.Groups}
+	defer room.release()
+	budget := group.Budget{BytesMax: g.room(&room), Scratch: scratch}
 	for _, blocks := range byGroup(g.start.Blocks) {
 		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// room takes what grouping may hold in memory; the rest is sorted in files. A job alone gets half of the pool for each of two groupings.
+func (g *grouping) room(h *held) int {
+	const least = 4 << 20
+	for n := int(h.pool.Max() / 2); n > least; n /= 2 {
+		if h.try(n) {
+			return n
+		}
+	}
+	return least // which everybody has, granted or not
 }
 
 // byGroup cuts blocks into runs of one key group. Key groups come one after another in a bundle.

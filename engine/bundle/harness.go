@@ -33,8 +33,12 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	st := r.Job.Stages[start.Stage]
 	ahead := r.Store.WriteAhead()
 	rt := newRouter(r.Job.Plan.KeyGroups)
-	rt.writeAhead(r.Store, ahead)
-	h := &harnessBundle{runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt)}
+	h := &harnessBundle{
+		runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt, r.Memory.Intake),
+		inputs: held{pool: r.Memory.Inputs},
+	}
+	h.result.held.pool = r.Memory.Outputs
+	rt.writeAhead(r.Store, ahead, &h.result.held)
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: ahead}
 	if st.Def.KeyCoder != "" {
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))
@@ -80,6 +84,7 @@ type harnessBundle struct {
 	link     *Link
 	sequence *sequence                  // of a bundle of timers
 	leftOut  bool                       // ItemsMax has left something out
+	inputs   held                       // of blocks that are loaded and not sent
 	itemsMax int                        // more items of a key and window than the bundle may have held; 0: all is well
 	taken    struct{ count, bytes int } // elements of a time-sorted input
 	begunAt  element.Time               // on the harness's clock, where that is another
@@ -99,12 +104,14 @@ type harnessBundle struct {
 type message struct {
 	transform, family string
 	data              []byte
+	held              int64 // of the intake's pool
 }
 
 // run runs the bundle to the harness's response.
 func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, error) {
+	defer h.inputs.release()
 	var err error
-	if h.sent, err = h.prepare(); err != nil {
+	if h.sent, err = h.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if h.runner.Wall != nil {
@@ -127,6 +134,7 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 // exchange sends the inputs and waits for the response. A harness that was asked for a split need not take all of its input.
 func (h *harnessBundle) exchange(ctx context.Context, in inputs) (*fnpb.ProcessBundleResponse, error) {
 	err := h.send(ctx, in)
+	h.inputs.release()
 	if err != nil {
 		select {
 		case <-h.bundle.Done():
@@ -146,48 +154,69 @@ func (h *harnessBundle) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// inputs is what a bundle sends: data, or in order timers, with the elements of a time-sorted input between them.
-type inputs struct {
-	data [][]byte
-	runs []run
-}
-
 // prepare loads the bundle's data, or takes its due timers out of the rows.
-func (h *harnessBundle) prepare() (inputs, error) {
+func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	if h.start.Timers {
 		return h.prepareTimers()
 	}
-	var in inputs
-	left := h.start.Limit
-	for _, b := range h.start.Blocks {
-		data, err := h.runner.Load(h.start.Stage, b)
-		if err != nil {
+	in := inputs{blocks: &feed{load: func(b scheduler.Block) ([]byte, error) { return h.runner.Load(h.start.Stage, b) }}}
+	ahead := h.stage.Stateful() || h.stage.Def.Splittable != nil
+	if ahead {
+		if err := h.inputs.await(ctx, bytesOf(h.start.Blocks)); err != nil {
 			return in, err
 		}
-		p := part{block: b, count: b.Count}
-		if h.start.Limit > 0 && b.Count > left {
-			if data, err = h.trim(b, data, left); err != nil {
+	}
+	left := h.start.Limit
+	for _, b := range h.start.Blocks {
+		p, l := part{block: b, count: b.Count}, loaded{block: b, items: b.Count}
+		taken := b.Count
+		if trimmed := h.start.Limit > 0 && b.Count > left; ahead || trimmed {
+			if trimmed {
+				taken = left
+			}
+			if err := h.look(&p, &l, taken); err != nil {
 				return in, err
 			}
-			p.count, p.data = left, data
 		}
-		left -= p.count
-		h.result.ElementsIn += int64(p.count)
-		if h.stage.Stateful() {
-			if data, err = h.admit(data, b.Residual); err != nil {
-				return in, err
-			}
-		}
-		if h.stage.Def.Splittable != nil {
-			p.data = data
-			if p.count, _, _, err = h.stage.input.scanner.Stat(data); err != nil {
-				return in, fault.New(fault.Corruption, "corrupt-block", "elements of %q: %w", h.stage.Def.Name, err)
-			}
-		}
+		left -= taken
+		h.result.ElementsIn += int64(taken)
 		h.input.add(p)
-		in.data = append(in.data, data)
+		in.blocks.add(l)
 	}
 	return in, nil
+}
+
+// look reads a block before the bundle begins: to take its first elements only, to let them in, or to count its restrictions.
+func (h *harnessBundle) look(p *part, l *loaded, taken int) error {
+	data, err := h.runner.Load(h.start.Stage, p.block)
+	if err == nil && taken < p.count {
+		data, err = h.trim(p.block, data, taken)
+		p.count, p.data = taken, data
+	}
+	whole := len(data)
+	if err == nil && h.stage.Stateful() {
+		data, err = h.admit(data, p.block.Residual)
+	}
+	if err != nil {
+		return err
+	}
+	if l.data, l.read, l.items = data, true, p.count; h.stage.Def.Splittable == nil && len(data) == whole {
+		return nil
+	}
+	if l.items, _, _, err = h.stage.input.scanner.Stat(data); err != nil {
+		return fault.New(fault.Corruption, "corrupt-block", "elements of %q: %w", h.stage.Def.Name, err)
+	}
+	if h.stage.Def.Splittable != nil {
+		p.data, p.count = data, l.items
+	}
+	return nil
+}
+
+func bytesOf(blocks []scheduler.Block) (n int) {
+	for _, b := range blocks {
+		n += b.Bytes
+	}
+	return n
 }
 
 func (h *harnessBundle) request() fnapi.StartBundle {
@@ -226,6 +255,16 @@ func (h *harnessBundle) send(ctx context.Context, in inputs) error {
 			return err
 		}
 	}
+	if in.blocks != nil {
+		if err := h.sendBlocks(ctx, in.blocks); err != nil {
+			return err
+		}
+	}
+	return h.bundle.Finish(ctx)
+}
+
+// sendBlocks sends blocks, small ones together.
+func (h *harnessBundle) sendBlocks(ctx context.Context, blocks *feed) error {
 	var small []byte
 	flush := func() error {
 		if len(small) == 0 {
@@ -235,7 +274,11 @@ func (h *harnessBundle) send(ctx context.Context, in inputs) error {
 		small = nil
 		return h.bundle.SendData(ctx, h.stage.Def.InputRead, data)
 	}
-	for _, data := range in.data {
+	for {
+		data, more, err := blocks.next()
+		if err != nil || !more {
+			return errors.Join(err, flush())
+		}
 		for len(data) > 0 {
 			n, err := h.cut(data)
 			if err != nil {
@@ -256,10 +299,6 @@ func (h *harnessBundle) send(ctx context.Context, in inputs) error {
 			}
 		}
 	}
-	if err := flush(); err != nil {
-		return err
-	}
-	return h.bundle.Finish(ctx)
 }
 
 // cut returns how much of data makes one message: all of it, or whole elements up to the size of a message.

@@ -1,37 +1,41 @@
 package bundle
 
 import (
+	"context"
 	"errors"
 	"sync"
 
 	"padstone/engine/coder"
 	"padstone/engine/plan"
 	"padstone/internal/fault"
+	"padstone/internal/memory"
 )
 
-// intakeBytesMax bounds the messages of a bundle that wait to be routed; the harness's stream waits when it is reached.
-const intakeBytesMax = 32 << 20
-
 // intake routes what a harness emits while it goes on emitting, so that output of any size passes through without being whole in
-// memory. put may be called from several goroutines; one goroutine routes, begun by start and ended by end.
+// memory. The messages that wait are of one pool for all bundles of all jobs; where it is empty the harness's stream waits. Who routes
+// waits for nobody but the disk, so that the pool fills again. put may be called from several goroutines; one goroutine routes, begun by
+// start and ended by end.
 type intake struct {
 	stage  *Stage
 	router *router // of the goroutine, until end has returned
 	// begun holds, of the goroutine as well, the beginning of an element whose rest the next message of the output brings.
 	begun map[*output][]byte
+	pool  *memory.Pool
+	open  context.Context // ends with the intake: nobody waits for room any more
+	close context.CancelFunc
 	done  chan struct{}
 	mu    struct {
 		sync.Mutex
 		changed *sync.Cond
 		queue   []message
-		bytes   int  // in the queue, and being routed
 		closed  bool // no more messages
 		err     error
 	}
 }
 
-func newIntake(st *Stage, r *router) *intake {
-	in := &intake{stage: st, router: r, begun: make(map[*output][]byte), done: make(chan struct{})}
+func newIntake(st *Stage, r *router, pool *memory.Pool) *intake {
+	in := &intake{stage: st, router: r, begun: make(map[*output][]byte), pool: pool, done: make(chan struct{})}
+	in.open, in.close = context.WithCancel(context.Background())
 	in.mu.changed = sync.NewCond(&in.mu)
 	return in
 }
@@ -40,16 +44,17 @@ func (in *intake) start() { go in.run() }
 
 // put takes a message, or drops it when the bundle is at its end or has failed.
 func (in *intake) put(m message) {
+	var err error
+	if m.held, err = in.pool.Take(in.open, len(m.data)); err != nil {
+		return
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for in.mu.bytes > intakeBytesMax && !in.mu.closed && in.mu.err == nil {
-		in.mu.changed.Wait()
-	}
 	if in.mu.closed || in.mu.err != nil {
+		in.pool.Give(m.held)
 		return
 	}
 	in.mu.queue = append(in.mu.queue, m)
-	in.mu.bytes += len(m.data)
 	in.mu.changed.Broadcast()
 }
 
@@ -59,6 +64,7 @@ func (in *intake) end() error {
 	in.mu.closed = true
 	in.mu.changed.Broadcast()
 	in.mu.Unlock()
+	in.close()
 	<-in.done
 	return in.mu.err
 }
@@ -71,13 +77,14 @@ func (in *intake) run() {
 			in.routed(0, in.whole())
 			return
 		}
-		for _, m := range queue {
-			in.routed(len(m.data), in.route(m))
+		for i, m := range queue {
+			queue[i] = message{} // its data is the router's, which keeps or drops it
+			in.routed(m.held, in.route(m))
 		}
 	}
 }
 
-// take waits for messages; ok is false after the last, and after a failure.
+// take waits for messages; ok is false after the last, and after a failure, which gives back what nobody will route.
 func (in *intake) take() (queue []message, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -85,18 +92,27 @@ func (in *intake) take() (queue []message, ok bool) {
 		in.mu.changed.Wait()
 	}
 	queue, in.mu.queue = in.mu.queue, nil
-	return queue, len(queue) > 0 && in.mu.err == nil
+	if in.mu.err != nil {
+		for _, m := range queue {
+			in.pool.Give(m.held)
+		}
+		return nil, false
+	}
+	return queue, len(queue) > 0
 }
 
 // routed makes room for more.
-func (in *intake) routed(size int, err error) {
+func (in *intake) routed(held int64, err error) {
+	in.pool.Give(held)
+	if err == nil {
+		return
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.mu.bytes -= size
 	if in.mu.err == nil {
 		in.mu.err = err
 	}
-	in.mu.changed.Broadcast()
+	in.close()
 }
 
 func (in *intake) route(m message) error {

@@ -16,6 +16,7 @@ import (
 	"padstone/engine/plan"
 	"padstone/engine/store"
 	"padstone/internal/fault"
+	"padstone/internal/memory"
 )
 
 func openStore(t *testing.T) *store.Store {
@@ -39,9 +40,9 @@ func TestIntake(t *testing.T) {
 	s := openStore(t)
 	for _, kind := range []plan.EdgeKind{plan.FIFO, plan.Keyed} {
 		ahead, rt := s.WriteAhead(), newRouter(8)
-		rt.writeAhead(s, ahead)
+		rt.writeAhead(s, ahead, nil)
 		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, byWrite: map[string]*output{"out": o}}, rt)
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, byWrite: map[string]*output{"out": o}}, rt, memory.NewPool("intake", 32<<20))
 		in.start()
 		const messages, size = 20, 1 << 20
 		var putting sync.WaitGroup
@@ -92,7 +93,7 @@ func TestIntakeCutsElements(t *testing.T) {
 		for size := 1; size < len(all); size = size*2 + 1 {
 			o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
 			rt := newRouter(8)
-			in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, rt)
+			in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, rt, memory.NewPool("intake", 32<<20))
 			in.start()
 			for rest := all; len(rest) > 0; {
 				n := min(size, len(rest))
@@ -113,7 +114,7 @@ func TestIntakeCutsElements(t *testing.T) {
 			}
 		}
 		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8), memory.NewPool("intake", 32<<20))
 		in.start()
 		in.put(message{transform: "out", data: all[:len(all)-1]})
 		if err := in.end(); fault.Of(err) == nil || fault.Of(err).Code != "bad-element-encoding" {
@@ -130,11 +131,11 @@ func TestIntakeFails(t *testing.T) {
 		"bad-element-encoding": {transform: "out", data: []byte("no element")},
 		"harness-protocol":     {transform: "other", data: []byte("x")},
 	} {
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8), memory.NewPool("intake", 32<<20))
 		in.start()
 		in.put(m)
 		for range 5 {
-			in.put(message{transform: "out", data: make([]byte, intakeBytesMax)})
+			in.put(message{transform: "out", data: make([]byte, (32 << 20))})
 		}
 		if f := fault.Of(in.end()); f == nil || f.Code != code {
 			t.Errorf("got %v, want %s", f, code)
@@ -170,7 +171,7 @@ func TestInline(t *testing.T) {
 	e := testEdge(t, plan.FIFO)
 	e.value, e.scanner = prog, coder.NewScanner(prog, plan.IntervalWindow)
 	rt := newRouter(8)
-	rt.writeAhead(s, ahead)
+	rt.writeAhead(s, ahead, nil)
 	if err := rt.writeBacked(&output{edges: []*edge{e}}, out.Block.Data, out.Backed); err != nil {
 		t.Fatal(err)
 	}

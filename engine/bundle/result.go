@@ -15,6 +15,7 @@ import (
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/engine/timer"
+	"padstone/internal/memory"
 )
 
 // Result is what a finished bundle hands to the commit.
@@ -43,10 +44,13 @@ type Result struct {
 	LeftOut bool
 	// Empty says that there is nothing to commit: a poll that returned neither elements nor positions.
 	Empty bool
+
+	held held // of the blocks in Commit.Added
 }
 
-// Discard releases what the result holds, when it is not committed.
+// Discard releases what the result holds: all of it, when it is not committed.
 func (r *Result) Discard() {
+	r.held.release()
 	if r.Commit.Rows != nil {
 		r.Commit.Rows.Discard()
 	}
@@ -72,8 +76,8 @@ type Runner struct {
 	RestrictionFor time.Duration
 	// ProgressEvery is how often a bundle is asked for its progress, from the half of it on. Default 1 s.
 	ProgressEvery time.Duration
-	// GroupBytesMax is what grouping a key group at once may hold in memory; what is more is sorted in files. 0: no bound.
-	GroupBytesMax int
+	// Memory bounds what bundles hold.
+	Memory *memory.Budget
 	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000.
 	SortedMax int
 	// HideElements keeps elements out of what is said about a bundle that failed.

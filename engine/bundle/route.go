@@ -21,6 +21,7 @@ type router struct {
 	sides  sideRows
 	count  int64        // elements put out, counted once however many consumers there are
 	bytes  int          // of the blocks in added
+	held   *held        // of them; nil: no bound
 	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
 	store  *store.Store // to read contents from; set where ahead is
 
@@ -45,7 +46,9 @@ type groupSize struct {
 func newRouter(groups int) *router { return &router{groups: groups} }
 
 // writeAhead has the router write ahead what is too much to keep until the commit.
-func (r *router) writeAhead(s *store.Store, ahead *store.Ahead) { r.store, r.ahead = s, ahead }
+func (r *router) writeAhead(s *store.Store, ahead *store.Ahead, h *held) {
+	r.store, r.ahead, r.held = s, ahead, h
+}
 
 // write routes one message: whole encoded elements of an output. It keeps data; the caller must not change it.
 func (r *router) write(o *output, data []byte) error { return r.writeBacked(o, data, nil) }
@@ -130,7 +133,7 @@ func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []
 	}
 	h.Bytes, h.Hold, h.AvailableAt = len(data), holdOf(h.MinTS), element.MinTime
 	b := store.Block{Header: h, Data: data, Refs: refs}
-	if r.ahead != nil && r.bytes+len(data) > blocksBytesMax {
+	if r.ahead != nil && (r.bytes+len(data) > blocksBytesMax || !r.held.try(len(data))) {
 		body := r.ahead.New()
 		if err := body.Append(data); err != nil {
 			return err

@@ -50,10 +50,31 @@ type Config struct {
 	Dir        string // created if missing; one process at a time
 	FS         FS     // nil: the disk
 	Durability Durability
-	CacheBytes int64 // block cache; default 16 MiB
-	MemTable   int   // memtable bytes; default 16 MiB
+	Cache      *Cache // block cache, which stores may have in common; nil: one of 16 MiB
+	MemTable   int    // memtable bytes; default 16 MiB
 	Logger     *zap.Logger
 }
+
+// A store has so many memtables at most: one that takes writes, the others on their way to disk.
+const (
+	memTablesMax    = 4
+	memTableDefault = 16 << 20
+)
+
+// Cache is a block cache.
+type Cache struct{ blocks *pebble.Cache }
+
+// NewCache makes a cache of so many bytes.
+func NewCache(bytes int64) *Cache { return &Cache{pebble.NewCache(bytes)} }
+
+// Share returns the cache for one more holder, who closes it, too.
+func (c *Cache) Share() *Cache {
+	c.blocks.Ref()
+	return c
+}
+
+// Close gives the cache up; stores that are open keep it.
+func (c *Cache) Close() { c.blocks.Unref() }
 
 // Store is an open database. Commit is called by one goroutine; reads (Bundle, Scan) may be concurrent.
 type Store struct {
@@ -91,11 +112,12 @@ type Store struct {
 
 // Open opens or creates the database.
 func Open(c Config) (*Store, error) {
-	if c.CacheBytes == 0 {
-		c.CacheBytes = 16 << 20
+	if c.Cache == nil {
+		c.Cache = NewCache(16 << 20)
+		defer c.Cache.Close()
 	}
 	if c.MemTable == 0 {
-		c.MemTable = 16 << 20
+		c.MemTable = memTableDefault
 	}
 	if c.Durability == "" {
 		c.Durability = Frontier
@@ -142,10 +164,10 @@ func (s *Store) options(c Config) *pebble.Options {
 	return &pebble.Options{
 		FS:                          s.guard,
 		Merger:                      concatenate,
-		CacheSize:                   c.CacheBytes,
+		Cache:                       c.Cache.blocks,
 		MemTableSize:                uint64(c.MemTable),
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTablesMax,
 		MaxOpenFiles:                256,
 		DisableWAL:                  c.Durability == None,
 		Logger:                      quietLogger{c.Logger},

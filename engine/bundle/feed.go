@@ -1,0 +1,93 @@
+package bundle
+
+import (
+	"sync"
+	"time"
+
+	"padstone/engine/scheduler"
+)
+
+// patience is how long a bundle waits for room for its inputs. Room comes free as harnesses read, and one that does not must not hold up
+// the jobs of others for ever.
+const patience = 2 * time.Second
+
+// inputs is what a bundle sends: blocks, or in order timers, with the elements of a time-sorted input between them.
+type inputs struct {
+	blocks *feed
+	runs   []run
+}
+
+// feed is the blocks of a bundle's input in the order in which they are sent. Each is read when it is its turn, so that what waits for a
+// slow harness waits on disk. Safe for concurrent use.
+type feed struct {
+	load  func(scheduler.Block) ([]byte, error)
+	items int // elements in all; set before the bundle begins
+	mu    struct {
+		sync.Mutex
+		blocks []loaded
+		last   []byte // the only element, when it has been taken
+	}
+}
+
+// loaded is a block with its data, if that is read already.
+type loaded struct {
+	block scheduler.Block
+	items int
+	data  []byte
+	read  bool
+}
+
+// add adds a block at the end.
+func (f *feed) add(l loaded) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.items += l.items
+	f.mu.blocks = append(f.mu.blocks, l)
+}
+
+// next takes the first block that is left; more is false when there is none.
+func (f *feed) next() (data []byte, more bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.mu.blocks) == 0 {
+		return nil, false, nil
+	}
+	l := f.mu.blocks[0]
+	f.mu.blocks[0] = loaded{}
+	f.mu.blocks = f.mu.blocks[1:]
+	if !l.read {
+		l.data, err = f.load(l.block)
+	}
+	if len(l.data) > 0 && f.items == 1 {
+		f.mu.last = l.data
+	}
+	return l.data, true, err
+}
+
+// only returns the only element, if there is just one and it has been sent.
+func (f *feed) only() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.last
+}
+
+// pin reads all blocks that are left: the commit of a split replaces rows of blocks that the harness may still have to be sent.
+func (f *feed) pin() error {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.mu.blocks {
+		l := &f.mu.blocks[i]
+		if l.read {
+			continue
+		}
+		var err error
+		if l.data, err = f.load(l.block); err != nil {
+			return err
+		}
+		l.read = true
+	}
+	return nil
+}
