@@ -94,12 +94,12 @@ type callRule struct {
 var callRules = []callRule{
 	{
 		why:    "only main ends the process: return an error",
-		except: []string{"cmd"},
+		except: []string{"cmd", "bench"},
 		calls:  []string{"os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln", "log.Panic", "log.Panicf", "syscall.Exit"},
 	},
 	{
 		why:    "only commands print: log through the *zap.Logger of the constructor",
-		except: []string{"cmd"},
+		except: []string{"cmd", "bench"},
 		calls:  []string{"fmt.Print", "fmt.Printf", "fmt.Println", "log.Print", "log.Printf", "log.Println", "print", "println"},
 	},
 	{
@@ -160,7 +160,7 @@ func callName(call *ast.CallExpr) string {
 func TestExitInMain(t *testing.T) {
 	tree := project(t)
 	for _, f := range tree.files {
-		if f.test || !under(f.dir, "cmd") || strings.HasSuffix(f.path, "/main.go") {
+		if f.test || !underAny(f.dir, []string{"cmd", "bench"}) || strings.HasSuffix(f.path, "/main.go") {
 			continue
 		}
 		ast.Inspect(f.ast, func(n ast.Node) bool {
