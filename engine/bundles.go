@@ -20,7 +20,7 @@ const finalizeFor = time.Minute
 
 // startBundle runs a bundle on its own goroutine and hands what it brings to the driver.
 func (j *job) startBundle(start *scheduler.Start) {
-	if j.pause.hold(start) {
+	if j.pause.hold(start, j.plan.Stages[start.Stage]) {
 		return
 	}
 	j.running++

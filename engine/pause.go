@@ -8,6 +8,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
 	"padstone/engine/checkpoint"
+	"padstone/engine/plan"
 	"padstone/engine/scheduler"
 	"padstone/jobserver"
 )
@@ -21,17 +22,30 @@ var errReplaced = errors.New("the job was stopped with a savepoint")
 // pause holds a job up. Driver only.
 type pause struct {
 	on     bool               // no bundle starts
+	flow   bool               // but those of stages that bring nothing new into the job
 	frozen bool               // no bundle is committed: what a sink could publish later would not be in the savepoint
 	starts []*scheduler.Start // when it is over
 	ended  []func()           // likewise
 }
 
-// hold keeps a bundle from starting while the job pauses.
-func (p *pause) hold(start *scheduler.Start) bool {
-	if p.on {
-		p.starts = append(p.starts, start)
+// hold keeps a bundle of a stage from starting while the job pauses.
+func (p *pause) hold(start *scheduler.Start, def *plan.Stage) bool {
+	if !p.on || p.flow && !brings(def) {
+		return false
 	}
-	return p.on
+	p.starts = append(p.starts, start)
+	return true
+}
+
+// brings reports whether a stage brings something new into the job: a root, or a splittable DoFn that reads without end.
+func brings(def *plan.Stage) bool {
+	switch def.Kind {
+	case plan.Source, plan.Impulse, plan.TestStream:
+		return true
+	case plan.Harness:
+		return def.Splittable != nil && !def.Splittable.Bounded
+	}
+	return false
 }
 
 // keep keeps the end of a bundle while the job is frozen.
@@ -82,7 +96,7 @@ func (c *checkpoints) stop(ctx context.Context, to string) (*jobserver.Checkpoin
 // atRest brings the job to rest and takes a savepoint. The job is paused when it returns.
 func (c *checkpoints) atRest(ctx context.Context, to string) (*jobserver.Checkpoint, error) {
 	j := c.job
-	ok, err := j.do(ctx, func() { j.pause.on = true })
+	ok, err := j.do(ctx, func() { j.pause.on, j.pause.flow = true, true })
 	if err == nil && !ok {
 		err = jobOver(j)
 	}
@@ -90,7 +104,17 @@ func (c *checkpoints) atRest(ctx context.Context, to string) (*jobserver.Checkpo
 		return nil, err
 	}
 	j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "the job stops with a savepoint: nothing is read any more")
-	// Bundles first: they bring what is to be published.
+	// What has been read flows on as far as it goes: the less is on its way, the less a changed pipeline must have a place for.
+	if _, err := j.awaitQuiet(ctx, func() bool { return j.running == 0 }); err != nil {
+		return nil, err
+	}
+	if ok, err = j.do(ctx, func() { j.pause.flow = false }); err == nil && !ok {
+		err = jobOver(j)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Then bundles in flight: they bring what is to be published.
 	if _, err := j.awaitQuiet(ctx, func() bool { return j.running == 0 }); err != nil {
 		return nil, err
 	}
