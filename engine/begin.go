@@ -34,9 +34,6 @@ const (
 func (j *job) begin() error {
 	j.effects = newEffects(j)
 	j.draining = j.home.slip.asked() == askedDrain
-	if err := j.number(); err != nil {
-		return err
-	}
 	for i, s := range j.plan.Stages {
 		switch s.Kind {
 		case plan.Source:

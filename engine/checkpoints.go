@@ -260,11 +260,9 @@ func (c *checkpoints) contents(ctx context.Context, kind checkpoint.Kind) (check
 		Kind: kind, Job: j.spec.ID, Name: j.spec.Name, CreatedAt: time.Now(), Lineage: c.lineage, Padstone: j.cfg.Version,
 		Store: store.FormatVersion,
 	}
-	var err error
-	if contents.Inventory, err = j.store.Inventory(); err != nil {
-		return contents, err
-	}
+	var herr error
 	ok, err := j.do(ctx, func() {
+		contents.Inventory, herr = j.held()
 		contents.Commit = j.store.Applied()
 		for i, s := range j.plan.Stages {
 			if s.Kind == plan.Sink {
@@ -274,6 +272,9 @@ func (c *checkpoints) contents(ctx context.Context, kind checkpoint.Kind) (check
 	})
 	if err == nil && !ok {
 		err = jobOver(j)
+	}
+	if err == nil {
+		err = herr
 	}
 	if err != nil || j.spec.Files == nil {
 		return contents, err

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+
 	"slices"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -56,7 +58,7 @@ const codeDurabilityNone fault.Code = "durability-none"
 // openRun opens the job's store. One without a log that was not closed in order is lost: the job begins again, if its input does not
 // go on without it.
 func (l *lasting) openRun() (*job, error) {
-	j, err := l.engine.newJob(l.cfg, l.spec, l.compiled, l.home)
+	j, err := l.engine.newJob(l.cfg, l.spec, l.home)
 	if f := fault.Of(err); f == nil || f.Code != store.CodeUnclean {
 		return j, err
 	}
@@ -68,7 +70,10 @@ func (l *lasting) openRun() (*job, error) {
 	if err := store.Remove(l.cfg.FS, l.home.storeDir()); err != nil {
 		return nil, err
 	}
+	if err := l.engine.takeUp(context.Background(), l.spec, l.home.reporter); err != nil {
+		return nil, err
+	}
 	l.home.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, "the job kept no log (durability none) and was not stopped in order: "+
 		"it runs again from its beginning, and writes again what it had written")
-	return l.engine.newJob(l.cfg, l.spec, l.compiled, l.home)
+	return l.engine.newJob(l.cfg, l.spec, l.home)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,9 +191,14 @@ func (e *Engine) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Check compiles the pipeline and throws the result away, and chooses among the alternatives of environments.
-func (e *Engine) Check(_ context.Context, spec jobserver.Spec) error {
-	if _, err := e.compile(spec); err != nil {
+// Check compiles the pipeline and throws the result away, matches it with the savepoint that it is to start from, and chooses among the
+// alternatives of environments.
+func (e *Engine) Check(ctx context.Context, spec jobserver.Spec) error {
+	if location := optionString(spec.Options, optionSavepoint); location != "" {
+		if err := e.checkSavepoint(ctx, spec, location); err != nil {
+			return err
+		}
+	} else if _, err := e.compile(spec, 0, nil); err != nil {
 		return err
 	}
 	translate.Settle(spec.Pipeline, e.cfg.Harnesses.Supported)
@@ -200,12 +206,12 @@ func (e *Engine) Check(_ context.Context, spec jobserver.Spec) error {
 }
 
 // Start runs a new job.
-func (e *Engine) Start(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
-	return e.start(spec, reporter, false)
+func (e *Engine) Start(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+	return e.start(ctx, spec, reporter, false)
 }
 
 // Recover takes up a job that an earlier server left, from its store. One that had ended already reports its outcome again.
-func (e *Engine) Recover(_ context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
+func (e *Engine) Recover(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error) {
 	ended, err := loadOutcome(engineDir(spec))
 	if err != nil {
 		return nil, err
@@ -217,7 +223,7 @@ func (e *Engine) Recover(_ context.Context, spec jobserver.Spec, reporter jobser
 	case err != nil:
 		return nil, err
 	case ended == nil:
-		return e.start(spec, reporter, true)
+		return e.start(ctx, spec, reporter, true)
 	}
 	ended.report(reporter)
 	return finishedJob{ended}, nil
@@ -247,9 +253,12 @@ func (e *Engine) home(spec jobserver.Spec, reporter jobserver.Reporter) home {
 }
 
 // start makes a job and runs it.
-func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recovered bool) (jobserver.Running, error) {
-	compiled, err := e.compile(spec)
+func (e *Engine) start(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter, recovered bool) (jobserver.Running, error) {
+	compiled, err := e.compile(spec, 0, nil)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.takeUp(ctx, spec, reporter); err != nil {
 		return nil, err
 	}
 	l := &lasting{
@@ -281,13 +290,14 @@ func (e *Engine) start(spec jobserver.Spec, reporter jobserver.Reporter, recover
 	return l, nil
 }
 
-// compile makes a job ready to run.
-func (e *Engine) compile(spec jobserver.Spec) (*bundle.Job, error) {
+// compile makes a job ready to run, with a number of key groups, 0 for that of new jobs, and with collections cut.
+func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle.Job, error) {
 	if _, err := checkpointsOf(e.cfg.Checkpoints, spec.Options); err != nil {
 		return nil, err
 	}
 	p, err := translate.Compile(spec.Pipeline, translate.Options{
-		KeyGroups: e.cfg.KeyGroups,
+		KeyGroups: cmp.Or(groups, e.cfg.KeyGroups),
+		Cut:       cut,
 		NoFusion:  experiment(spec.Options, ExperimentNoFusion),
 		NoLifting: experiment(spec.Options, ExperimentNoLifting),
 		Natives: func(urn string) bool {

@@ -25,14 +25,13 @@ type job struct {
 	spec     jobserver.Spec
 	log      *zap.Logger
 	reporter jobserver.Reporter
-	compiled *bundle.Job
-	plan     *plan.Plan
-	dir      string
-	store    *store.Store
-	numbers  store.Numbering
-	home     home
-	runner   *bundle.Runner
-	cache    *blockCache
+	*fitted
+	plan   *plan.Plan
+	dir    string
+	store  *store.Store
+	home   home
+	runner *bundle.Runner
+	cache  *blockCache
 	// checkpoints is told what it needs through the driver's queue.
 	checkpoints *checkpoints
 
@@ -87,7 +86,8 @@ type stageTotals struct {
 // eventsMax bounds the work that waits for the driver; senders block.
 const eventsMax = 256
 
-func (e *Engine) newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h home) (*job, error) {
+// newJob makes a job, with the rows of its store made those of its plan.
+func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 	log, dir := h.log, h.dir
 	settings, err := checkpointsOf(cfg.Checkpoints, spec.Options)
 	if err != nil {
@@ -100,21 +100,25 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, compiled *bundle.Job, h
 	if err != nil {
 		return nil, err
 	}
-	machines, err := bundle.NewMachines(compiled)
+	f, err := e.fit(st, spec, h.reporter.Message)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	machines, err := bundle.NewMachines(f.compiled)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	j := &job{
-		cfg: cfg, spec: spec, log: log, reporter: h.reporter, compiled: compiled, plan: compiled.Plan, dir: dir, store: st, home: h,
+		cfg: cfg, spec: spec, log: log, reporter: h.reporter, fitted: f, plan: f.compiled.Plan, dir: dir, store: st, home: h,
 		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
-		stages: make([]stageTotals, len(compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
+		stages: make([]stageTotals, len(f.compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.checkpoints = newCheckpoints(j, settings)
 	j.replay = newReplay(j.plan, cfg.Now)
-	j.runner = &bundle.Runner{Job: compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Memory: cfg.Memory,
+	j.runner = &bundle.Runner{Job: f.compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Memory: cfg.Memory,
 		ProgressEvery: cfg.ProgressEvery,
 		HideElements:  cfg.HideElements || optionBool(spec.Options, optionHideElements),
 		Log:           log.Named("bundle")}

@@ -24,7 +24,7 @@ type lasting struct {
 	engine   *Engine
 	cfg      Config // with the job's own durability
 	spec     jobserver.Spec
-	compiled *bundle.Job
+	compiled *bundle.Job // for people, before there is a run
 	home     home
 	// recovered: an earlier server has run the job.
 	recovered bool

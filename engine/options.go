@@ -17,7 +17,7 @@ const (
 
 // Options lists the pipeline options that the engine reads, for DescribePipelineOptions: SDKs pass on what is listed there.
 func Options() []*jobpb.PipelineOptionDescriptor {
-	return []*jobpb.PipelineOptionDescriptor{
+	return append([]*jobpb.PipelineOptionDescriptor{
 		{
 			Name: "max_bundle_size", Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
 			Description: "The most elements a bundle takes. Default 100000.",
@@ -42,7 +42,7 @@ func Options() []*jobpb.PipelineOptionDescriptor {
 			Name: optionPause, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
 			Description: "The least milliseconds between the end of a checkpoint and the next one; -1, the default, for none.",
 		},
-	}
+	}, savepointOptions()...)
 }
 
 // optionInt reads a pipeline option. Integers arrive as strings, numbers or not at all. Spec: python PipelineOptions.
@@ -61,10 +61,11 @@ func optionInt(options *structpb.Struct, name string, fallback int) int {
 
 // optionBool reads a pipeline option. Spec: python PipelineOptions.
 func optionBool(options *structpb.Struct, name string) bool {
-	return options.GetFields()["beam:option:"+name+":v1"].GetBoolValue()
+	v := options.GetFields()["beam:option:"+name+":v1"]
+	return v.GetBoolValue() || v.GetStringValue() == "true" // the latter from SDKs that do not know the option's type
 }
 
-// optionString reads a pipeline option; "" if it is not there. Spec: python PipelineOptions.
+// optionString reads a pipeline option.
 func optionString(options *structpb.Struct, name string) string {
 	return options.GetFields()["beam:option:"+name+":v1"].GetStringValue()
 }

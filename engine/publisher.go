@@ -200,7 +200,8 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	def := p.job.plan.Stages[p.stage]
 	var mark uint64
-	as := connector.Identity{Job: p.job.spec.ID, Stage: string(def.ID), Published: p.resumeAt, Admit: p.admit}
+	as := p.job.fitted.identity(p.stage, p.resumeAt)
+	as.Admit = p.admit
 	open := func() error {
 		w, mark, err = p.sink.Open(ctx, def.Native.Config, as)
 		return err

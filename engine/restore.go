@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"go.uber.org/zap"
 
 	"padstone/connector"
@@ -75,23 +76,19 @@ func arrange(fetched, dir string) error {
 // Ready implements jobserver.Restorer. It asks every sink how far the job has come since the checkpoint was taken, without taking the
 // place of a writer that may still be there.
 func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind bool) (givenUp []string, err error) {
-	compiled, err := e.compile(spec)
-	if err != nil {
-		return nil, err
-	}
-	st, err := store.Open(store.Config{
-		Dir: filepath.Join(engineDir(spec), storeDir), FS: e.cfg.FS, Logger: e.cfg.Logger.Named("store").With(zap.String("job", spec.ID)),
-	})
+	st, err := e.openStore(e.cfg, engineDir(spec), e.cfg.Logger.Named("store").With(zap.String("job", spec.ID)))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	numbers, err := number(st, compiled.Plan)
+	f, err := e.fit(st, spec, func(_ jobpb.JobMessage_MessageImportance, text string) {
+		e.cfg.Logger.Info(text, zap.String("job", spec.ID))
+	})
 	if err != nil {
 		return nil, err
 	}
-	r := &rewind{engine: e, spec: spec, store: st, numbers: numbers, next: st.LastBlock()}
-	for i, def := range compiled.Plan.Stages {
+	r := &rewind{engine: e, fitted: f, store: st, next: st.LastBlock()}
+	for i, def := range f.compiled.Plan.Stages {
 		if def.Kind != plan.Sink {
 			continue
 		}
@@ -114,10 +111,9 @@ func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind boo
 
 // rewind finds out what going on from an earlier state of a job gives up.
 type rewind struct {
+	*fitted
 	engine  *Engine
-	spec    jobserver.Spec
 	store   *store.Store
-	numbers store.Numbering
 	next    uint64        // no block has been given a sequence above it, by this life of the job or a later one
 	behind  []string      // sinks that have written what the store does not know
 	unknown []string      // sinks that cannot tell
@@ -145,7 +141,7 @@ func (r *rewind) look(ctx context.Context, stage int, def *plan.Stage) error {
 		r.cannotTell(def, "")
 		return nil
 	}
-	as := connector.Identity{Job: r.spec.ID, Stage: string(def.ID), Published: known.seq}
+	as := r.identity(stage, known.seq)
 	mark, err := marker.Mark(ctx, def.Native.Config, as)
 	if err != nil {
 		return named(err, def)

@@ -21,6 +21,35 @@ type Executor interface {
 	Start(ctx context.Context, spec Spec, reporter Reporter) (Running, error)
 }
 
+// Previewer is implemented by an Executor that can tell what a job would carry over from the savepoint that its options name.
+type Previewer interface {
+	Preview(ctx context.Context, spec Spec) (*Preview, error)
+}
+
+// Preview is what would become of what a savepoint holds.
+type Preview struct {
+	Savepoint string        `json:"savepoint"`
+	Lines     []PreviewLine `json:"lines"`
+	Warnings  []string      `json:"warnings,omitempty"`
+	Refused   *PreviewError `json:"refused,omitempty"` // why the pipeline would not be started
+}
+
+// PreviewLine is what would become of one thing.
+type PreviewLine struct {
+	Outcome string   `json:"outcome"`            // carried over, moved, starts empty, dropped, not restored, incompatible
+	Kind    string   `json:"kind"`               // what it is: state, grouping, source, …
+	Name    string   `json:"name"`               // of the transform in the savepoint; of what starts empty, in the new pipeline
+	NewName string   `json:"new_name,omitempty"` // where it was renamed
+	Details []string `json:"details,omitempty"`
+}
+
+// PreviewError is a refusal.
+type PreviewError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
 // Spec is a submitted job.
 type Spec struct {
 	ID       string // "<sanitised name>-<random>"; unguessable

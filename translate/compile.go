@@ -30,6 +30,9 @@ type Options struct {
 	// SDK has lifted itself (but not one that it has packed, of which the steps alone are left). Neither changes what a pipeline
 	// computes: who suspects an optimisation of a fault leaves it out.
 	NoFusion, NoLifting bool
+	// Cut lists collections, as plan.Edge.Collection names them, that each reader reads from an edge of its own: elements of an earlier plan
+	// wait there.
+	Cut []string
 }
 
 // Compile compiles a pipeline to a plan. It does not change p and keeps no reference to it. Errors are *fault.Error of kind
@@ -52,6 +55,7 @@ func Compile(p *pipepb.Pipeline, o Options) (*plan.Plan, error) {
 		g.identify,
 		g.connect,
 		g.describe,
+		g.describeStructures,
 	} {
 		if err := pass(); err != nil {
 			return nil, err

@@ -208,6 +208,10 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 	if err != nil {
 		return nil, err
 	}
+	structure, err := c.coders.text(pc.coder)
+	if err != nil {
+		return nil, err
+	}
 	e := &plan.Edge{
 		ID:          plan.EdgeID(hash("edge", string(s.id), pc.label(), string(kind), string(access))),
 		Kind:        kind,
@@ -217,6 +221,7 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		Access:      access,
 		Consumer:    s.id,
 		Element:     element.program,
+		Structure:   structure,
 		Window:      pc.windows.Coding,
 		Bounded:     pc.bounded(),
 	}

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"math/big"
+	"slices"
 
 	"padstone/engine/plan"
 	"padstone/translate/urn"
@@ -94,7 +95,7 @@ func (f *fuser) placeInHarness(n *node) {
 // producerFor returns the stage that computes the node's main input, if the node may join it.
 func (f *fuser) producerFor(n *node) *stage {
 	main := n.main[0].pc
-	if main.junction {
+	if main.junction || f.isCut(main) {
 		return nil
 	}
 	s := f.stageOf[main.producer]
@@ -110,12 +111,20 @@ func (f *fuser) producerFor(n *node) *stage {
 
 // siblingFor returns a stage that reads the node's main input from an edge, if the node may join it.
 func (f *fuser) siblingFor(n *node) *stage {
+	if f.isCut(n.main[0].pc) {
+		return nil
+	}
 	for _, s := range f.byInput[n.main[0].pc] {
 		if s.kind == plan.Harness && s.env == n.env && !s.rooted() && !f.conflict(s, n) {
 			return s
 		}
 	}
 	return nil
+}
+
+// isCut reports whether every reader of a collection reads it from an edge of its own.
+func (f *fuser) isCut(pc *pcollection) bool {
+	return len(f.options.Cut) > 0 && slices.Contains(f.options.Cut, pc.durableName())
 }
 
 // conflict reports whether a side input of the node comes from the stage or from below it.

@@ -27,7 +27,7 @@ func (f *fuser) placeFlatten(n *node) error {
 func (f *fuser) commonProducer(n *node) (*stage, error) {
 	var common *stage
 	for _, in := range n.main {
-		if in.pc.junction || f.options.NoFusion {
+		if in.pc.junction || f.options.NoFusion || f.isCut(in.pc) {
 			return nil, nil
 		}
 		s := f.stageOf[in.pc.producer]

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,21 +118,25 @@ type Options map[string]any
 
 // Submit starts a job.
 func (r *Rig) Submit(p *Pipeline, o Options) (*Job, error) {
+	spec, err := r.spec(p, o)
+	if err != nil {
+		return nil, err
+	}
 	r.jobs++
+	j := &Job{Recorder: &Recorder{}, rig: r, Spec: spec}
+	j.Running, err = r.Engine.Start(r.Context(), j.Spec, j.Recorder)
+	return j, err
+}
+
+// spec is that of the next job.
+func (r *Rig) spec(p *Pipeline, o Options) (jobserver.Spec, error) {
 	fields := make(map[string]any)
 	for name, v := range o {
 		fields["beam:option:"+name+":v1"] = v
 	}
 	options, err := structpb.NewStruct(fields)
-	if err != nil {
-		return nil, err
-	}
-	id := fmt.Sprintf("job-%d", r.jobs)
-	j := &Job{Recorder: &Recorder{}, rig: r, Spec: jobserver.Spec{
-		ID: id, Name: "job", Pipeline: p.Proto, Options: options, Dir: filepath.Join(r.dir, id),
-	}}
-	j.Running, err = r.Engine.Start(r.Context(), j.Spec, j.Recorder)
-	return j, err
+	id := fmt.Sprintf("job-%d", r.jobs+1)
+	return jobserver.Spec{ID: id, Name: "job", Pipeline: p.Proto, Options: options, Dir: filepath.Join(r.dir, id)}, err
 }
 
 // Start starts a job that must be accepted.
@@ -264,4 +269,32 @@ func (r *Rig) OpenStore(j *Job) *store.Store {
 		r.T.Fatal(err)
 	}
 	return s
+}
+
+// Check asks whether a job would be accepted.
+func (r *Rig) Check(p *Pipeline, o Options) error {
+	spec, err := r.spec(p, o)
+	if err != nil {
+		return err
+	}
+	return r.Engine.Check(r.Context(), spec)
+}
+
+// Leave puts a file into the engine's directory of the next job.
+func (r *Rig) Leave(name, text string) {
+	r.T.Helper()
+	path := filepath.Join(r.dir, fmt.Sprintf("job-%d", r.jobs+1), "engine", name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		r.T.Fatal(err)
+	}
+}
+
+// StartFrom starts a new job on a copy of the store of another one, which is suspended: as from a savepoint.
+func (r *Rig) StartFrom(from *Job, p *Pipeline, o Options) (*Job, error) {
+	r.T.Helper()
+	next := filepath.Join(r.dir, fmt.Sprintf("job-%d", r.jobs+1), "engine", "store")
+	if err := errors.Join(os.RemoveAll(next), os.MkdirAll(filepath.Dir(next), 0o700), os.CopyFS(next, os.DirFS(from.StoreDir()))); err != nil {
+		r.T.Fatal(err)
+	}
+	return r.Submit(p, o)
 }

@@ -29,7 +29,7 @@ func chain(roots ...string) *plan.Plan {
 // TestAdopt has names keep their numbers in a plan with another order, and numbers be given once.
 func TestAdopt(t *testing.T) {
 	adopt := func(p *plan.Plan, earlier *inventory.Inventory) *inventory.Inventory {
-		inv := inventory.Of(p)
+		inv := inventory.Of(p, "job", nil)
 		inv.Adopt(earlier)
 		data, err := inv.Marshal()
 		if err != nil {

@@ -55,6 +55,8 @@ type Stage struct {
 	// Transforms lists the user's transforms in order: the ids in the pipeline proto and in the descriptor, and their unique names.
 	Transforms []Transform
 	Input      EdgeID // main input; empty for Impulse, Source and TestStream
+	// Steps are all that the stage consists of, also what the user's transforms were taken apart into.
+	Steps []Step
 
 	// Descriptor is a serialised ProcessBundleDescriptor without service descriptors and with an empty id. Harness only.
 	Descriptor []byte
@@ -66,6 +68,9 @@ type Stage struct {
 	States     []State
 	Timers     []TimerFamily
 	KeyCoder   string // framing program of the key, nested encoding; set iff the input edge is Keyed
+	// KeyStructure is the key's coder. Accumulators is set for a Group stage whose values are accumulators of a combine.
+	KeyStructure Structure
+	Accumulators bool
 	// Splittable is set when the stage processes sized restrictions: it is their only consumer and its input may be split.
 	Splittable *Splittable
 
@@ -116,6 +121,20 @@ type Transform struct {
 	URN  string
 }
 
+// Step is a part of a stage.
+type Step struct {
+	Name  string   // unique
+	Reads []string // its main inputs, as Edge.Collection
+}
+
+// Structure is how a coder is made up, as text: names of coders without "beam:coder:" and ":v1", with the fields of rows and with
+// components in brackets. What one coder has written another one of the same structure can read, as far as the structure tells: behind
+// an OpaqueMark stands a digest of what an SDK has serialised in its own way, which may be another one each time.
+type Structure string
+
+// OpaqueMark stands before a digest in a Structure.
+const OpaqueMark = "#"
+
 // Output connects a data sink of the descriptor to the edges that its elements go to.
 type Output struct {
 	Write       string // transform id of the GRPC write; "" for runner-side stages
@@ -148,9 +167,10 @@ type Edge struct {
 	Consumer   StageID
 	// Element is the framing program of the value (see package coder), for example "kv(lp,varint)". For Keyed and multimap Side
 	// edges its outermost constructor is kv.
-	Element string
-	Window  WindowCoding
-	Bounded bool
+	Element   string
+	Structure Structure // of the coder of the elements
+	Window    WindowCoding
+	Bounded   bool
 	// Panes says, on Side edges, which panes readers see.
 	Panes SidePanes
 	// Grouped is set on Side edges from a Group that the compiler has put in front of a side input: the elements are
@@ -226,6 +246,8 @@ type State struct {
 	// elements. MapKey is empty likewise.
 	Element string
 	MapKey  string // framing program of a multimap's key
+	// The coders of an element and of a map's key, as the SDK gave them; empty where there is none.
+	Structure, MapKeyStructure Structure
 }
 
 // TimeDomain is the clock of a timer.

@@ -136,11 +136,16 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	w.entries(rows.Source, stage, c.Positions)
 	w.entries(rows.Meta, 0, c.Meta)
 	w.entries(rows.Metric, 0, c.Metrics)
-	mark := binary.BigEndian.AppendUint64(nil, seq)
+	w.note(s.counters(batch, seq))
+	return w.err
+}
+
+// counters writes what the store goes on to count from.
+func (s *Store) counters(batch *pebble.Batch, applied uint64) error {
+	mark := binary.BigEndian.AppendUint64(nil, applied)
 	mark = binary.BigEndian.AppendUint64(mark, s.blockSeq)
 	mark = binary.BigEndian.AppendUint64(mark, s.contentSeq.Load()) // a run of side input rows is named by it for as long as they live
-	w.note(batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), mark, nil))
-	return w.err
+	return batch.Set(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...), mark, nil)
 }
 
 // trim puts what is left of a block in its place. What the block referred to it goes on referring to.

@@ -31,11 +31,16 @@ func (s *Store) Number(n Numbering, inventory []byte) error {
 		return err
 	}
 	key := append(rows.Prefix(rows.Meta, 0, 0), metaInventory...)
-	if err := s.db.Set(key, inventory, pebble.NoSync); err != nil {
-		s.fail(err)
-		return fault.New(fault.Environment, "store-write", "cannot write the inventory of the job's store: %w", err)
+	return writeFailed(s, s.db.Set(key, inventory, pebble.NoSync))
+}
+
+// writeFailed stops the store after a write that has failed.
+func writeFailed(s *Store, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	s.fail(err)
+	return fault.New(fault.Environment, "store-write", "cannot write the job's store: %w", err)
 }
 
 // Inventory returns what Number kept, or nil.

@@ -178,6 +178,30 @@ func ClearWindow(tx rows.Tx, key, window []byte) error {
 	return nil
 }
 
+// ClearFamily removes every timer of a family, whatever its key and window.
+func ClearFamily(tx rows.Tx, family string) error {
+	var ids []ID
+	var bad []byte
+	err := tx.Scan(rows.TimerID, nil, nil, func(key, _ []byte) bool {
+		id, ok := parseID(append([]byte(nil), key...))
+		if !ok {
+			bad = append([]byte{}, key...)
+		} else if id.Family == family {
+			ids = append(ids, id)
+		}
+		return ok
+	})
+	if err == nil && bad != nil {
+		err = corrupt("timer %x", bad)
+	}
+	for _, id := range ids {
+		if err == nil {
+			err = Clear(tx, id)
+		}
+	}
+	return err
+}
+
 func remove(tx rows.Tx, key []byte, t Timer) {
 	tx.Delete(rows.TimerID, key)
 	tx.Delete(rows.TimerTS, appendOrder(nil, t.Domain, t.Fire, key))
