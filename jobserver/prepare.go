@@ -52,6 +52,16 @@ func (s *Server) prepare(ctx context.Context, request *jobpb.PrepareJobRequest) 
 	return p, s.remember(p)
 }
 
+// Preview tells what a pipeline would carry over from the savepoint that its options name. Nothing is kept of it. Errors:
+// invalid-request, those of the pipeline and of the savepoint.
+func (s *Server) Preview(ctx context.Context, pipeline *pipepb.Pipeline, options *structpb.Struct) (*Preview, error) {
+	p, ok := s.cfg.Executor.(Previewer)
+	if !ok {
+		return nil, fault.New(fault.Pipeline, "invalid-request", "this server does not start jobs from savepoints")
+	}
+	return p.Preview(ctx, s.spec("preview", "preview", pipeline, options))
+}
+
 func (s *Server) remember(p *preparation) error {
 	s.mu.Lock()
 	if s.mu.closed {

@@ -22,6 +22,7 @@ import (
 // executor is what the wiring needs of the engine.
 type executor struct {
 	jobserver.Executor
+	jobserver.Previewer
 	// recover takes up jobs of an earlier server on the same data directory.
 	recover func(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) (jobserver.Running, error)
 	// restorer takes up jobs from checkpoints.
@@ -62,7 +63,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 		Memory:       budget,
 	})
 	return &executor{
-		Executor: eng, recover: eng.Recover, restorer: eng, options: engine.Options(),
+		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, options: engine.Options(),
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()

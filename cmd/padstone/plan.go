@@ -29,13 +29,15 @@ const pipelineBytesMax = 1 << 30
 func newPlan(term *terminal) *cobra.Command {
 	asJSON := false
 	experiments := []string{}
+	var from fromSavepoint
 	cmd := &cobra.Command{
 		Use:   "plan pipeline.pb|pipeline.json|-",
 		Short: "Compile a pipeline and print the plan",
 		Long: "Compile a pipeline proto (org.apache.beam.model.pipeline.v1.Pipeline, binary or JSON) and print the plan as a tree.\n" +
-			"What the server would refuse is refused here, with the same code. A file named - is standard input.",
+			"What the server would refuse is refused here, with the same code. A file named - is standard input.\n" +
+			"With --from-savepoint print instead what the pipeline would carry over of a savepoint, and what it would not.",
 		Args: usageArgs(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			pipeline, err := readPipeline(term, args[0])
 			if err != nil {
 				return err
@@ -43,6 +45,9 @@ func newPlan(term *terminal) *cobra.Command {
 			options := compileOptions(kafka.Registry(zap.NewNop()), planName(args[0]))
 			options.NoFusion = slices.Contains(experiments, engine.ExperimentNoFusion)
 			options.NoLifting = slices.Contains(experiments, engine.ExperimentNoLifting)
+			if from.location != "" {
+				return from.preview(cmd.Context(), term, pipeline, options, asJSON)
+			}
 			plan, err := translate.Compile(pipeline, options)
 			if err != nil {
 				return err
@@ -62,6 +67,7 @@ func newPlan(term *terminal) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as stored with a job")
 	cmd.Flags().StringSliceVar(&experiments, "experiments", nil,
 		"compile as for a job with these experiments: "+engine.ExperimentNoFusion+", "+engine.ExperimentNoLifting)
+	from.flags(cmd.Flags())
 	return cmd
 }
 

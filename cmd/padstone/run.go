@@ -21,6 +21,8 @@ type runOptions struct {
 	verbose  bool
 	// reconnectFor is how long a server may be away before its jobs are given up.
 	reconnectFor time.Duration
+	from         fromSavepoint
+	dryRun       bool // say what would become of the savepoint, and start nothing
 	// expansionServices are those of a server that has to be started.
 	expansionServices []string
 }
@@ -36,7 +38,11 @@ arguments choose otherwise, and finds the expansion service for ReadFromKafka an
 Its stdout passes through; states, messages and progress of its jobs go to stderr. The exit code is the jobs' terminal state:
 0 for DONE and DRAINED, 1 for FAILED, 2 for CANCELLED; the script's own when its jobs ended well or it submitted none.
 A server that is killed and started again on the same data directory and ports goes on with its jobs, and the script goes on waiting.
-Ctrl-C cancels the jobs; a second Ctrl-C kills the script.`
+Ctrl-C cancels the jobs; a second Ctrl-C kills the script.
+
+With --from-savepoint the script's job goes on with what another job has left, matched by the names of transforms. With
+--dry-run, too, nothing is started: a table says what would be carried over and what not, and the exit code is 1 if the server
+would refuse the pipeline.`
 
 func newRun(term *terminal) *cobra.Command {
 	var o runOptions
@@ -47,6 +53,9 @@ func newRun(term *terminal) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && o.module == "" {
 				return usageError(errors.New("which script? see `padstone run --help`"))
+			}
+			if o.dryRun && o.from.location == "" {
+				return usageError(errors.New("--dry-run needs --from-savepoint"))
 			}
 			// Two: a signal that arrives while the first is being handled must not be lost.
 			signals := make(chan os.Signal, 2)
@@ -67,6 +76,8 @@ func newRun(term *terminal) *cobra.Command {
 		"another expansion service for a server that has to be started, as for `padstone serve`; may be repeated")
 	fs.DurationVar(&o.reconnectFor, "reconnect-for", reconnectForDefault,
 		"how long a server that goes away is waited for, while the script waits for its jobs; 0: not at all")
+	o.from.flags(fs)
+	fs.BoolVar(&o.dryRun, "dry-run", false, "with --from-savepoint: print what would be carried over, and start nothing")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "print debug messages of the jobs, too")
 	return cmd
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+
+	"padstone/engine"
 )
 
 // runEnd is all that the exit code of `padstone run` follows from.
@@ -17,11 +19,19 @@ type runEnd struct {
 	interrupted bool     // the user asked for the end
 	abandoned   bool     // the script ended before its jobs and took their workers with it: they were cancelled for that
 	ownEndpoint string   // the --job_endpoint of the user's own: its jobs are not seen
+	dryRun      bool     // a refusal is the answer
 }
 
 // judge returns the exit code and the lines to print. The jobs' states decide; the script's own code counts when they ended well.
 func (e runEnd) judge() (code int, lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if e.dryRun && len(e.refused) > 0 {
+		answer := e.refused[len(e.refused)-1]
+		if strings.HasPrefix(answer, engine.CodeDryRun) {
+			return exitOK, []string{answer}
+		}
+		return exitFailed, []string{answer}
+	}
 	failed, cancelled, drained := 0, 0, false
 	for _, j := range e.jobs {
 		switch {

@@ -29,6 +29,8 @@ type runSession struct {
 	console *console
 	options runOptions
 	server  *runServer
+	// Of a dry run: the pipeline was refused, as it always is, and the script has ended.
+	refused, ended chan struct{}
 }
 
 // run starts the script, follows its jobs and returns how all of it ended.
@@ -40,7 +42,7 @@ func (s *runSession) run(ctx context.Context, python string, args []string, sign
 	defer cancel() // before board.close, which waits for what ctx ends
 	job := s.server.info.Endpoints.Job
 	server := &link{patience: s.options.reconnectFor, say: s.console.printf, name: job}
-	proxy, err := startJobProxy(ctx, s.server.dialJob, server, func(id string) { board.add(ctx, id) }, board.refuse)
+	proxy, err := startJobProxy(ctx, s.server.dialJob, server, func(id string) { board.add(ctx, id) }, s.onRefuse(board))
 	if err != nil {
 		return runEnd{}, err
 	}
@@ -57,6 +59,21 @@ func (s *runSession) run(ctx context.Context, python string, args []string, sign
 	return end, errors.Join(err, proxy.close())
 }
 
+// onRefuse notes a refusal. In a dry run that is all there was to learn: the script is ended before it is told, or it would only say the
+// same with a traceback.
+func (s *runSession) onRefuse(board *jobBoard) func(message string) {
+	if !s.options.dryRun {
+		return board.refuse
+	}
+	s.refused, s.ended = make(chan struct{}), make(chan struct{})
+	once := sync.Once{}
+	return func(message string) {
+		board.refuse(message)
+		once.Do(func() { close(s.refused) })
+		<-s.ended
+	}
+}
+
 // runScript runs the script against the proxy at jobEndpoint.
 func (s *runSession) runScript(
 	ctx context.Context, jobEndpoint string, board *jobBoard, python string, args []string, signals <-chan os.Signal,
@@ -67,7 +84,7 @@ func (s *runSession) runScript(
 	} else {
 		head, user = args[:1], args[1:]
 	}
-	plan := planArgs(user, jobEndpoint)
+	plan := planArgs(append(s.options.from.scriptArgs(s.options.dryRun), user...), jobEndpoint)
 	script := exec.Command(python, append(head, plan.args...)...)
 	env, err := planEnv(os.Environ(), s.server.info.Endpoints.Expansion)
 	if err != nil {
@@ -90,9 +107,15 @@ func (s *runSession) runScript(
 	defer stopSide()
 	side.Go(func() { showProgress(sideCtx, board, s.server.now, s.console) })
 	exited := make(chan int, 1)
-	side.Go(func() { exited <- waitScript(script) })
+	side.Go(func() {
+		code := waitScript(script)
+		if s.ended != nil {
+			close(s.ended)
+		}
+		exited <- code
+	})
 
-	end := runEnd{ownEndpoint: plan.ownEndpoint}
+	end := runEnd{ownEndpoint: plan.ownEndpoint, dryRun: s.options.dryRun}
 	w := scriptWatch{session: s, board: board, pid: script.Process.Pid, end: &end}
 	end.script = w.awaitScript(ctx, exited, signals)
 	err = w.settle(ctx, plan.loopback, signals)
@@ -123,7 +146,7 @@ type scriptWatch struct {
 // awaitScript returns the script's exit code. The first signal cancels its jobs, or interrupts it when it has none running; the
 // second kills it.
 func (w *scriptWatch) awaitScript(ctx context.Context, exited <-chan int, signals <-chan os.Signal) int {
-	done := ctx.Done()
+	done, refused := ctx.Done(), w.session.refused
 	for {
 		select {
 		case code := <-exited:
@@ -131,6 +154,9 @@ func (w *scriptWatch) awaitScript(ctx context.Context, exited <-chan int, signal
 		case <-done:
 			done = nil
 			w.kill()
+		case <-refused:
+			refused = nil
+			w.signal(syscall.SIGKILL)
 		case <-signals:
 			if w.signals++; w.signals > 1 {
 				w.kill()

@@ -78,6 +78,7 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}", h.getJob)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/messages", h.getMessages)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/transforms", h.getTransforms)
+	h.mux.HandleFunc("POST /api/v1/preview", h.preview)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/cancel", h.cancelJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/drain", h.drainJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/checkpoint", h.checkpointJob)
