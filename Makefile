@@ -117,8 +117,9 @@ $(OLDEST)/.demo: demo/requirements-2.65.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-test-oldest: build $(OLDEST)/.demo
+test-oldest: build $(OLDEST)/.demo $(VENV)/.test
 	$(OLDEST)/bin/python demo/run.py --payments $(PAYMENTS) --late $(LATE) $(ARGS)
+	PADSTONE_OLDEST=$(abspath $(OLDEST))/bin/python $(PY) -m pytest tests/test_upgrade.py -k oldest
 
 fmt: $(VENV)/.test
 	git ls-files '*.go' | xargs gofmt -w
