@@ -261,7 +261,15 @@ func (j *job) poolChanged(env plan.EnvID) {
 		j.end(err)
 		return
 	}
-	j.tell(scheduler.Tick{})
+	if len(pool.Workers()) == 0 {
+		return
+	}
+	for i, def := range j.plan.Stages {
+		if def.Env == env {
+			delete(j.backoff, i)
+		}
+	}
+	j.tell(scheduler.Connected{Env: env})
 }
 
 // processes is the number of harness processes an environment gets. Spec: option sdk_worker_parallelism; the SDK sends 1 unless told.

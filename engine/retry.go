@@ -108,7 +108,8 @@ func (j *job) judge(start *scheduler.Start, f *failure, harness bool) {
 		return // it may have been others that failed before
 	case harness && f.items == 1 && f.only != "":
 		f.again = false
-		verdict = fmt.Sprintf("Bundles with this element have failed %d times, the last one had no other:\n  %s", times, f.only)
+		verdict = fmt.Sprintf("Bundles with this element for %q have failed %d times, the last one had no other:\n  %s",
+			first(def), times, f.only)
 	case harness && f.items == 1:
 		f.again = false
 		verdict = fmt.Sprintf("Bundles with the same element, which is not to be shown, have failed %d times; the last one had no other.", times)
@@ -122,6 +123,14 @@ func (j *job) judge(start *scheduler.Start, f *failure, harness bool) {
 			e.Transform = def.Name
 		}
 	}
+}
+
+// first is the transform that takes a stage's input. What fails further down got what became of it.
+func first(def *plan.Stage) string {
+	if len(def.Transforms) > 0 {
+		return def.Transforms[0].Name
+	}
+	return def.Name
 }
 
 func codeOf(err error) fault.Code {

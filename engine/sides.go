@@ -38,13 +38,17 @@ func (j *job) mapWindows(a scheduler.MapWindows) {
 			return
 		}
 		wait := backoffMin
-		for {
+		for failures := 1; ; {
 			ends, err := j.fleet.Map(j.ctx, j.runner, a.Stage, a.Block)
 			if err == nil {
 				j.postLive(func() { j.tell(scheduler.Mapped{Stage: a.Stage, Block: a.Block, SideEnds: ends}) })
 				return
 			}
-			if fault.KindOf(err) != fault.Environment {
+			user := codesUser[codeOf(err)] && failures < attemptsMax
+			if user {
+				failures++
+			}
+			if fault.KindOf(err) != fault.Environment && !user {
 				j.postLive(func() { j.end(named(err, j.plan.Stages[a.Stage])) })
 				return
 			}

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -21,6 +22,8 @@ type shower struct {
 	coders map[string]*pipepb.Coder
 	value  string // coder of an element's value; "" if it is not known
 	key    string // of its key
+	// created is the coder of what Python's Create decodes in the first step of the stage, whose input is bytes then; "" elsewhere.
+	created string
 }
 
 // newShower finds the coders of the stage's input in its descriptor.
@@ -41,8 +44,17 @@ func newShower(st *Stage) *shower {
 	if parts := sh.coders[sh.value].GetComponentCoderIds(); len(parts) == 2 {
 		sh.key = parts[0]
 	}
+	for _, t := range d.GetTransforms() { // Spec: python transforms/core.py Create.expand
+		if sh.coders[sh.value].GetSpec().GetUrn() == coderBytes && strings.HasSuffix(t.GetUniqueName(), "/Map(decode)") {
+			for _, out := range t.GetOutputs() {
+				sh.created = d.GetPcollections()[out].GetCoderId()
+			}
+		}
+	}
 	return sh
 }
+
+const coderBytes = "beam:coder:bytes:v1"
 
 // element words the first of some encoded elements.
 func (sh *shower) element(data []byte) string {
@@ -50,7 +62,11 @@ func (sh *shower) element(data []byte) string {
 	if _, err := sh.edge.scanner.Next(data, &el); err != nil {
 		return show.Bytes(data)
 	}
-	return fmt.Sprintf("%s, at %v in %s", show.Value(sh.coders, sh.value, el.Value), el.TS, sh.windows(el.NWin, el.Windows))
+	value := show.Value(sh.coders, sh.value, el.Value)
+	if _, n := binary.Uvarint(el.Value); sh.created != "" && n > 0 {
+		value = show.Whole(sh.coders, sh.created, el.Value[n:])
+	}
+	return fmt.Sprintf("%s, at %v in %s", value, el.TS, sh.windows(el.NWin, el.Windows))
 }
 
 // timer words a timer.

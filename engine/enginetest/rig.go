@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,7 +197,7 @@ func (j *Job) AwaitOutput(transform string, n int64) {
 	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
 }
 
-// AwaitIdle waits until no element waits and no bundle but those of sources is in flight.
+// AwaitIdle waits until no element waits, and no bundle but those of sources is in flight or is to run again.
 func (j *Job) AwaitIdle() {
 	j.rig.T.Helper()
 	d, err := j.Describe(j.rig.Context())
@@ -205,7 +206,7 @@ func (j *Job) AwaitIdle() {
 	}
 	for _, s := range d.Stages {
 		j.await(s.Transforms[0], func(s jobserver.StageDescription) bool {
-			return s.BacklogElements == 0 && (s.BundlesInFlight == 0 || s.Kind == string(plan.Source))
+			return s.BacklogElements == 0 && !strings.Contains(s.Waiting, "again") && (s.BundlesInFlight == 0 || s.Kind == string(plan.Source))
 		})
 	}
 }

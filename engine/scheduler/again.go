@@ -8,7 +8,9 @@ import (
 
 // startSuspect starts a bundle of a suspect whose time has come, or returns nil.
 func (s *Scheduler) startSuspect(st *stage) *Start {
-	for _, sp := range slices.Clone(st.suspects) {
+	suspects := slices.Clone(st.suspects)
+	slices.SortStableFunc(suspects, func(a, b *suspect) int { return a.totals().losses - b.totals().losses })
+	for _, sp := range suspects {
 		if sp.timers && !sp.running && !slices.ContainsFunc(sp.groups, func(g uint16) bool { return s.due(st, int(g)) }) {
 			s.acquit(st, sp)
 			continue
@@ -43,9 +45,14 @@ func (s *Scheduler) startSuspect(st *stage) *Start {
 
 // suspectStart returns the next bundle of a suspect; nil when it has to wait.
 func (s *Scheduler) suspectStart(st *stage, sp *suspect) *Start {
-	if sp.running || sp.retryAt > s.now || st.retryAt > s.now {
+	if sp.running || sp.retryAt > s.now || st.retryAt > s.now || sp.lonely() && s.othersFirst(st, sp) {
 		return nil
 	}
+	return s.nextOf(st, sp)
+}
+
+// nextOf returns the next bundle of a suspect that does not run; nil when its key groups are not free.
+func (s *Scheduler) nextOf(st *stage, sp *suspect) *Start {
 	t := sp.totals()
 	b := &Start{
 		Stage: st.index, InputWatermark: st.in, OutputWatermark: st.out, Now: s.now, Limit: sp.limit(),
@@ -71,6 +78,52 @@ func (s *Scheduler) suspectStart(st *stage, sp *suspect) *Start {
 		}
 	}
 	return b
+}
+
+// othersFirst says that a lonely suspect, which may well take the harness along, waits for others of its environment: for whatever could
+// run, until something has been committed since it failed last, and for lonely suspects that have lost their harness less often. Else a
+// harness that takes long to start would never do anything else than to be lost.
+func (s *Scheduler) othersFirst(st *stage, sp *suspect) bool {
+	for _, other := range s.stages {
+		if other.def.Kind != plan.Harness || other.def.Env != st.def.Env {
+			continue
+		}
+		if !sp.proved && s.couldRun(other) {
+			return true
+		}
+		for _, o := range other.suspects {
+			if o != sp && o.lonely() && !o.running && o.totals().losses < sp.totals().losses && s.nextOf(other, o) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// couldRun says whether the stage has something to do for an ordinary bundle.
+func (s *Scheduler) couldRun(st *stage) bool {
+	data := !st.crowded() && s.backPressure(st) == nil
+	if !st.keyed {
+		return data && s.anyReady(st, &st.queues[0])
+	}
+	for g := range st.queues {
+		if due := s.due(st, g); !st.busy[g] && (due && !st.heldTimers[g] ||
+			!due && data && !st.heldData[g] && st.queues[g].len() > 0 && s.sideBlocking(st, st.queues[g].first()) == nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// proved lets the lonely suspects of an environment wait anew, as its harnesses work again.
+func (s *Scheduler) proved(env plan.EnvID) {
+	for _, st := range s.stages {
+		for _, sp := range st.suspects {
+			if st.def.Env == env && !sp.proved && !sp.running && sp.lonely() {
+				sp.proved, sp.retryAt = true, max(sp.retryAt, s.now.Add(sp.wait))
+			}
+		}
+	}
 }
 
 // tries is how often the very input that comes next has failed.

@@ -136,6 +136,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		if err := s.failed(ev); err != nil {
 			return nil, err
 		}
+	case Connected:
+		s.connected(ev)
 	case Progressed:
 		s.progressed(ev)
 	case Divided:
@@ -242,6 +244,15 @@ func (s *Scheduler) capacity(ev Capacity) {
 	e.load, e.alone, e.reserved = load, alone, make([]bool, ev.Processes)
 }
 
+// connected has the stages of an environment wait no longer for a harness.
+func (s *Scheduler) connected(ev Connected) {
+	for _, st := range s.stages {
+		if st.def.Env == ev.Env && st.def.Env != "" {
+			st.retryAt = element.MinTime
+		}
+	}
+}
+
 func (s *Scheduler) committed(ev Committed) error {
 	b, st, err := s.finish(ev.Bundle)
 	if err != nil {
@@ -252,6 +263,9 @@ func (s *Scheduler) committed(ev Committed) error {
 		st.account(*ev.Rest, 1)
 	}
 	s.cleared(st, b, ev.Rest)
+	if st.def.Kind == plan.Harness {
+		s.proved(st.def.Env)
+	}
 	s.giveBack(st, ev.Returned)
 	st.retryAt = element.MinTime
 	for _, a := range ev.Added {

@@ -26,7 +26,7 @@ import (
 //	undivided BUNDLE
 //	mapped STAGE seq=N end=T
 //	needed stage=STAGE            from when on it reads windows of its side input
-//	tick, drain
+//	tick, drain, connected
 //	status                        watermarks and backlog of every stage
 //
 // Each consumer of a test_stream has an output of its own, in the order of the consumers. Every command takes now=T. Times are milliseconds; inf is the end of time.
@@ -78,6 +78,8 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.step(t, st.divided(t, d))
 	case "undivided":
 		return st.step(t, Undivided{Bundle: bundleArg(t, d)})
+	case "connected":
+		return st.step(t, Connected{Env: "env"})
 	case "tick":
 		return st.step(t, Tick{})
 	case "drain":

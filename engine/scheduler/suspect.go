@@ -40,6 +40,8 @@ type suspect struct {
 	last    int // items of the last attempt, if that failed
 	times   int // how often such an attempt has failed in a row
 	retryAt element.Time
+	wait    int64 // milliseconds from the last failure to retryAt
+	proved  bool  // bundles have been committed since then by harnesses of the environment
 	running bool
 }
 
@@ -160,6 +162,7 @@ func (s *Scheduler) failed(ev Failed) error {
 	}
 	sp.fail(max(n, 1), ev.Blame)
 	sp.running, sp.retryAt = false, ev.RetryAt
+	sp.proved, sp.wait = false, int64(ev.RetryAt-s.now)
 	if !st.keyed && !sp.whole {
 		s.setAside(st, sp, ev.Parts)
 	}

@@ -109,6 +109,9 @@ type Failed struct {
 	Parts []Block
 }
 
+// Connected says that a harness of an environment is there again: what waited for one need not wait any longer.
+type Connected struct{ Env plan.EnvID }
+
 // Progressed says how far a bundle in flight has come: Done is the share of its input that is processed.
 type Progressed struct {
 	Bundle BundleID
@@ -150,6 +153,7 @@ func (Tick) event()       {}
 func (Restored) event()   {}
 func (Committed) event()  {}
 func (Failed) event()     {}
+func (Connected) event()  {}
 func (Progressed) event() {}
 func (Divided) event()    {}
 func (Undivided) event()  {}

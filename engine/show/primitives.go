@@ -7,10 +7,17 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// className returns the class of a coder that the Python SDK has pickled. Spec: python coders/coders.py serialize_coder.
+// className returns the class of a coder that the Python SDK has pickled. Spec: python coders/coders.py serialize_coder, to_runner_api.
 func className(payload []byte) string {
+	wrapped := &wrapperspb.BytesValue{}
+	if proto.Unmarshal(payload, wrapped) == nil && len(wrapped.GetValue()) > 0 {
+		payload = wrapped.GetValue()
+	}
 	name, _, found := bytes.Cut(payload, []byte("$"))
 	if !found || len(name) > 100 {
 		return ""

@@ -53,6 +53,14 @@ func Value(coders map[string]*pipepb.Coder, coder string, data []byte) string {
 	return shorten(b.String(), len(data))
 }
 
+// Whole words a value that the coder has written whole, without a length in front.
+func Whole(coders map[string]*pipepb.Coder, coder string, data []byte) string {
+	r := &reader{coders: coders}
+	var b strings.Builder
+	r.outer(&b, coders[coder], data, 0)
+	return shorten(b.String(), len(data))
+}
+
 // Bytes words bytes of which nothing is known.
 func Bytes(data []byte) string {
 	part := data[:min(len(data), Max)]

@@ -19,7 +19,7 @@ func of(coder, payload string, parts ...string) string {
 
 func TestValue(t *testing.T) {
 	text, number, raw := of(coderString, ""), of(coderVarint, ""), of(coderBytes, "")
-	python := of(coderLengthPrefix, "", of("beam:coder:pickled_python:v1", "FastPrimitivesCoder$\x80pickled"))
+	python := of(coderLengthPrefix, "", of("beam:coder:pickled_python:v1", "\n\x1cFastPrimitivesCoder$\x80pickled"))
 	custom := of(coderLengthPrefix, "", of("beam:coder:pickled_python:v1", "MyCoder$\x80"))
 	for _, c := range []struct{ coder, data, want string }{
 		{text, "05 70 c3 a4 6e 21", `"pän!"`},
