@@ -31,7 +31,7 @@ def wait(holds, seconds: float = 60.0) -> None:
 
 def committed(server, job: str) -> dict[int, int]:
     sources = server.api.job(job)["description"].get("sources") or ()
-    splits = [split for source in sources for split in source["splits"]]
+    splits = [split for source in sources for split in source["splits"] or ()]  # none before it is open
     return {int(split["split"].rpartition("-")[2]): max(0, split["committed"]) for split in splits}
 
 
