@@ -257,7 +257,8 @@ func (s *Server) makeReady(ctx context.Context, restorer Restorer, r RestoreRequ
 	return restorer.Ready(ctx, spec, r.AllowRewind)
 }
 
-// placeRestored makes the job one of this server's and starts it.
+// placeRestored makes the job one of this server's and starts it. From the moment at which its directory has its name the job is here,
+// whatever happens.
 func (s *Server) placeRestored(dir string, rec record, taken Checkpoint, givenUp []string) error {
 	if err := s.removeOver(rec.ID); err != nil {
 		return err
@@ -265,10 +266,11 @@ func (s *Server) placeRestored(dir string, rec record, taken Checkpoint, givenUp
 	if err := os.Rename(dir, s.registry.jobDir(rec.ID)); err != nil {
 		return fmt.Errorf("place job directory: %w", err)
 	}
-	if err := durable.SyncDir(s.registry.dir); err != nil {
-		return err
+	err := durable.SyncDir(s.registry.dir)
+	var j *job
+	if err == nil {
+		j, err = s.loadJob(rec)
 	}
-	j, err := s.loadJob(rec)
 	if err != nil {
 		return errors.Join(err, s.registry.remove(rec.ID))
 	}
@@ -281,7 +283,10 @@ func (s *Server) placeRestored(dir string, rec record, taken Checkpoint, givenUp
 	s.mu.jobs[rec.ID], s.mu.byPreparation[rec.PreparationID] = j, j
 	s.mu.Unlock()
 	s.cfg.Log.Info("a job was restored", zap.String("job", rec.ID), zap.String("checkpoint", taken.ID), zap.Strings("given_up", givenUp))
-	return s.recoverJob(j, s.cfg.Recover)
+	if err := s.recoverJob(j, s.cfg.Recover); err != nil {
+		s.cfg.Log.Info("the restored job starts with the next server", zap.String("job", rec.ID), zap.Error(err))
+	}
+	return nil
 }
 
 // removeOver removes the job of an id that is over; the caller has reserved the id.

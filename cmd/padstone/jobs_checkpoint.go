@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -108,4 +110,24 @@ func printCheckpoint(w io.Writer, c *jobserver.Checkpoint) error {
 		c.ID, c.Kind, c.Repository, thousands(int64(c.Files)), thousands(c.Bytes), thousands(int64(c.UploadedFiles)),
 		thousands(c.UploadedBytes), float64(c.Millis)/1000)
 	return err
+}
+
+// printCheckpoints prints what a job says about its checkpoints, if it says anything.
+func printCheckpoints(w io.Writer, d *jobserver.CheckpointDescription, now time.Time) {
+	if d == nil || d.Repository == "" && d.Completed == 0 && d.Failed == 0 {
+		return
+	}
+	every := "on demand"
+	if d.IntervalMillis > 0 {
+		every = "every " + (time.Duration(d.IntervalMillis) * time.Millisecond).String()
+	}
+	fmt.Fprintf(w, "\ncheckpoints  %s to %s; %s taken, %s bytes uploaded, %s failed\n", every, cmp.Or(d.Repository, "where it is said"),
+		thousands(d.Completed), thousands(d.UploadedBytes), thousands(d.Failed))
+	if c := d.Last; c != nil {
+		fmt.Fprintf(w, "  last       %s %s, %s: %s bytes, %s of them uploaded\n", c.Kind, c.ID, ago(c.CreatedAt, now), thousands(c.Bytes),
+			thousands(c.UploadedBytes))
+	}
+	if f := d.LastFailure; f != nil {
+		fmt.Fprintf(w, "  failed     %s: %s\n", ago(f.At, now), gist(f.Message))
+	}
 }

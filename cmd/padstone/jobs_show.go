@@ -169,6 +169,7 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 	if err := printWorkers(w, d.Workers); err != nil {
 		return err
 	}
+	printCheckpoints(w, d.Checkpoints, now)
 	if plan && d.Plan != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(d.Plan, "\n"))
 	}

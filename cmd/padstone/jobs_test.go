@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -35,6 +36,9 @@ const paymentsJob = `{
     ],
     "sources": [{"stage": "s1", "name": "ReadFromKafka", "splits": [
       {"split": "payments-0", "position": 17, "end": -1, "committed": 15, "watermark": "2026-01-02T03:04:06.000Z", "idle": true}]}],
+    "checkpoints": {"repository": "s3://b/p", "interval_millis": 180000, "completed": 4, "failed": 1, "uploaded_bytes": 54321,
+      "last": {"id": "1-4-abc", "kind": "checkpoint", "created_at": "2026-01-02T03:04:05Z", "bytes": 98765, "uploaded_bytes": 321},
+      "last_failure": {"at": "2026-01-02T03:04:05Z", "message": "checkpoint-repository: no room"}},
     "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1}]
   }
 }`
@@ -64,8 +68,15 @@ func startAPI(t *testing.T, states ...string) *fakeAPI {
 	})
 	mux.HandleFunc("POST /api/v1/jobs/payments-1f/{verb}", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
-		f.requests = append(f.requests, r.PathValue("verb")+" "+r.Header.Get("X-Padstone"))
+		body, _ := io.ReadAll(r.Body)
+		f.requests = append(f.requests, strings.TrimSpace(r.PathValue("verb")+" "+r.Header.Get("X-Padstone")+" "+strings.TrimPrefix(string(body), "{}")))
 		f.mu.Unlock()
+		switch taken := `{"id": "1-5-abc", "kind": "savepoint", "repository": "/place", "files": 12, "bytes": 34567, "uploaded_files": 1}`; r.PathValue("verb") {
+		case "checkpoint", "savepoint":
+			_, _ = w.Write([]byte(taken))
+		case "stop":
+			_, _ = w.Write([]byte(`{"state": "UPDATED", "savepoint": ` + taken + `}`))
+		}
 		if r.PathValue("verb") == "drain" && len(f.states) == 0 {
 			w.WriteHeader(http.StatusConflict)
 			_, _ = w.Write([]byte(`{"error": {"code": "job-cancelling", "message": "the job is being cancelled"}}`))
@@ -117,7 +128,8 @@ func TestJobs(t *testing.T) {
 		{"list as JSON", nil, []string{"list", "--json"}, 0, []string{`"id": "payments-1f"`}},
 		{"describe", nil, []string{"describe", "payments-1f"}, 0, []string{
 			"state    RUNNING", "ReadFromKafka       source  0          1,234,567  12       2026-01-02T03:04:06.000Z",
-			"7+1", "CombinePerKey(sum) waits: for ReadFromKafka", "CombinePerKey(sum)/Merge", "payments-0  17        15         ?", "w-1",
+			"7+1", "CombinePerKey(sum) waits: for ReadFromKafka", "CombinePerKey(sum)/Merge", "every 3m0s to s3://b/p; 4 taken, 54,321 bytes uploaded, 1 failed",
+			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
 		}},
 		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
 		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom: Traceback"}},

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -55,6 +57,10 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 				{Split: "p-0", Position: 10, End: 25}, {Split: "p-1", End: -1},
 			}}},
 			Workers: []jobserver.WorkerDescription{{ID: "w1"}},
+			Checkpoints: &jobserver.CheckpointDescription{
+				Completed: 4, Failed: 2, UploadedBytes: 900,
+				Last: &jobserver.Checkpoint{CreatedAt: time.UnixMilli(1500), Bytes: 300, UploadedBytes: 100, Millis: 250},
+			},
 		})
 		r.SetMetrics(&jobpb.MetricResults{Committed: []*pipepb.MonitoringInfo{
 			counter("beam:metric:user:sum_int64:v1", 5), counter("beam:metric:user:sum_int64:v1", 6),
@@ -66,6 +72,8 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 			r.State(jobpb.JobState_CANCELLED)
 		case <-r.Drained:
 			r.State(jobpb.JobState_DRAINED)
+		case <-r.Stopped:
+			r.State(jobpb.JobState_UPDATED)
 		}
 	}}
 	server, err := jobserver.New(jobserver.Config{
@@ -278,6 +286,42 @@ func TestCancelAndDrain(t *testing.T) {
 	}
 }
 
+func TestCheckpoints(t *testing.T) {
+	s := newSite(t, nil)
+	post := func(path, body string) (int, string) {
+		w := s.do("POST", path, func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json")
+			r.Body = io.NopCloser(strings.NewReader(body))
+		})
+		return w.Code, w.Body.String()
+	}
+	for _, c := range []struct {
+		path, body string
+		status     int
+		want       string
+	}{
+		{"/checkpoint", "", 200, `"kind": "checkpoint"`},
+		{"/checkpoint", `{"to": "/place"}`, 200, `"repository": "/place"`},
+		{"/savepoint", `{}`, 200, `"kind": "savepoint"`},
+		{"/savepoint", `{"to": "broken"}`, 503, "checkpoint-repository"},
+		{"/savepoint", `{"where": "/place"}`, 400, "invalid-request"},
+		{"/stop", `{"to": "broken"}`, 503, "checkpoint-repository"},
+		{"/stop", `[]`, 400, "invalid-request"},
+		{"/stop", `{"to": "/place"}`, 200, `"state": "UPDATED"`},
+		{"/stop", `{}`, 409, "job-over"},
+		{"/checkpoint", `{}`, 409, "job-over"},
+	} {
+		if status, text := post("/api/v1/jobs/"+s.id+c.path, c.body); status != c.status || !strings.Contains(text, c.want) {
+			t.Errorf("%s %s: %d %s", c.path, c.body, status, text)
+		}
+	}
+	for body, want := range map[string]string{"": "invalid-request", `{"from": "/place"}`: "checkpoints-unsupported"} {
+		if status, text := post("/api/v1/restore", body); status != 400 || !strings.Contains(text, want) {
+			t.Errorf("restore %s: %d %s", body, status, text)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	s := newSite(t, nil)
 	w := s.do("GET", "/metrics", nil)
@@ -292,6 +336,10 @@ func TestMetrics(t *testing.T) {
 		`padstone_source_lag_records{job="` + s.id + `",source="Kafka",split="p-0"} 15`,
 		`padstone_user_counter{job="` + s.id + `",name="seen",namespace="ns",transform="Count \"all\""} 11`,
 		`padstone_user_counter_attempted{job="` + s.id + `",name="seen",namespace="ns",transform="Count \"all\""} 13`,
+		`padstone_checkpoint_completed_total{job="` + s.id + `"} 4`, `padstone_checkpoint_failed_total{job="` + s.id + `"} 2`,
+		`padstone_checkpoint_uploaded_bytes_total{job="` + s.id + `"} 900`, `padstone_checkpoint_last_bytes{job="` + s.id + `"} 300`,
+		`padstone_checkpoint_last_time_seconds{job="` + s.id + `"} 1.5`, `padstone_checkpoint_last_uploaded_bytes{job="` + s.id + `"} 100`,
+		`padstone_checkpoint_last_duration_seconds{job="` + s.id + `"} 0.25`,
 		"go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
@@ -312,6 +360,7 @@ func TestPages(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"/": {"&lt;b&gt;", s.id, "RUNNING"},
 		"/jobs/" + s.id: {
+			"4 taken, 900 bytes uploaded, 2 failed",
 			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
 		},
 	} {

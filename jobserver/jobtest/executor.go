@@ -6,6 +6,7 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
+	"padstone/internal/fault"
 	"padstone/jobserver"
 )
 
@@ -37,7 +38,8 @@ func (e *Executor) Start(_ context.Context, spec jobserver.Spec, reporter jobser
 		}
 	}
 	run := &Run{
-		Spec: spec, Reporter: reporter, Cancelled: make(chan struct{}), Drained: make(chan struct{}), ended: make(chan struct{}),
+		Spec: spec, Reporter: reporter, Cancelled: make(chan struct{}), Drained: make(chan struct{}), Stopped: make(chan struct{}),
+		ended: make(chan struct{}),
 	}
 	script := e.Script
 	if script == nil {
@@ -67,12 +69,14 @@ func (e *Executor) Runs() []*Run {
 type Run struct {
 	Spec jobserver.Spec
 	jobserver.Reporter
-	Cancelled, Drained chan struct{} // closed by Cancel and Drain
-	ended              chan struct{}
+	// Closed by Cancel, Drain and Stop.
+	Cancelled, Drained, Stopped chan struct{}
+	ended                       chan struct{}
 
 	mu          sync.Mutex
 	cancelOnce  sync.Once
 	drainOnce   sync.Once
+	stopOnce    sync.Once
 	metrics     *jobpb.MetricResults
 	description *jobserver.Description
 }
@@ -101,6 +105,28 @@ func (r *Run) Cancel(context.Context) error {
 func (r *Run) Drain(context.Context) error {
 	r.drainOnce.Do(func() { close(r.Drained) })
 	return nil
+}
+
+// Checkpoint implements jobserver.Checkpointing. It fails where To is "broken".
+func (r *Run) Checkpoint(_ context.Context, request jobserver.CheckpointRequest) (*jobserver.Checkpoint, error) {
+	if request.To == "broken" {
+		return nil, fault.New(fault.Environment, "checkpoint-repository", "it is broken")
+	}
+	kind := "checkpoint"
+	if request.Savepoint {
+		kind = "savepoint"
+	}
+	return &jobserver.Checkpoint{ID: "1-1-test", Kind: kind, Repository: request.To, Job: r.Spec.ID}, nil
+}
+
+// Stop implements jobserver.Checkpointing. The script ends the job.
+func (r *Run) Stop(ctx context.Context, to string) (*jobserver.Checkpoint, error) {
+	taken, err := r.Checkpoint(ctx, jobserver.CheckpointRequest{To: to, Savepoint: true})
+	if err != nil {
+		return nil, err
+	}
+	r.stopOnce.Do(func() { close(r.Stopped) })
+	return taken, r.Wait(ctx)
 }
 
 // Metrics implements jobserver.Running.
