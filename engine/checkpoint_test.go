@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"padstone/engine"
 	"padstone/engine/checkpoint"
@@ -174,10 +177,18 @@ func TestRewind(t *testing.T) {
 	next.End(jobpb.JobState_CANCELLED)
 }
 
-// TestIncrementalCheckpoints takes two checkpoints of a job that has done little in between.
+// TestIncrementalCheckpoints takes two checkpoints of a job that has done little in between, into a bucket, and goes on from the last.
 func TestIncrementalCheckpoints(t *testing.T) {
-	place := t.TempDir()
-	r := newRig(t, nil)
+	backend := s3mem.New()
+	if err := backend.CreateBucket("backups"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(backend).Server())
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	place := "s3://backups/of/jobs?endpoint=" + server.URL
+	r := enginetest.New(t, nil) // connections to the bucket stay open for a while
 	c := newCounting(r, 2, nil)
 	c.open(t, r, 0, 2)
 	c.job.Checkpoint(jobserver.CheckpointRequest{To: place})
@@ -201,12 +212,24 @@ func TestIncrementalCheckpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range first.Files {
-		if strings.HasSuffix(f.Path, ".sst") && slices.Contains(second.Files, f) {
-			return
-		}
+	shared := func(f checkpoint.File) bool {
+		return strings.HasSuffix(f.Path, ".sst") && slices.Contains(second.Files, f)
 	}
-	t.Errorf("no table is in both %v and %v", first.Files, second.Files)
+	if !slices.ContainsFunc(first.Files, shared) {
+		t.Errorf("no table is in both %v and %v", first.Files, second.Files)
+	}
+	if _, err := c.job.Stop(place); err != nil {
+		t.Fatal(err)
+	}
+	next, givenUp, err := r.Restore(c.job, jobserver.RestoreRequest{From: place})
+	if err != nil || len(givenUp) != 0 {
+		t.Fatalf("%v, given up %q", err, givenUp)
+	}
+	if err := next.Drain(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next.End(jobpb.JobState_DRAINED)
+	want(t, c.out, "a0", "b0", "a1", "b1")
 }
 
 // TestPeriodicCheckpoints keeps the last two of many, tells of them, and goes on when they fail.
