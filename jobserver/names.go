@@ -40,6 +40,14 @@ func option(options *structpb.Struct, name string) string {
 	return options.GetFields()["beam:option:"+name+":v1"].GetStringValue()
 }
 
+// setOption sets a string option of a pipeline.
+func setOption(options *structpb.Struct, name, value string) {
+	if options.Fields == nil {
+		options.Fields = make(map[string]*structpb.Value)
+	}
+	options.Fields["beam:option:"+name+":v1"] = structpb.NewStringValue(value)
+}
+
 func printable(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -248,7 +249,10 @@ func (s *Server) makeReady(ctx context.Context, restorer Restorer, r RestoreRequ
 		if err := overrideEnvironment(pipeline, r.EnvironmentType, r.EnvironmentConfig); err != nil {
 			return nil, err
 		}
-		if err := writeProto(filepath.Join(dir, filePipeline), pipeline); err != nil {
+		setOption(options, "environment_type", strings.ToUpper(r.EnvironmentType)) // what is done about a pool that is not there rests on it
+		setOption(options, "environment_config", r.EnvironmentConfig)
+		err := errors.Join(writeProto(filepath.Join(dir, filePipeline), pipeline), writeProto(filepath.Join(dir, fileOptions), options))
+		if err != nil {
 			return nil, err
 		}
 	}

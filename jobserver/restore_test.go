@@ -231,8 +231,12 @@ func TestRestoreElsewhere(t *testing.T) {
 		if _, err := w.server.Restore(w.ctx(), r); err != nil {
 			t.Fatal(err)
 		}
-		if run := w.exec.Runs()[0]; got != "pool:50000" || external(run.Spec.Pipeline) != got {
+		run := w.exec.Runs()[0]
+		if got != "pool:50000" || external(run.Spec.Pipeline) != got {
 			t.Errorf("made ready with %q, run with %q", got, external(run.Spec.Pipeline))
+		}
+		if run.Spec.Options.GetFields()["beam:option:environment_type:v1"].GetStringValue() != "EXTERNAL" {
+			t.Errorf("options %v", run.Spec.Options)
 		}
 	}
 	c := original(t)
