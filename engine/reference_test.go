@@ -142,7 +142,7 @@ func replayed(
 	}
 	for name, table := range map[string]rows.Table{
 		"group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS, "hold": rows.Hold,
-		"state": rows.State, "inbox": rows.Inbox,
+		"state": rows.State, "inbox": rows.Inbox, "inbox data": rows.Data,
 	} {
 		if n := r.Rows(j, table); n != 0 && (name != "state" || g.Fn.Kind != reference.GlobalWindows) {
 			t.Errorf("%d %s rows are left", n, name)

@@ -13,7 +13,7 @@ type Table byte
 // The registry. Shapes: suffix → value.
 const (
 	Meta    Table = 0x01 // name → bytes; stage and group are 0
-	Inbox   Table = 0x02 // edge u32, seq u64 → block header and data (see package store)
+	Inbox   Table = 0x02 // edge u32, seq u64 → block header, with the data if that is short (see package store)
 	Group   Table = 0x03 // owned by package group: window, key, … → accumulated values
 	Trigger Table = 0x04 // owned by package group: key, window → trigger and pane state
 	State   Table = 0x05 // owned by package bundle: user state cells
@@ -32,6 +32,7 @@ const (
 	SideRun    Table = 0x11 // run u64 → empty: Side rows of the run are written ahead of a commit that has yet to come
 	// Keyed by stage and group again.
 	Sorted Table = 0x12 // owned by package bundle: key, window, time, block seq u64, place u32 → element of a time-sorted input
+	Data   Table = 0x13 // edge u32, seq u64 → data of the Inbox block of the same key: apart, as recovery reads all headers
 )
 
 // PrefixLen is the length of table, stage and group.

@@ -39,13 +39,20 @@ type Block struct {
 	Refs []rows.ContentID
 	// RefsOf is the sequence of a block, consumed by the same commit, whose contents this one goes on referring to; 0: none.
 	RefsOf uint64
+
+	apart bool // of a block that is read: its data is in a row of its own
 }
 
 const (
 	flagResidual = 1 << iota
 	flagBody     // the content and the number of its bytes follow instead of the data
 	flagSize     // the size follows, 8 bytes
+	flagApart    // the data is in a row of its own; the number of its bytes follows
 )
+
+// inlineBytesMax is the length up to which an inbox block's data is in the row of its header. Recovery reads all headers, and a backlog
+// may be larger than it has time for.
+const inlineBytesMax = 256
 
 // inboxKey is Inbox | consumer stage | key group | edge u32 | seq u64.
 func (s *Store) inboxKey(stage uint32, group uint16, edge uint32, seq uint64) []byte {
@@ -54,8 +61,15 @@ func (s *Store) inboxKey(stage uint32, group uint16, edge uint32, seq uint64) []
 	return binary.BigEndian.AppendUint64(k, seq)
 }
 
-// appendBlock appends the stored form: header fields as varints, then the data.
-func appendBlock(dst []byte, b *Block) []byte {
+// dataKey is Data | and the rest of the block's inbox key.
+func dataKey(inbox []byte) []byte {
+	k := append([]byte(nil), inbox...)
+	k[0] = byte(rows.Data)
+	return k
+}
+
+// appendBlock appends the stored form: header fields as varints, then the data, unless it lies apart.
+func appendBlock(dst []byte, b *Block, apart bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(b.Count))
 	dst = binary.AppendVarint(dst, int64(b.MinTS))
 	dst = binary.AppendVarint(dst, int64(b.MaxTS))
@@ -71,10 +85,15 @@ func appendBlock(dst []byte, b *Block) []byte {
 	}
 	if b.Body != 0 {
 		flags |= flagBody
+	} else if apart {
+		flags |= flagApart
 	}
 	dst = append(dst, flags)
 	if b.Size != 0 {
 		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(b.Size))
+	}
+	if b.Body == 0 && apart {
+		return binary.AppendUvarint(dst, uint64(len(b.Data)))
 	}
 	if b.Body == 0 {
 		return append(dst, b.Data...)
@@ -83,7 +102,7 @@ func appendBlock(dst []byte, b *Block) []byte {
 	return binary.AppendUvarint(dst, uint64(b.Bytes))
 }
 
-// parseBlock reads what appendBlock wrote. Data aliases v, or is left out when the block has a body.
+// parseBlock reads what appendBlock wrote. Data aliases v, or is left out when the block has a body, or has it apart.
 func parseBlock(seq uint64, v []byte) (Block, error) {
 	b := Block{Header: Header{Seq: seq}}
 	count, n := binary.Uvarint(v)
@@ -110,6 +129,14 @@ func parseBlock(seq uint64, v []byte) (Block, error) {
 			return b, corruptBlock(seq)
 		}
 		b.Size, v = math.Float64frombits(binary.BigEndian.Uint64(v)), v[8:]
+	}
+	if flags&flagApart != 0 {
+		size, n := binary.Uvarint(v)
+		if n <= 0 {
+			return b, corruptBlock(seq)
+		}
+		b.Bytes, b.apart = int(size), true
+		return b, nil
 	}
 	if flags&flagBody == 0 {
 		b.Data, b.Bytes = v, len(v)

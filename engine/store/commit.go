@@ -114,11 +114,13 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	for i := range c.Added {
 		a := &c.Added[i]
 		a.Block.Seq = s.nextSeq()
-		w.block(s.inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
+		w.inbox(s.inboxKey(a.Stage, a.Group, a.Edge, a.Block.Seq), &a.Block)
 		w.note(s.refer(batch, &a.Block))
 	}
 	for _, id := range c.Consumed { // after Added: what passes from block to block is not let go
-		w.note(batch.SingleDelete(s.inboxKey(c.Stage, id.Group, id.Edge, id.Seq), nil))
+		key := s.inboxKey(c.Stage, id.Group, id.Edge, id.Seq)
+		w.note(batch.SingleDelete(key, nil))
+		w.note(batch.SingleDelete(dataKey(key), nil))
 		w.note(s.release(batch, id.Seq))
 	}
 	for i := range c.Trimmed {
@@ -152,8 +154,10 @@ func (s *Store) counters(batch *pebble.Batch, applied uint64) error {
 func (s *Store) trim(w *batchWriter, stage uint32, t *Trimmed) error {
 	t.Block.Seq = t.ID.Seq
 	key := s.inboxKey(stage, t.ID.Group, t.ID.Edge, t.ID.Seq)
-	w.note(w.batch.Delete(key, nil)) // the row is to be deleted by SingleDelete, which counts what was set since the last deletion
-	w.block(key, &t.Block)
+	// The rows are to be deleted by SingleDelete, which counts what was set since the last deletion.
+	w.note(w.batch.Delete(key, nil))
+	w.note(w.batch.Delete(dataKey(key), nil))
+	w.inbox(key, &t.Block)
 	return s.referBody(w.batch, &t.Block)
 }
 
@@ -190,8 +194,18 @@ func (w *batchWriter) note(err error) {
 }
 
 func (w *batchWriter) block(key []byte, b *Block) {
-	w.buf = appendBlock(w.buf[:0], b)
+	w.buf = appendBlock(w.buf[:0], b, false)
 	w.note(w.batch.Set(key, w.buf, nil))
+}
+
+// inbox writes a block of an inbox, data of some length into a row of its own.
+func (w *batchWriter) inbox(key []byte, b *Block) {
+	apart := b.Body == 0 && len(b.Data) > inlineBytesMax
+	w.buf = appendBlock(w.buf[:0], b, apart)
+	w.note(w.batch.Set(key, w.buf, nil))
+	if apart {
+		w.note(w.batch.Set(dataKey(key), b.Data, nil))
+	}
 }
 
 func (w *batchWriter) hold(stage uint32, t element.Time, count int) {

@@ -88,10 +88,15 @@ func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 		return Block{}, fault.New(fault.Corruption, "store-corrupt", "block %d of stage %d, group %d is missing", id.Seq, stage, id.Group)
 	}
 	b, err := parseBlock(id.Seq, v)
-	if err != nil || b.Body == 0 {
-		return b, err
+	switch {
+	case err != nil:
+	case b.Body != 0:
+		b.Data, err = s.Page(b.Body, 0)
+	case b.apart:
+		if b.Data, err = s.get(dataKey(s.inboxKey(stage, id.Group, id.Edge, id.Seq))); err == nil && len(b.Data) != b.Bytes {
+			err = fault.New(fault.Corruption, "store-corrupt", "block %d has %d bytes, not %d", id.Seq, len(b.Data), b.Bytes)
+		}
 	}
-	b.Data, err = s.Page(b.Body, 0)
 	return b, err
 }
 

@@ -34,9 +34,9 @@ var Durabilities = []Durability{Frontier, Sync, None}
 
 // FormatVersion is the version of the row layouts. A store with a later version is refused, and so is one from before formatOldest;
 // another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead. 4: rows under numbers
-// that stand for the names of transforms.
+// that stand for the names of transforms. 5: data of blocks apart from their headers.
 const (
-	FormatVersion = 4
+	FormatVersion = 5
 	formatOldest  = 4
 )
 
