@@ -10,11 +10,22 @@ import (
 )
 
 func main() {
-	registerAll()
-	flag.Parse()
-	beam.Init()
-	if err := memory(context.Background()); err != nil {
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func run(ctx context.Context) error {
+	if len(os.Args) > 1 && os.Args[1] == "recovery" {
+		flags, r := recoveryFlags()
+		if err := flags.Parse(os.Args[2:]); err != nil {
+			return err
+		}
+		return r.run(ctx)
+	}
+	registerAll()
+	flag.Parse()
+	beam.Init()
+	return memory(ctx)
 }
