@@ -46,7 +46,8 @@ func (m *Model) CheckCounters(counter func(transform, name string) int64, outs [
 // Emptied are the tables in which the job leaves nothing behind: all but what the global window keeps.
 func (m *Model) Emptied() map[string]rows.Table {
 	tables := map[string]rows.Table{
-		"inbox": rows.Inbox, "inbox data": rows.Data, "group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS,
+		"inbox": rows.Inbox, "inbox data": rows.Data,
+		"group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS,
 		"hold": rows.Hold, "outbox": rows.Outbox, "content reference": rows.ContentRef, "state": rows.State,
 	}
 	for _, s := range m.Steps {
