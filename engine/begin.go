@@ -46,17 +46,18 @@ func (j *job) begin() error {
 			j.sinks[i] = p
 		}
 	}
+	if err := j.launch(); err != nil { // harnesses take long to start, and the store may take long to be read
+		return err
+	}
 	restored, err := j.restore()
 	if err != nil {
 		return err
 	}
+	j.hasRestored(&restored)
 	j.tasks.Go(j.effects.run)
 	j.checkpoints.start()
 	for _, p := range j.sinks {
 		j.tasks.Go(p.run)
-	}
-	if err := j.launch(); err != nil {
-		return err
 	}
 	j.tell(restored)
 	if j.draining {
@@ -223,7 +224,10 @@ func (j *job) launch() error {
 				}
 				j.pools[env.ID] = pool
 				j.fleet.SetPool(env.ID, pool)
-				if left--; left == 0 && !j.over && !j.draining {
+				if left--; left == 0 {
+					j.phases.started = j.phases.since()
+				}
+				if left == 0 && !j.over && !j.draining {
 					j.reporter.State(jobpb.JobState_RUNNING)
 				}
 				j.tell(scheduler.Capacity{

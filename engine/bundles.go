@@ -195,6 +195,7 @@ func (j *job) lateName(stage int) string {
 
 // committed does what follows from a commit, most of it once it is durable.
 func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) {
+	j.recovered()
 	def := j.plan.Stages[start.Stage]
 	delete(j.backoff, start.Stage)
 	if start.Limit > 0 {

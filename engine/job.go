@@ -63,7 +63,8 @@ type job struct {
 	attending    map[scheduler.BundleID]*attended
 	asked        map[scheduler.BundleID]scheduler.Split // not answered yet
 	stages       []stageTotals
-	gathers      []bool                // by stage: groups its whole input at its end, long after most of it has come
+	gathers      []bool // by stage: groups its whole input at its end, long after most of it has come
+	phases       phases
 	running      int                   // bundles in flight
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
@@ -96,10 +97,12 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
+	begun := phases{began: time.Now()}
 	st, err := e.openStore(cfg, dir, log.Named("store"))
 	if err != nil {
 		return nil, err
 	}
+	begun.opened = begun.since()
 	f, err := e.fit(st, spec, h.reporter.Message)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -110,6 +113,7 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 	}
 	j := &job{
 		cfg: cfg, spec: spec, log: log, reporter: h.reporter, fitted: f, plan: f.compiled.Plan, dir: dir, store: st, home: h,
+		phases: begun,
 		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
