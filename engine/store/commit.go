@@ -83,6 +83,9 @@ func (s *Store) Commit(c *Commit) (uint64, error) {
 		s.fail(err)
 		return 0, fault.New(fault.Environment, "store-write", "cannot commit: %w", err)
 	}
+	if s.durability == Sync {
+		s.keepFrontier(seq)
+	}
 	s.mu.Lock()
 	if s.mu.err != nil { // the log has swallowed it
 		defer s.mu.Unlock()

@@ -1,20 +1,17 @@
 package store
 
 import (
-	"errors"
-	"syscall"
-
 	"github.com/cockroachdb/pebble/v2"
 
+	"padstone/internal/durable"
 	"padstone/internal/fault"
 )
 
 // Codes that say that a store has failed for its disk's sake: opened again it goes on from what is on disk, when the disk lets it.
 const (
-	codeDiskFull fault.Code = "disk-full"
-	codeOpen     fault.Code = "store-open"
-	codeRead     fault.Code = "store-read"
-	codeWrite    fault.Code = "store-write"
+	codeOpen  fault.Code = "store-open"
+	codeRead  fault.Code = "store-read"
+	codeWrite fault.Code = "store-write"
 )
 
 // CodeCorrupt says that what is stored does not read back.
@@ -30,7 +27,7 @@ func Failed(err error) bool {
 		return false
 	}
 	switch f.Code {
-	case codeDiskFull, codeOpen, codeRead, codeWrite:
+	case durable.CodeFull, codeOpen, codeRead, codeWrite:
 		return true
 	}
 	return false
@@ -46,8 +43,8 @@ func diskError(doing string, err error) error {
 		return corrupt("the job's store is corrupt: %s: %w", info.Path, info.Details)
 	case pebble.IsCorruptionError(err): // which knows pebble's own wrapping, that of package errors does not
 		return corrupt("the job's store is corrupt: %w", err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fault.New(fault.Environment, codeDiskFull, "the disk is full: cannot %s the job's store: %w", doing, err).
+	case durable.Full(err):
+		return fault.New(fault.Environment, durable.CodeFull, "the disk is full: cannot %s the job's store: %w", doing, err).
 			WithHint("make room on the disk of the data directory; the job then goes on by itself from its last durable commit")
 	}
 	code := fault.Code("store-" + doing)

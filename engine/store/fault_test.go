@@ -158,7 +158,7 @@ func filled(t *testing.T) (*storetest.Disk, int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i%10 == 9 {
+		if i%10 == 9 { // the last one, too
 			if err := s.WaitDurable(context.Background(), seq); err != nil {
 				t.Fatal(err)
 			}
@@ -171,8 +171,8 @@ func filled(t *testing.T) (*storetest.Disk, int) {
 	return crashed, n
 }
 
-// TestDamage flips a bit of each file of a kind. The store is refused, when it is opened or when the place is read, with a name for it;
-// the end of the last log is the exception: a crash leaves the same.
+// TestDamage flips a bit of each file of a kind. Either nothing is lost, or the store is refused by name, when it is opened or when the
+// place is read.
 func TestDamage(t *testing.T) {
 	middle := func(size int64) int64 { return size / 2 }
 	for _, c := range []struct {
@@ -197,11 +197,14 @@ func TestDamage(t *testing.T) {
 				err = readAll(s)
 				if err != nil {
 					<-s.Failed() // it is closed for good
-				} else {
+				} else if int(s.Applied()) != n {
 					t.Errorf("%d of %d commits read back from %d damaged files", s.Applied(), n, damaged)
 				}
 				if cerr := s.Close(); cerr != nil {
 					t.Fatal(cerr)
+				}
+				if err == nil { // the damage is in what is not needed any more
+					return
 				}
 			}
 			if f := fault.Of(err); f == nil || f.Kind != fault.Corruption || f.Code != store.CodeCorrupt || store.Failed(err) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type guard struct {
 		sync.RWMutex
 		frozen bool
 		err    error // the first error of the disk, reads included; nil while there was none
+		// made are tables that no manifest can know of yet, as none was written since.
+		made map[string]bool
 	}
 }
 
@@ -88,6 +91,14 @@ func (g *guard) write(fn func() error) {
 
 // Create implements vfs.FS.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if filepath.Ext(name) == ".sst" && !g.frozen() {
+		g.mu.Lock()
+		if g.mu.made == nil {
+			g.mu.made = make(map[string]bool)
+		}
+		g.mu.made[name] = true
+		g.mu.Unlock()
+	}
 	return g.file(name, func() (vfs.File, error) { return g.FS.Create(name, category) }), nil
 }
 
@@ -131,6 +142,32 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 		return nil, g.read(err)
 	}
 	return &guarded{guard: g, name: name, File: f}, nil
+}
+
+// tidy removes from a frozen disk the tables that were not made to their end: on a full disk each attempt to open the store would leave
+// more of them, and pebble removes them only when one has succeeded.
+func (g *guard) tidy() {
+	g.mu.Lock()
+	made := g.mu.made
+	g.mu.made = nil
+	frozen := g.mu.frozen
+	g.mu.Unlock()
+	if !frozen {
+		return
+	}
+	for name := range made {
+		_ = g.FS.Remove(name) // what cannot be removed the next opening removes
+	}
+}
+
+// written notes a write of a file. A manifest may name each table that was made before.
+func (g *guard) written(name string) {
+	if !strings.HasPrefix(filepath.Base(name), "MANIFEST-") {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.made = nil
 }
 
 // Link implements vfs.FS.
@@ -211,7 +248,7 @@ type guarded struct {
 
 // Write implements vfs.File.
 func (f *guarded) Write(p []byte) (int, error) {
-	f.guard.write(func() error { _, err := f.File.Write(p); return err })
+	f.guard.write(func() error { f.guard.written(f.name); _, err := f.File.Write(p); return err })
 	return len(p), nil
 }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,7 +79,8 @@ func (c *Cache) Close() { c.blocks.Unref() }
 type Store struct {
 	db         *pebble.DB
 	guard      *guard
-	fs         vfs.FS // the guard
+	frontier   vfs.File // see frontier.go
+	fs         vfs.FS   // the guard
 	dir        string
 	durability Durability
 	log        *zap.Logger
@@ -146,16 +146,19 @@ func (s *Store) open(c Config) error {
 	}
 	db, err := pebble.Open(c.Dir, s.options(c))
 	if err != nil {
+		s.guard.tidy()
 		return err
 	}
 	s.db = db
-	err = errors.Join(s.checkFormat(), s.load(), s.emptyScratch(), s.emptyCopies(), s.begun())
+	err = errors.Join(s.checkFormat(), s.load(), s.emptyScratch(), s.emptyCopies(), s.begun(), s.openFrontier())
 	if err == nil {
 		err = s.Err()
 	}
 	if err != nil {
 		s.guard.freeze(nil) // or closing would change what is to be looked at, or wait for a disk
-		return errors.Join(err, db.Close())
+		err = errors.Join(err, db.Close())
+		s.guard.tidy()
+		return err
 	}
 	return nil
 }
@@ -228,10 +231,11 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.kick)
 	<-s.synced
-	err := s.ended()
+	err := errors.Join(s.ended(), s.frontier.Close())
 	if cerr := s.db.Close(); err == nil {
 		err = cerr
 	}
+	s.guard.tidy()
 	if s.Err() != nil {
 		return nil // whoever needs to know knows; there is nothing that closing could lose
 	}
@@ -239,61 +243,6 @@ func (s *Store) Close() error {
 		return fault.New(fault.Environment, "store-close", "cannot close the job's store: %w", err)
 	}
 	return nil
-}
-
-// syncer advances the durability frontier while somebody waits for it.
-func (s *Store) syncer() {
-	defer close(s.synced)
-	for range s.kick {
-		s.mu.Lock()
-		target, durable, wanted := s.mu.applied, s.mu.durable, s.mu.wanted
-		stop := s.mu.err != nil || s.mu.closed
-		s.mu.Unlock()
-		if stop || wanted <= durable {
-			continue
-		}
-		// Everything applied before this record precedes it in the log; when the record is synced, so are they.
-		if err := s.db.LogData(nil, pebble.Sync); err != nil {
-			s.fail(err)
-			continue
-		}
-		s.mu.Lock()
-		if target > s.mu.durable && s.mu.err == nil {
-			s.mu.durable = target
-		}
-		s.broadcastLocked()
-		s.mu.Unlock()
-	}
-}
-
-// WaitDurable returns once every commit up to seq is on disk, or with the write error or the context's cause.
-func (s *Store) WaitDurable(ctx context.Context, seq uint64) error {
-	for {
-		s.mu.Lock()
-		switch {
-		case s.mu.err != nil:
-			defer s.mu.Unlock()
-			return s.mu.err
-		case s.durability == None || s.mu.durable >= seq:
-			s.mu.Unlock()
-			return nil
-		case s.mu.closed:
-			s.mu.Unlock()
-			return fault.New(fault.Environment, "store-closed", "the job's store was closed before commit %d was durable", seq)
-		}
-		s.mu.wanted = max(s.mu.wanted, seq)
-		wake := s.mu.wake
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
-		s.mu.Unlock()
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // fail records why the store takes no more commits.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"padstone/internal/fault"
 )
 
 // WriteFile replaces path by data, readable for the owner only. After an error the old content is still there.
@@ -43,6 +46,21 @@ func SyncDir(dir string) error {
 		return errors.Join(fmt.Errorf("sync directory %s: %w", dir, err), d.Close())
 	}
 	return d.Close()
+}
+
+// Full says whether an error is that of a disk without room.
+func Full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// CodeFull is the code of a full disk.
+const CodeFull fault.Code = "disk-full"
+
+// Explain gives an error that has no code of its own that of a full disk, if it is one.
+func Explain(err error) error {
+	if !Full(err) || fault.Of(err) != nil {
+		return err
+	}
+	return fault.New(fault.Environment, CodeFull, "the disk is full: %w", err).
+		WithHint("make room on the disk of the data directory, and try again")
 }
 
 // MkdirAll makes a directory and those above it, for the owner only, so that they survive a power loss.
