@@ -126,6 +126,20 @@ func (l *eventLog) rewrite(events []event) error {
 	if l.broken != nil {
 		return l.broken
 	}
+	return l.replace(events)
+}
+
+// mend replaces a broken log by one that holds just these events, if the disk takes it now.
+func (l *eventLog) mend(events []event) error {
+	if err := l.replace(events); err != nil {
+		return err
+	}
+	l.broken = nil
+	return nil
+}
+
+// replace puts a log with these events into the place of the present one.
+func (l *eventLog) replace(events []event) error {
 	data := []byte(eventLogMagic)
 	for _, e := range events {
 		var err error

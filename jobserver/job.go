@@ -108,14 +108,18 @@ func (j *job) publish() {
 			"The job failed, and its executor gave no reason. This is a fault of the server.")
 	}
 	j.appendLocked(stateEvent(j.mu.verdict, j.now()), true)
+	j.mu.running = nil
+	if j.mu.eventLog.broken == nil {
+		j.closeLogLocked()
+	}
+}
+
+// closeLogLocked closes the log of a job that is over, when it holds everything.
+func (j *job) closeLogLocked() {
 	if err := j.mu.eventLog.close(); err != nil {
 		j.log.Warn("event log not closed cleanly", zap.Error(err))
 	}
-	if j.mu.eventLog.broken == nil {
-		j.mu.events = nil // what the log holds need not stay in memory
-	}
-	j.mu.eventLog = nil
-	j.mu.running = nil
+	j.mu.events, j.mu.eventLog = nil, nil // what the log holds need not stay in memory
 }
 
 // Message implements Reporter.
@@ -147,7 +151,7 @@ func (j *job) messageLocked(importance jobpb.JobMessage_MessageImportance, text 
 }
 
 // appendLocked adds an event to list and log and wakes the streams. A log that cannot be written does not stop the job: streams go on
-// from memory, and the operator is told once.
+// from memory, the operator is told once, and the log is mended when the disk works again.
 func (j *job) appendLocked(e event, sync bool) {
 	e, trimmed := j.mu.events.append(e)
 	if e.state != nil {
@@ -160,10 +164,32 @@ func (j *job) appendLocked(e event, sync bool) {
 		err = j.mu.eventLog.rewrite(j.mu.events.events)
 	}
 	if err != nil && healthy {
-		j.log.Error("the job's states and messages cannot be stored; they will be lost at a restart", zap.Error(err))
+		j.log.Error("the job's states and messages cannot be stored; until that works a restart would lose them", zap.Error(err))
+		time.AfterFunc(mendEvery, j.mend)
 	}
 	close(j.mu.changed)
 	j.mu.changed = make(chan struct{})
+}
+
+// mendEvery is how often a log that cannot be written is tried again.
+const mendEvery = time.Second
+
+// mend writes anew a log that could not be written.
+func (j *job) mend() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.mu.eventLog == nil || j.mu.eventLog.broken == nil {
+		return
+	}
+	if err := j.mu.eventLog.mend(j.mu.events.events); err != nil {
+		j.log.Debug("the job's states and messages still cannot be stored", zap.Error(err))
+		time.AfterFunc(mendEvery, j.mend)
+		return
+	}
+	j.log.Info("the job's states and messages can be stored again")
+	if IsTerminal(j.stateLocked()) {
+		j.closeLogLocked()
+	}
 }
 
 // view is what a stream reads: events after its cursor and how to wait for more.

@@ -280,7 +280,7 @@ func (j *job) suspend() error {
 	log := j.mu.eventLog
 	j.mu.eventLog = nil
 	if log.broken != nil {
-		return log.close()
+		return errors.Join(log.mend(j.mu.events.events), log.close())
 	}
 	return errors.Join(log.sync(), log.close())
 }

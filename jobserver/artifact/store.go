@@ -148,6 +148,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	w.hash.Write(p[:n])
 	w.size += int64(n)
+	if durable.Full(err) {
+		return n, durable.Explain(err)
+	}
 	if err != nil {
 		return n, fault.New(fault.Environment, "artifact-store-write", "the artifact store cannot be written: %w", err).
 			WithHint("check free space and permissions of the server's data directory")

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"padstone/internal/durable"
 	"padstone/internal/fault"
 )
 
@@ -29,6 +30,7 @@ func Error(err error, byCode func(fault.Code) (codes.Code, bool)) error {
 	if _, ok := status.FromError(err); ok && fault.Of(err) == nil {
 		return err
 	}
+	err = durable.Explain(err)
 	st := status.New(codeOf(err, byCode), clip(err.Error()))
 	if f := fault.Of(err); f != nil {
 		if with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: string(f.Code), Domain: Domain}); err == nil {
@@ -56,10 +58,13 @@ func codeOf(err error, byCode func(fault.Code) (codes.Code, bool)) codes.Code {
 		}
 	}
 	switch f.Kind {
+	case fault.Environment:
+		if f.Code == durable.CodeFull {
+			return codes.ResourceExhausted
+		}
+		return codes.Unavailable
 	case fault.Pipeline:
 		return codes.InvalidArgument
-	case fault.Environment:
-		return codes.Unavailable
 	case fault.Corruption:
 		return codes.DataLoss
 	case fault.Internal:

@@ -1,0 +1,69 @@
+package jobserver
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"go.uber.org/zap"
+)
+
+// TestMend has writes to a job's log fail for a while: what was reported then is in the log once it can be written again, the end of
+// the job included.
+func TestMend(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		s := &Server{registry: &registry{dir: t.TempDir()}, cfg: Config{Log: zap.NewNop(), Now: time.Now, MessagesMax: 100, MessageBytesMax: 1 << 20}}
+		rec := record{ID: "."} // the log lies in the registry's own directory
+		log, events, _, err := openEventLog(s.eventLogPath(rec.ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := s.newJob(rec, log, events)
+		j.State(jobpb.JobState_STOPPED)
+		j.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "before")
+		if err := log.file.Close(); err != nil { // every write fails from here on
+			t.Fatal(err)
+		}
+		j.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "meanwhile")
+		j.State(jobpb.JobState_RUNNING)
+		if ends {
+			j.State(jobpb.JobState_DONE)
+			j.publish()
+		}
+		healthy := func() bool {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			return j.mu.eventLog == nil || j.mu.eventLog.broken == nil
+		}
+		if healthy() {
+			t.Fatal("the log has taken a write that failed")
+		}
+		for end := time.Now().Add(20 * time.Second); !healthy(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the log is not mended")
+			}
+		}
+		if !ends {
+			j.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "after")
+			if err := j.suspend(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, good, total, err := readEventLog(filepath.Join(s.registry.dir, fileEvents))
+		text := ""
+		for _, e := range got {
+			text += fmt.Sprint(e.state.GetState(), " ", e.message.GetMessageText(), ";")
+		}
+		want := "STOPPED ;UNSPECIFIED before;UNSPECIFIED meanwhile;RUNNING ;"
+		if ends {
+			want += "DONE ;"
+		} else {
+			want += "UNSPECIFIED after;"
+		}
+		if err != nil || good != total || text != want {
+			t.Errorf("ends %t: the log has %q, %d of %d bytes, %v", ends, text, good, total, err)
+		}
+	}
+}
