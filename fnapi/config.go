@@ -2,7 +2,9 @@ package fnapi
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -20,6 +22,8 @@ type Config struct {
 	// StreamBytesMax bounds the bytes that wait to be sent on one data stream; senders block above it. Default 4 MiB. One message
 	// may be larger than it; it then travels alone.
 	StreamBytesMax int
+	// SilenceMax is how long a harness may be silent, although it is pinged, before it is taken for hung. Default 60 s; at least 4 s.
+	SilenceMax time.Duration
 }
 
 // withDefaults fills what is zero.
@@ -36,6 +40,9 @@ func (c Config) withDefaults() Config {
 	if c.StreamBytesMax == 0 {
 		c.StreamBytesMax = 4 << 20
 	}
+	if c.SilenceMax == 0 {
+		c.SilenceMax = time.Minute
+	}
 	return c
 }
 
@@ -51,6 +58,9 @@ func (c Config) Validate() error {
 	}
 	if c.StreamBytesMax < 0 {
 		faults = append(faults, errors.New("StreamBytesMax is negative"))
+	}
+	if c.SilenceMax < SilenceMin {
+		faults = append(faults, fmt.Errorf("SilenceMax is below %v", SilenceMin))
 	}
 	return errors.Join(faults...)
 }

@@ -7,7 +7,10 @@ import (
 )
 
 // connection is a connection of a harness. A program that ends closes it, which is how one knows that it has ended.
-type connection struct{ ended chan struct{} }
+type connection struct {
+	ended chan struct{}
+	heard *heard // nil for a connection of another kind of listener
+}
 
 type connectionKey struct{}
 
@@ -21,8 +24,12 @@ func connectionOf(ctx context.Context) *connection {
 type connections struct{}
 
 // TagConn makes the connection known to its calls.
-func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return context.WithValue(ctx, connectionKey{}, &connection{ended: make(chan struct{})})
+func (connections) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
+	c := &connection{ended: make(chan struct{})}
+	if addr, ok := info.RemoteAddr.(heardAddr); ok {
+		c.heard = addr.conn
+	}
+	return context.WithValue(ctx, connectionKey{}, c)
 }
 
 // HandleConn notes the end of a connection.

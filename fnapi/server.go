@@ -55,7 +55,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fault.New(fault.Environment, codeListen, "listen for SDK harnesses: %w", err).
 			WithHint("choose another address or stop what holds it")
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, listener: lis, endpoint: cfg.advertised(lis.Addr()), grpc: newGRPC()}
+	s := &Server{cfg: cfg, log: cfg.Logger, listener: lis, endpoint: cfg.advertised(lis.Addr()), grpc: newGRPC(cfg)}
 	s.mu.workers = make(map[WorkerID]*Worker)
 	s.mu.descriptors = make(map[DescriptorID]*fnpb.ProcessBundleDescriptor)
 	fnpb.RegisterBeamFnControlServer(s.grpc, s)
@@ -69,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 
 // newGRPC sets windows that bound what waits unread of a stream, and takes messages of any size: a single element may be that large. A
 // message larger than its window passes without a stall: gRPC opens the window for one that is being read.
-func newGRPC() *grpc.Server {
+func newGRPC(cfg Config) *grpc.Server {
 	const window = 4 << 20
 	return grpc.NewServer(
 		grpc.ForceServerCodecV2(newElementsCodec()),
@@ -81,8 +81,8 @@ func newGRPC() *grpc.Server {
 		grpc.StatsHandler(connections{}),
 		// Python pings every 20 s, also on idle connections (channel_factory.py); gRPC's default policy would hang up on it.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		// A harness that was stopped or whose host is gone still has an open connection; the ping finds it.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 2 * time.Minute}),
+		// A live harness is heard of at each ping. One that is not is the watchdog's (watchdog.go), which comes before gRPC's own limit.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: cfg.SilenceMax / 4, Timeout: 2 * cfg.SilenceMax}),
 	)
 }
 
@@ -90,7 +90,7 @@ func newGRPC() *grpc.Server {
 func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
-	err := s.grpc.Serve(s.listener)
+	err := s.grpc.Serve(hearing{s.listener})
 	s.Close()
 	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fault.New(fault.Environment, codeListen, "serve SDK harnesses: %w", err)

@@ -59,6 +59,7 @@ func (s *Server) Control(stream fnpb.BeamFnControl_ControlServer) error {
 		return asStatus(err)
 	}
 	sess.log.Debug("harness connected")
+	s.streams.Go(func() { sess.watch(connectionOf(stream.Context()), s.cfg.SilenceMax) })
 	err = s.pump(sess.done, func() error {
 		for {
 			resp, err := stream.Recv()

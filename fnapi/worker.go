@@ -34,6 +34,7 @@ type Worker struct {
 	// provisioned is set once a harness has asked for its provisioning.
 	provisioned atomic.Bool
 	logs        atomic.Bool // set once a harness has sent a log entry
+	hung        atomic.Bool // the last harness did not answer any more
 
 	mu struct {
 		sync.Mutex
@@ -172,6 +173,7 @@ func (w *Worker) connect(c *connection) (*session, error) {
 	w.mu.generation++
 	sess := newSession(w, w.mu.generation)
 	w.mu.session, w.mu.connection = sess, c
+	w.hung.Store(false)
 	w.changedLocked()
 	w.mu.Unlock()
 	if former != nil {

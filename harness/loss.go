@@ -74,7 +74,10 @@ func (s *slot) lost(ctx context.Context, run launched, generation int) {
 	const endsWithin, linesMax = time.Second, 5
 	ctx, cancel := context.WithTimeout(ctx, endsWithin)
 	defer cancel()
-	why := run.ended(ctx)
+	why := s.hung()
+	if why == "" {
+		why = run.ended(ctx)
+	}
 	if lines := tail(s.pool.LastLogs(), linesMax); len(lines) > 0 {
 		why += "; last log lines of the harness:\n  " + strings.Join(lines, "\n  ")
 	}

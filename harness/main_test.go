@@ -89,7 +89,7 @@ func boot(mode string) int {
 // newManager returns a manager with short times on a running Fn API server.
 func newManager(t *testing.T, adjust func(*Config)) *Manager {
 	t.Helper()
-	server, err := fnapi.New(fnapi.Config{})
+	server, err := fnapi.New(fnapi.Config{SilenceMax: 4 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 		}
 		s.lost(ctx, run, generation)
 		s.worker.Disconnect("its harness is being restarted")
-		run.stop(s.pool.hurry)
+		run.stop(s.hurry())
 		if run = s.restart(ctx); run == nil {
 			return
 		}
@@ -134,7 +134,7 @@ func (s *slot) watch(ctx context.Context, run launched, generation int) int {
 			return generation
 		case <-s.worker.Done():
 		}
-		if !s.pool.launcher.respawns() {
+		if !s.pool.launcher.respawns() || s.worker.Hung() {
 			return generation
 		}
 		s.setReady(false)

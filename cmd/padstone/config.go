@@ -40,6 +40,9 @@ type Config struct {
 
 	// Durability says how commits of jobs that do not choose become durable: frontier, sync or none. Default frontier.
 	Durability string `yaml:"durability"`
+	// HarnessTimeout is how long a harness process may leave pings unanswered before it is killed and started again. Default 60 s; at
+	// least 4 s.
+	HarnessTimeout time.Duration `yaml:"harness-timeout"`
 
 	// EmbeddedKafka is the host:port of a Kafka broker in this process, for trying things out; a loopback address, since it lets
 	// everybody in. Its topics are kept in DataDir/embedded-kafka. Default "": none.
@@ -77,6 +80,7 @@ func defaultConfig(getenv func(string) string) Config {
 		Durability:         string(engine.Durabilities[0]),
 		CheckpointInterval: 3 * time.Minute,
 		CheckpointKeep:     3,
+		HarnessTimeout:     time.Minute,
 		LogLevel:           "info",
 		LogFormat:          "console",
 	}
@@ -110,6 +114,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	}
 	fs.StringVar(&c.Durability, "durability", c.Durability,
 		"how commits become durable: frontier, sync, or none; a job may choose otherwise by the pipeline option of this name")
+	fs.DurationVar(&c.HarnessTimeout, "harness-timeout", c.HarnessTimeout,
+		"how long a harness process may leave pings unanswered before it is killed and started again")
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
 		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")

@@ -40,6 +40,7 @@ embedded-kafka: localhost:9092
 embedded-kafka-topics: {payments: 4, totals: 1}
 expansion-service: [localhost:4]
 durability: sync
+harness-timeout: 90s
 `, "--http", "localhost:3", "--embedded-kafka-topics", "other:2", "--allow-remote-http=false")
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +52,7 @@ durability: sync
 		{"flag over file", cfg.EmbeddedKafkaTopics.String(), "other:2"},
 		{"default", cfg.ArtifactEndpoint, "localhost:8098"},
 		{"file over default", cfg.Durability, "sync"},
+		{"file over default", cfg.HarnessTimeout.String(), "1m30s"},
 		{"file over default", strings.Join(cfg.ExpansionServices, " "), "localhost:4"},
 	} {
 		if c.got != c.want {

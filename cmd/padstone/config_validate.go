@@ -12,6 +12,7 @@ import (
 
 	"padstone/engine"
 	"padstone/engine/checkpoint"
+	"padstone/fnapi"
 	"padstone/internal/memory"
 	"padstone/jobserver/expansion"
 )
@@ -66,6 +67,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MemoryLimit != 0 && c.MemoryLimit < memory.LimitMin {
 		add("memory-limit %s is less than %s, with which a server cannot work", c.MemoryLimit.String(), sizeText(memory.LimitMin))
+	}
+	if c.HarnessTimeout < fnapi.SilenceMin {
+		add("harness-timeout %v is below %v", c.HarnessTimeout, fnapi.SilenceMin)
 	}
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")

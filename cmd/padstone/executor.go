@@ -39,7 +39,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 	budget := memory.Share(limit)
 	memory.Apply(limit, engine.OutsideHeap(budget))
 	log.Info("memory limit", zap.String("limit", sizeText(limit)), zap.String("from", string(from)))
-	server, err := fnapi.New(fnapi.Config{Logger: log.Named("fnapi")})
+	server, err := fnapi.New(fnapi.Config{Logger: log.Named("fnapi"), SilenceMax: cfg.HarnessTimeout})
 	if err != nil {
 		return nil, err
 	}
