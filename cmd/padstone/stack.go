@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"padstone/internal/durable"
 	"padstone/internal/fault"
 )
 
@@ -128,7 +129,13 @@ func (s *stack) run(ctx context.Context, pid int, ready func(Endpoints)) error {
 			}
 		})
 	}
-	err := writeServerFile(s.dataDir, ServerInfo{PID: pid, Endpoints: s.endpoints})
+	info := ServerInfo{PID: pid, Endpoints: s.endpoints}
+	err := writeServerFile(s.dataDir, info)
+	if durable.Full(err) {
+		s.log.Warn("the disk is full: the server cannot be found by its data directory until there is room", zap.Error(err))
+		serving.Go(func() { s.publishLater(ctx, info) })
+		err = nil
+	}
 	if err == nil {
 		if ready != nil {
 			ready(s.endpoints)
@@ -142,6 +149,19 @@ func (s *stack) run(ctx context.Context, pid int, ready func(Endpoints)) error {
 	err = errors.Join(err, s.close())
 	serving.Wait()
 	return err
+}
+
+// publishLater publishes server.json once the disk has room: until then jobs can be cancelled, which may give some.
+func (s *stack) publishLater(ctx context.Context, info ServerInfo) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for writeServerFile(s.dataDir, info) != nil {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // close stops all parts in reverse order; also the way to give up a stack that never ran.
