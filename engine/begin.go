@@ -28,6 +28,7 @@ const (
 	metaWatermark = "watermark/"
 	metaPublished = "published/"
 	metaDrain     = "drain"
+	metaClock     = "clock"
 )
 
 // begin restores the job from its store, which is empty for a new one, and starts its harnesses.
@@ -164,6 +165,9 @@ func (j *job) restoreMeta(r *scheduler.Restored) error {
 		case metaDone, metaWatermark:
 		default:
 			j.draining = j.draining || e.Name == metaDrain
+			if e.Name == metaClock && len(e.Value) == 8 {
+				j.clock.restore(rows.Time(e.Value))
+			}
 			continue
 		}
 		stage, ok := j.stageNumbered(number)

@@ -95,6 +95,8 @@ type Config struct {
 	Version string
 	// Now is the clock; default the wall clock.
 	Now func() element.Time
+	// Elapsed is a clock that does not jump when Now does. Default, for the default of Now: that of the machine; else none.
+	Elapsed func() time.Duration
 	// Turn is called by the goroutine of each bundle before it begins, and again before it hands over what it brings. It may make the
 	// bundle wait: a simulation lets one thing happen at a time. May be nil.
 	Turn func(job string, at Turn, b scheduler.BundleID)
@@ -129,6 +131,10 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Durability == "" {
 		c.Durability = store.Frontier
+	}
+	if c.Now == nil && c.Elapsed == nil {
+		started := time.Now()
+		c.Elapsed = func() time.Duration { return time.Since(started) }
 	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }

@@ -30,6 +30,7 @@ type job struct {
 	dir    string
 	store  *store.Store
 	home   home
+	clock  *clock
 	runner *bundle.Runner
 	cache  *blockCache
 	// checkpoints is told what it needs through the driver's queue.
@@ -84,6 +85,9 @@ type stageTotals struct {
 	suspect                        string // an input of the stage that keeps losing its harness, in words
 }
 
+// tickMax is how long the driver sleeps at most while something is due at a time.
+const tickMax = 10 * time.Second
+
 // eventsMax bounds the work that waits for the driver; senders block.
 const eventsMax = 256
 
@@ -121,13 +125,16 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.checkpoints = newCheckpoints(j, settings)
-	j.replay = newReplay(j.plan, cfg.Now)
+	j.clock = newClock(cfg.Now, cfg.Elapsed)
+	j.replay = newReplay(j.plan, j.clock.Now)
 	j.runner = &bundle.Runner{Job: f.compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Memory: cfg.Memory,
 		ProgressEvery: cfg.ProgressEvery,
 		HideElements:  cfg.HideElements || optionBool(spec.Options, optionHideElements),
 		Log:           log.Named("bundle")}
 	if j.replay != nil {
 		j.runner.Wall = cfg.Now
+	} else {
+		j.runner.Ahead = j.clock.ahead
 	}
 	names := transformNames(j.plan)
 	j.totals, j.failedTotals = metrics.New(names), metrics.New(names)
@@ -171,7 +178,8 @@ func (j *job) run() {
 func (j *job) step() {
 	var wake <-chan time.Time
 	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer && !j.replay.still() {
-		t := time.NewTimer(time.Duration(max(at-j.now(), 1)) * time.Millisecond)
+		// No longer than that at a time: the clock may jump forward meanwhile.
+		t := time.NewTimer(min(time.Duration(max(at-j.now(), 1))*time.Millisecond, tickMax))
 		defer t.Stop()
 		wake = t.C
 	}

@@ -37,7 +37,7 @@ func (j *job) now() element.Time {
 	if j.replay != nil {
 		return j.replay.Now()
 	}
-	return j.cfg.Now()
+	return j.clock.Now()
 }
 
 // place is a place in a script.

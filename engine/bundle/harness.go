@@ -87,6 +87,7 @@ type harnessBundle struct {
 	inputs   held                       // of blocks that are loaded and not sent
 	itemsMax int                        // more items of a key and window than the bundle may have held; 0: all is well
 	taken    struct{ count, bytes int } // elements of a time-sorted input
+	ahead    int64                      // by how much the job's clock was ahead of the harness's when the bundle began
 	begunAt  element.Time               // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
 	sent     inputs         // what user code is given
@@ -113,6 +114,9 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	var err error
 	if h.sent, err = h.prepare(ctx); err != nil {
 		return nil, err
+	}
+	if h.runner.Ahead != nil {
+		h.ahead = h.runner.Ahead()
 	}
 	if h.runner.Wall != nil {
 		h.begunAt = h.runner.Wall()

@@ -69,6 +69,9 @@ type Runner struct {
 	Now func() element.Time
 	// Wall is the clock of the harnesses where that is not Now, nil otherwise: processing-time timers that they set are moved.
 	Wall func() element.Time
+	// Ahead is by how many milliseconds Now is ahead of the harnesses' clock, which was put back; nil: never. Processing-time timers
+	// are moved by it.
+	Ahead func() int64
 	// Machines are the grouping machines, by stage index.
 	Machines map[int]*group.Machine
 	// RestrictionFor is how long a bundle of an unbounded splittable DoFn runs before it is asked to return the rest. Its outputs
