@@ -125,6 +125,12 @@ type Fitter interface {
 	Fit(config []byte, element string, window plan.WindowCoding) ([]byte, error)
 }
 
+// Observed is implemented by a Writer that can tell people why a Publish takes long.
+type Observed interface {
+	// Problem says what the outside does not do, "" when all is well. It may be called at any time.
+	Problem() string
+}
+
 // Writer writes one Sink.
 type Writer interface {
 	// Publish writes the elements of blocks (windowed values in the sink's element coder, in order) and returns when the outside

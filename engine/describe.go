@@ -59,6 +59,9 @@ func (j *job) describe() *jobserver.Description {
 			b := p.backlog()
 			sd.BacklogElements += b.elements
 			sd.BacklogBytes += b.bytes
+			if why := p.problem(); why != "" {
+				sd.Waiting = why
+			}
 		}
 		for _, t := range def.Transforms {
 			sd.Transforms = append(sd.Transforms, t.Name)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
@@ -128,4 +129,42 @@ func TestSourceThatHasFailed(t *testing.T) {
 	if opens != 4 {
 		t.Errorf("opened %d times", opens)
 	}
+}
+
+// TestOutageIsDescribed: while a sink waits for the outside, the job's description says for what.
+func TestOutageIsDescribed(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	back := make(chan struct{})
+	out := &enginetest.Sink{OnPublish: func(int) error {
+		select {
+		case <-back:
+			return nil
+		default:
+			return fault.New(fault.Environment, "not-there", "nobody answers")
+		}
+	}}
+	p.WriteTo("Write totals", out, p.Read("in", bounded(texts("a", "b")), "bytes"))
+	j := r.Start(p, nil)
+	waiting := func() string {
+		d, err := j.Running.Describe(r.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range d.Stages {
+			if s.Name == "Write totals" {
+				return s.Waiting
+			}
+		}
+		return ""
+	}
+	for !strings.Contains(waiting(), "nobody answers") {
+		time.Sleep(time.Millisecond)
+	}
+	close(back)
+	j.End(jobpb.JobState_DONE)
+	if why := waiting(); why != "" {
+		t.Errorf("it still waits: %s", why)
+	}
+	want(t, out, "a", "b")
 }

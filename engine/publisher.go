@@ -38,6 +38,7 @@ type publisher struct {
 		// What is not forgotten yet, for people.
 		waiting backlog
 		writer  connector.Writer
+		failure string // of the last attempt to open or to write, while there will be another
 	}
 	wake chan struct{} // 1-buffered: the queue has grown
 	free chan struct{} // 1-buffered: the queue has shrunk
@@ -121,6 +122,33 @@ func (p *publisher) pending() bool {
 	return p.mu.taken > 0 || len(p.mu.queue) > 0
 }
 
+// problem says why writing waits for the outside, or "".
+func (p *publisher) problem() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.failure != "" {
+		return p.mu.failure
+	}
+	if o, ok := p.mu.writer.(connector.Observed); ok {
+		return o.Problem()
+	}
+	return ""
+}
+
+// noting has fn's error, if any, shown as the problem until it has succeeded.
+func (p *publisher) noting(fn func() error) func() error {
+	return func() error {
+		err := fn()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.mu.failure = ""
+		if err != nil {
+			p.mu.failure = err.Error()
+		}
+		return err
+	}
+}
+
 // backlog is what waits in the outbox.
 func (p *publisher) backlog() backlog {
 	p.mu.Lock()
@@ -192,7 +220,7 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 		}
 	}
 	doing := fmt.Sprintf("writing to %q", p.job.plan.Stages[p.stage].Name)
-	return p.job.again(ctx, doing, func() error { return w.Publish(ctx, blocks) })
+	return p.job.again(ctx, doing, p.noting(func() error { return w.Publish(ctx, blocks) }))
 }
 
 // open opens the sink and drops what it says is written already. That it cannot be opened when the job is new is a mistake that its
@@ -207,7 +235,7 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 		return err
 	}
 	if p.resumed {
-		err = p.job.again(ctx, fmt.Sprintf("opening %q", def.Name), open)
+		err = p.job.again(ctx, fmt.Sprintf("opening %q", def.Name), p.noting(open))
 	} else {
 		err = open()
 	}

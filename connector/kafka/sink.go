@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -66,6 +69,8 @@ type writer struct {
 	log    *zap.Logger
 	txn    *transactions // nil: at-least-once
 	kafka  *cluster      // nil after a Publish has failed with records under way
+
+	problem atomic.Pointer[string] // why a Publish takes long; nil: it does not
 }
 
 // connect makes the client, checks that the topic is there and, with transactions, finds out how far the last client came.
@@ -108,8 +113,20 @@ func (w *writer) reach(ctx context.Context, kafka *cluster) error {
 	return err
 }
 
-// stuckAfter is how long a Publish waits for brokers before the log says so, and between two such lines.
-const stuckAfter = 10 * time.Second
+// stuckAfter is how long a Publish waits for brokers before the log says so, and between two such lines; slowAfter how long before the
+// job's description does.
+const (
+	stuckAfter = 10 * time.Second
+	slowAfter  = 2 * time.Second
+)
+
+// Problem implements connector.Observed.
+func (w *writer) Problem() string {
+	if text := w.problem.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
 
 // Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When it fails, the client is
 // closed, because what it still held could otherwise be written after a later Publish of the same blocks. A client that has lost its
@@ -170,24 +187,33 @@ func (w *writer) publish(ctx context.Context, blocks []connector.OutboxBlock) er
 	return err
 }
 
-// watched runs write and logs while it takes long.
+// watched runs write, and tells while it takes long.
 func (w *writer) watched(records int, write func() error) error {
 	done := make(chan error, 1)
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	writing.Go(func() { done <- write() })
-	ticker := time.NewTicker(stuckAfter)
+	ticker := time.NewTicker(slowAfter)
 	defer ticker.Stop()
-	for {
+	defer w.problem.Store(nil)
+	for n := 1; ; n++ {
 		select {
 		case err := <-done:
 			return err
 		case <-ticker.C:
+			text := fmt.Sprintf("brokers %s do not take records: %v", w.kafka.servers, cmp.Or(w.kafka.hook.last(), errSlow))
+			w.problem.Store(&text)
+			if n%int(stuckAfter/slowAfter) != 0 {
+				continue
+			}
 			w.log.Warn("waiting for brokers to take records", zap.String("topic", w.cfg.Topic), zap.Int("records", records),
 				zap.String("brokers", w.kafka.servers), zap.Error(w.kafka.hook.last()))
 		}
 	}
 }
+
+// errSlow is what is known of brokers that are connected and do not answer.
+var errSlow = errors.New("no answer yet")
 
 // abandon throws the client away, and with it what it has not written yet.
 func (w *writer) abandon() {

@@ -442,9 +442,30 @@ func TestPublishOutage(t *testing.T) {
 	if got := fault.Of(err); got == nil || got.Code != codeWrite || got.Kind != fault.Environment {
 		t.Fatalf("got %v", err)
 	}
-	f.restart(addr, dir)
-	if err := w.Publish(f.ctx, block); err != nil {
+	problem := w.(connector.Observed).Problem
+	if why := problem(); why != "" {
+		t.Errorf("a problem while nothing is written: %s", why)
+	}
+	f.restart(addr, dir) // the writer must first find out that its client was given up
+	if err := w.Publish(f.ctx, nil); err != nil {
 		t.Fatal(err)
+	}
+	f.broker.Close()
+	written := make(chan error, 1)
+	go func() { written <- w.Publish(f.ctx, block) }()
+	for !strings.Contains(problem(), "do not take records") {
+		select {
+		case err := <-written:
+			t.Fatalf("written without a broker: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	f.restart(addr, dir)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	if why := problem(); why != "" {
+		t.Errorf("a problem after all has been written: %s", why)
 	}
 	if got := f.content(1, "out"); !slices.Equal(got, []string{"out/0 k=v"}) {
 		t.Fatalf("got %v", got)
