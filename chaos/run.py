@@ -88,6 +88,7 @@ class Run:
         self.report = Report({name: getattr(args, name) for name in shown})
         self.began = time.monotonic()
         self.producing: Producing | None = None
+        self.turns: list[str] = []  # victims that are to come
 
     def run(self) -> bool:
         try:
@@ -156,8 +157,11 @@ class Run:
         self._recover()
 
     def _kill(self) -> str:
+        """Each of the victims once, in an order drawn at random, then again."""
         while True:
-            victim = self.system.kill(self.rng.choice(self.args.victims), self.rng)
+            if not self.turns:
+                self.turns = self.rng.sample(self.args.victims, len(self.args.victims))
+            victim = self.system.kill(self.turns.pop(), self.rng)
             if victim:
                 return victim
 

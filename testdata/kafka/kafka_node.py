@@ -10,6 +10,7 @@ Kafka 3) and Maven, which fetches the jars once for each version; their list is 
 
 import argparse
 import os
+import random
 import shutil
 import signal
 import socket
@@ -77,7 +78,8 @@ def classpath(version: str) -> str:
 
 
 # Below the ports that the system gives to outgoing connections: a process that is down for a while must keep its own.
-PORTS = iter(range(21_000 + os.getpid() % 8_000, 32_000))
+# In an order of chance: other runs on the machine look for theirs as well.
+PORTS = iter(random.SystemRandom().sample(range(21_000, 32_000), 11_000))
 
 
 def free_ports(count: int) -> list[int]:
