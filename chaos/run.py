@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -252,6 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=work))
     well = False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
     try:
         well = Run(args, directory).run()
     except TROUBLE as error:
