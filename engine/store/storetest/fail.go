@@ -3,7 +3,6 @@ package storetest
 import (
 	"errors"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -94,27 +93,27 @@ func (d *Disk) OpenDir(name string) (vfs.File, error) {
 
 // Link implements store.FS.
 func (d *Disk) Link(old, name string) error {
-	return d.unless("link", name, true, func() error { return d.FS.Link(old, name) })
+	return d.unless(Link, name, true, func() error { return d.FS.Link(old, name) })
 }
 
 // Rename implements store.FS.
 func (d *Disk) Rename(old, name string) error {
-	return d.unless("rename", name, false, func() error { return d.FS.Rename(old, name) })
+	return d.unless(Rename, name, false, func() error { return d.FS.Rename(old, name) })
 }
 
 // Remove implements store.FS.
 func (d *Disk) Remove(name string) error {
-	return d.unless("remove", name, false, func() error { return d.FS.Remove(name) })
+	return d.unless(Remove, name, false, func() error { return d.FS.Remove(name) })
 }
 
 // MkdirAll implements store.FS.
 func (d *Disk) MkdirAll(dir string, perm os.FileMode) error {
-	return d.unless("mkdir", dir, true, func() error { return d.FS.MkdirAll(dir, perm) })
+	return d.unless(Mkdir, dir, true, func() error { return d.FS.MkdirAll(dir, perm) })
 }
 
-func (d *Disk) unless(op, name string, room bool, fn func() error) error {
-	if err := d.write(room); err != nil {
-		return &os.PathError{Op: op, Path: name, Err: err}
+func (d *Disk) unless(c Change, name string, room bool, fn func() error) error {
+	if err := d.change(c, name, 0, room); err != nil {
+		return &os.PathError{Op: string(c), Path: name, Err: err}
 	}
 	return fn()
 }
@@ -125,22 +124,26 @@ type file struct {
 	disk *Disk
 	name string
 	log  bool
+	tail *tail // of a log that was made here
 }
 
 func (d *Disk) wrap(name string, f vfs.File) vfs.File {
 	if f == nil {
 		return nil
 	}
-	return &file{File: f, disk: d, name: name, log: strings.HasSuffix(name, ".log")}
+	return &file{File: f, disk: d, name: name, log: isLog(name)}
 }
 
 // Write implements vfs.File.
 func (f *file) Write(p []byte) (int, error) {
-	if err := f.disk.write(true); err != nil {
+	if err := f.disk.change(Write, f.name, len(p), true); err != nil {
 		n, _ := f.File.Write(p[:len(p)/2])
+		f.wrote(n)
 		return n, &os.PathError{Op: "write", Path: f.name, Err: err}
 	}
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	f.wrote(n)
+	return n, err
 }
 
 // WriteAt implements vfs.File.
@@ -168,8 +171,8 @@ func (f *file) sync(fn func() error) error {
 	if f.log {
 		f.disk.wait()
 	}
-	if err := f.disk.write(false); err != nil {
+	if err := f.disk.change(Sync, f.name, 0, false); err != nil {
 		return &os.PathError{Op: "sync", Path: f.name, Err: err}
 	}
-	return fn()
+	return f.synced(fn)
 }
