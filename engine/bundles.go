@@ -25,6 +25,9 @@ func (j *job) startBundle(start *scheduler.Start) {
 	}
 	j.running++
 	s := *start
+	if j.sched.Ordered(s.Stage) {
+		j.order[s.Stage] = append(j.order[s.Stage], &flight{start: &s})
+	}
 	link := j.attend(&s)
 	j.tasks.Go(func() {
 		j.cfg.Turn(j.spec.ID, TurnBegin, s.Bundle)
@@ -81,6 +84,8 @@ func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure
 		if res != nil {
 			res.Discard()
 		}
+	case j.sched.Ordered(start.Stage):
+		j.arrived(start, res, f)
 	case f != nil:
 		j.bundleFailed(start, f)
 	default:

@@ -67,6 +67,7 @@ type job struct {
 	gathers      []bool // by stage: groups its whole input at its end, long after most of it has come
 	phases       phases
 	running      int                   // bundles in flight
+	order        map[int][]*flight     // by ordered stage, its bundles in flight in the order in which they began
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
 	resumed      bool                  // the job ran before: what is missing outside is an outage, no mistake of its user's
@@ -121,7 +122,8 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
 		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
-		stages: make([]stageTotals, len(f.compiled.Stages)), backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
+		stages: make([]stageTotals, len(f.compiled.Stages)), order: make(map[int][]*flight),
+		backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.checkpoints = newCheckpoints(j, settings)
@@ -149,7 +151,7 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 		j.gathers[i] = machines[i].BatchEligible()
 		return j.gathers[i]
 	}
-	sc.DeferGroup = func(*plan.Stage) bool { return batch }
+	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
 	return j, nil
@@ -309,6 +311,7 @@ func (j *job) release() {
 	for len(j.events) > 0 { // a pool that came at the last moment must be closed, too
 		(<-j.events)()
 	}
+	j.discardOrdered()
 	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.StopTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup

@@ -170,7 +170,7 @@ func (j *job) bundleFailed(start *scheduler.Start, f *failure) {
 		return
 	}
 	if j.replay != nil {
-		j.retryAfter(ev, wait)
+		j.retryAfter(start.Stage, ev, wait)
 		return
 	}
 	j.tell(ev)
@@ -181,7 +181,7 @@ func (j *job) bundleFailed(start *scheduler.Start, f *failure) {
 func (j *job) isolate(start *scheduler.Start, f *failure, ev *scheduler.Failed) error {
 	def := j.plan.Stages[start.Stage]
 	if f.blame != scheduler.LostHarness || start.Limit != 1 || start.Losses < lonelyFrom || start.Timers || start.Blocks[0].Count == 1 ||
-		j.replay != nil || def.Kind != plan.Harness || j.plan.Edge(def.Input).Kind == plan.Keyed {
+		j.replay != nil || def.Kind != plan.Harness || j.plan.Edge(def.Input).Kind == plan.Keyed || j.sched.Ordered(start.Stage) {
 		return nil
 	}
 	c, err := j.runner.Divide(start, start.Blocks[0], start.Limit)
@@ -256,14 +256,18 @@ func gist(err error) string {
 }
 
 // retryAfter tells the scheduler of a failed bundle only when it is time to run it again: a script's clock does not move until then.
-func (j *job) retryAfter(ev scheduler.Failed, wait time.Duration) {
+func (j *job) retryAfter(stage int, ev scheduler.Failed, wait time.Duration) {
 	ev.RetryAt = element.MinTime
 	j.tasks.Go(func() {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {
 		case <-t.C:
-			j.post(func() { j.tell(ev) })
+			j.post(func() {
+				j.giveBackBehind(stage)
+				j.tell(ev)
+				j.inOrder(stage)
+			})
 		case <-j.ctx.Done():
 		}
 	})

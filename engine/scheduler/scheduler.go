@@ -58,6 +58,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	}
 	for _, st := range s.stages {
 		s.connect(st, byID, edges)
+		st.ordered = s.cfg.InOrder && st.followsKeyed()
 	}
 	s.refresh()
 	return s
@@ -308,6 +309,9 @@ func (s *Scheduler) giveBack(st *stage, blocks []Block) {
 	}
 	for _, q := range order {
 		q.unshift(byQueue[q])
+		if st.ordered {
+			q.sort()
+		}
 	}
 }
 
@@ -333,6 +337,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 	delete(s.paces, id)
 	st := s.stages[b.Stage]
 	st.running--
+	st.broken = st.broken && st.running > 0
 	if st.keyed {
 		for _, g := range b.Groups {
 			st.busy[g] = false

@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 
 	"padstone/engine/element"
 	"padstone/engine/plan"
@@ -20,6 +22,7 @@ type stage struct {
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
 	deferred  bool // a Group that evaluates its triggers at the end of its bounded input
+	ordered   bool // bundles are to be committed in the order of their blocks
 
 	queues  []queue // one a key group; FIFO stages have one
 	delayed delayHeap
@@ -33,6 +36,7 @@ type stage struct {
 	timers  []StageTimers // earliest timers by key group; keyed stages only
 	busy    []bool        // key groups owned by a bundle; keyed stages only
 	running int           // bundles in flight
+	broken  bool          // of an ordered stage: one has failed, and none begins before those behind it have been given back
 	retryAt element.Time
 
 	suspects []*suspect // inputs that failed and are run again by themselves
@@ -75,6 +79,11 @@ func (q *queue) unshift(bs []Block) {
 	rest := q.blocks[q.head:]
 	q.blocks = append(append(make([]Block, 0, len(bs)+len(rest)), bs...), rest...)
 	q.head = 0
+}
+
+// sort puts blocks in the order in which they came.
+func (q *queue) sort() {
+	slices.SortFunc(q.blocks[q.head:], func(a, b Block) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
 func (q *queue) pop() Block {

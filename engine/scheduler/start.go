@@ -22,7 +22,7 @@ func (s *Scheduler) startAll(actions []Action) []Action {
 
 // start starts one bundle of a stage, or returns nil.
 func (s *Scheduler) start(st *stage) *Start {
-	if st.retryAt > s.now {
+	if st.retryAt > s.now || st.broken {
 		return nil
 	}
 	if b := s.startSuspect(st); b != nil {
@@ -194,11 +194,11 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	return len(b.Groups) > 0
 }
 
-// takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over. Restrictions are
-// shared out between the processes.
+// takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over, unless their order
+// counts. Restrictions are shared out between the processes.
 func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	q := &st.queues[0]
-	if st.crowded() || !s.anyReady(st, q) {
+	if st.crowded() || !s.anyReady(st, q) || st.ordered && s.sideBlocking(st, q.first()) != nil {
 		return false
 	}
 	elements, bytes := 0, 0
@@ -208,6 +208,9 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 		blk := q.pop()
 		if s.sideBlocking(st, blk) != nil {
 			blocked = append(blocked, blk)
+			if st.ordered {
+				break
+			}
 			continue
 		}
 		elements, bytes = elements+blk.Count, bytes+blk.Bytes

@@ -14,7 +14,7 @@ import (
 
 // TestStories walks the stories in testdata. Commands:
 //
-//	job [key-groups=N] [batch]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
+//	job [key-groups=N] [batch] [ordered]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)]   input: sequence numbers of blocks
 //	harness [processes=N] [each=N] [parallel]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
@@ -120,7 +120,7 @@ func (st *story) job(t *testing.T, d *datadriven.TestData) string {
 		st.stage(strings.Fields(line))
 	}
 	st.sched = New(st.plan, Config{
-		BundleElementsMax: 100, BacklogBytesMax: 1000,
+		BundleElementsMax: 100, BacklogBytesMax: 1000, InOrder: d.HasArg("ordered"),
 		BatchGroup:  func(*plan.Stage) bool { return d.HasArg("batch") },
 		SideReadyAt: func(_ plan.SideInput, main element.Time) element.Time { return main + 1 },
 	})

@@ -141,10 +141,11 @@ func (s *Scheduler) failed(ev Failed) error {
 	if err != nil {
 		return err
 	}
+	st.broken = st.ordered && st.running > 0
 	sp := s.again[ev.Bundle]
 	delete(s.again, ev.Bundle)
 	if ev.Blame == NoBlame || st.def.Kind != plan.Harness && st.def.Kind != plan.Group {
-		st.retryAt = ev.RetryAt
+		st.retryAt = max(st.retryAt, ev.RetryAt)
 		if sp == nil {
 			s.giveBack(st, b.Blocks)
 			return nil
@@ -276,8 +277,11 @@ func (st *stage) hold(sp *suspect, held bool) {
 	}
 }
 
-// crowded says that the stage has so many suspects that it gets no other data.
+// crowded says that the stage has so many suspects that it gets no other data. One is enough where order counts.
 func (st *stage) crowded() bool {
+	if st.ordered && len(st.suspects) > 0 {
+		return true
+	}
 	n := 0
 	for _, sp := range st.suspects {
 		if sp.totals().raised > 0 {

@@ -230,6 +230,9 @@ type Config struct {
 	// DeferGroup says whether a Group stage of bounded input that is no BatchGroup keeps its elements in rows as they come, and
 	// evaluates its triggers at the end.
 	DeferGroup func(*plan.Stage) bool
+	// InOrder keeps the order of what keyed stages put out through stages that run elements of any key: see Ordered. Not worth its
+	// price where nobody sees results before the end.
+	InOrder bool
 	// SideReadyAt is the watermark that a side input must reach before an element whose window ends at main may be processed.
 	SideReadyAt func(side plan.SideInput, main element.Time) element.Time
 }
