@@ -74,7 +74,7 @@ func arrange(fetched, dir string) error {
 }
 
 // Ready implements jobserver.Restorer. It asks every sink how far the job has come since the checkpoint was taken, without taking the
-// place of a writer that may still be there.
+// place of a writer that may still be there, unless the rewind is allowed.
 func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind bool) (givenUp []string, err error) {
 	st, err := e.openStore(e.cfg, engineDir(spec), e.cfg.Logger.Named("store").With(zap.String("job", spec.ID)))
 	if err != nil {
@@ -88,13 +88,8 @@ func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind boo
 		return nil, err
 	}
 	r := &rewind{engine: e, fitted: f, store: st, next: st.LastBlock()}
-	for i, def := range f.compiled.Plan.Stages {
-		if def.Kind != plan.Sink {
-			continue
-		}
-		if err := r.look(ctx, i, def); err != nil {
-			return nil, err
-		}
+	if err := r.look(ctx); err != nil {
+		return nil, err
 	}
 	if len(r.behind) > 0 && !allowRewind {
 		return nil, fault.New(fault.Corruption, codeBehind, "the checkpoint is older than what the job has written: %s",
@@ -102,6 +97,9 @@ func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind boo
 			WithHint("restore a later checkpoint, or accept with --allow-rewind that these records are written again, perhaps otherwise")
 	}
 	if allowRewind {
+		if err := r.takeOver(ctx); err != nil {
+			return nil, err
+		}
 		if err := r.skip(); err != nil {
 			return nil, err
 		}
@@ -120,12 +118,49 @@ type rewind struct {
 	changes []store.Entry // what the store knows of sinks once it has been put ahead
 }
 
-// look asks one sink.
-func (r *rewind) look(ctx context.Context, stage int, def *plan.Stage) error {
-	sink, ok := r.engine.cfg.Natives.Sink(connector.URN(def.Native.URN))
-	if !ok {
-		return fault.New(fault.Internal, "bad-plan", "no native sink %q", def.Native.URN).In(def.Name)
+// look asks all sinks.
+func (r *rewind) look(ctx context.Context) error {
+	r.behind, r.unknown, r.changes = nil, nil, nil
+	return r.sinks(func(stage int, def *plan.Stage, sink connector.Sink) error { return r.lookAt(ctx, stage, def, sink) })
+}
+
+// takeOver shuts out whoever still writes, and looks again: what is given up is final then.
+func (r *rewind) takeOver(ctx context.Context) error {
+	err := r.sinks(func(stage int, def *plan.Stage, sink connector.Sink) error {
+		if _, ok := sink.(connector.Marker); !ok {
+			return nil
+		}
+		w, _, err := sink.Open(ctx, def.Native.Config, r.identity(stage, 0))
+		if w != nil {
+			err = errors.Join(err, w.Close())
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	return r.look(ctx)
+}
+
+// sinks calls fn for every native sink of the job; its errors name the sink.
+func (r *rewind) sinks(fn func(stage int, def *plan.Stage, sink connector.Sink) error) error {
+	for i, def := range r.compiled.Plan.Stages {
+		if def.Kind != plan.Sink {
+			continue
+		}
+		sink, ok := r.engine.cfg.Natives.Sink(connector.URN(def.Native.URN))
+		if !ok {
+			return fault.New(fault.Internal, "bad-plan", "no native sink %q", def.Native.URN).In(def.Name)
+		}
+		if err := fn(i, def, sink); err != nil {
+			return named(err, def)
+		}
+	}
+	return nil
+}
+
+// lookAt asks one sink.
+func (r *rewind) lookAt(ctx context.Context, stage int, def *plan.Stage, sink connector.Sink) error {
 	name := metaOf(r.numbers, metaPublished, stage)
 	known, err := readPublished(r.store, name)
 	if err != nil {
@@ -144,7 +179,7 @@ func (r *rewind) look(ctx context.Context, stage int, def *plan.Stage) error {
 	as := r.identity(stage, known.seq)
 	mark, err := marker.Mark(ctx, def.Native.Config, as)
 	if err != nil {
-		return named(err, def)
+		return err
 	}
 	switch {
 	case !mark.Kept:

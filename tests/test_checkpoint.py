@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -57,7 +58,10 @@ class Job:
         """Produces a window, which closes those before it, and waits until their panes are written."""
         self.producer.produce(records(number))
         wait(lambda: committed(server, self.id) == self.producer.ends)
-        wait(lambda: len(self.panes()) == 10 * number + again)
+        want, deadline = 10 * number + again, time.monotonic() + 60
+        while (have := len(self.panes())) != want:
+            assert have < want and time.monotonic() < deadline, f"{have} panes, not {want}: {Counter(self.panes())}"
+            time.sleep(0.1)
 
     def panes(self) -> list[int]:
         """The counts that readers of committed records see."""
