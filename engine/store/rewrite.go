@@ -21,7 +21,7 @@ type Holding struct {
 var (
 	numbered = []rows.Table{
 		rows.Inbox, rows.Group, rows.Trigger, rows.State, rows.TimerID, rows.TimerTS, rows.Hold, rows.Side, rows.Source, rows.Outbox,
-		rows.SideWindow, rows.Sorted,
+		rows.SideWindow, rows.Sorted, rows.Data,
 	}
 	keyed = []rows.Table{rows.Group, rows.Trigger, rows.State, rows.TimerID, rows.Sorted}
 )
@@ -141,7 +141,17 @@ func (s *Store) copyInbox(w *batchWriter, c Copied) error {
 		old, seq := binary.BigEndian.Uint64(k[len(k)-8:]), s.nextSeq()
 		key := rows.Prefix(rows.Inbox, c.To, binary.BigEndian.Uint16(k[5:]))
 		key = binary.BigEndian.AppendUint32(key, c.To)
-		w.note(w.batch.Set(binary.BigEndian.AppendUint64(key, seq), v, nil))
+		key = binary.BigEndian.AppendUint64(key, seq)
+		w.note(w.batch.Set(key, v, nil))
+		if b, err := parseBlock(old, v); err != nil {
+			return false, err
+		} else if b.apart {
+			data, err := s.get(dataKey(k))
+			if err != nil {
+				return false, err
+			}
+			w.note(w.batch.Set(dataKey(key), data, nil))
+		}
 		for _, id := range s.referred[old] {
 			s.contents[id].refs++
 			s.referred[seq] = append(s.referred[seq], id)
@@ -156,7 +166,10 @@ func (s *Store) clearInbox(w *batchWriter, number uint32) error {
 	err := scan(s.db, from, after(from), func(k, _ []byte) (bool, error) {
 		return true, s.release(w.batch, binary.BigEndian.Uint64(k[len(k)-8:]))
 	})
-	w.note(w.batch.DeleteRange(from, after(from), nil))
+	for _, t := range []rows.Table{rows.Inbox, rows.Data} {
+		from := underNumber(t, number)
+		w.note(w.batch.DeleteRange(from, after(from), nil))
+	}
 	return err
 }
 

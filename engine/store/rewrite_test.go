@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,13 +42,15 @@ func TestRewrite(t *testing.T) {
 	for crash := range 4 {
 		t.Run(fmt.Sprint("crash ", crash), func(t *testing.T) {
 			mem := vfs.NewCrashableMem()
+			long := strings.Repeat("z", inlineBytesMax+1) // lies apart
 			s := open(t, mem, Frontier)
 			a := s.WriteAhead()
 			body, refs := written(t, a, "body"), written(t, a, "values")
 			mustCommit(t, s, &Commit{Stage: 9, Ahead: a, Added: []Added{
 				{Stage: 1, Group: 3, Edge: 1, Block: Block{Header: Header{Count: 2}, Data: []byte("x"), Refs: []rows.ContentID{refs}}},
 				{Stage: 1, Group: 4, Edge: 1, Block: Block{Header: Header{Count: 3}, Body: body}},
-				{Stage: 2, Group: 0, Edge: 2, Block: Block{Header: Header{Count: 1}, Data: []byte("y")}},
+				{Stage: 1, Group: 5, Edge: 1, Block: Block{Header: Header{Count: 1}, Data: []byte(long)}},
+				{Stage: 2, Group: 0, Edge: 2, Block: Block{Header: Header{Count: 1}, Data: []byte(long)}},
 			}, Side: []SideRow{
 				{Edge: 5, Key: rows.AppendBytes(nil, []byte("w")), Value: []byte("s"), End: 40},
 			}})
@@ -60,7 +63,7 @@ func TestRewrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			held, err := s.Holdings()
-			if err != nil || held[1].Elements != 5 || held[2].Elements != 1 || !held[5].Side || !held[4].Keyed || held[4].Outbox != 4 {
+			if err != nil || held[1].Elements != 6 || held[2].Elements != 1 || !held[5].Side || !held[4].Keyed || held[4].Outbox != 4 {
 				t.Fatalf("held %+v, %v", held, err)
 			}
 			r := &Rewrite{Inbox: []Copied{{1, 11}, {1, 12}}, Side: []Copied{{5, 15}}, ClearInbox: []uint32{2}, Drop: []uint32{1, 4, 5}}
@@ -84,7 +87,9 @@ func TestRewrite(t *testing.T) {
 				s = open(t, mem, Frontier)
 			}
 			defer closeStore(t, s)
-			want := []string{"11/11:x+values", "11/11:body+body", "12/12:x+values", "12/12:body+body"}
+			want := []string{
+				"11/11:x+values", "11/11:body+body", "11/11:" + long, "12/12:x+values", "12/12:body+body", "12/12:" + long,
+			}
 			if got := inboxes(t, s); !slices.Equal(got, want) {
 				t.Errorf("waiting %q, want %q", got, want)
 			}
@@ -107,6 +112,9 @@ func TestRewrite(t *testing.T) {
 				if ids, err := s.contentIDs(); err != nil || len(ids) != []int{2, 0}[i] {
 					t.Errorf("contents %v after the blocks of %d, %v", ids, stage, err)
 				}
+			}
+			if n, err := s.CountRows(rows.Data); err != nil || n != 0 {
+				t.Errorf("data of %d blocks is left, %v", n, err)
 			}
 		})
 	}
