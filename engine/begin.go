@@ -102,6 +102,7 @@ func (j *job) restore() (scheduler.Restored, error) {
 			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
 		}
 	}
+	j.committedTotals.set(j.store.Applied(), j.totals.Snapshot())
 	if j.replay != nil {
 		at, err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage))
 		if err != nil {

@@ -10,12 +10,21 @@ import (
 	"padstone/jobserver"
 )
 
-// Metrics returns the attempted and the committed metrics. Those of a bundle are committed with it.
+// Metrics returns the attempted and the committed metrics. Those of a bundle are committed with it, and shown once that is durable.
 func (j *job) Metrics(ctx context.Context) (*jobpb.MetricResults, error) {
 	var m *jobpb.MetricResults
-	ok, err := j.do(ctx, func() { m = j.metricResults() })
-	if err != nil || ok {
-		return m, err
+	var seq uint64
+	ok, err := j.do(ctx, func() { m, seq = j.metricResults(), j.store.Applied() })
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		m.Committed = j.committedTotals.at(ctx, j, seq, m.Committed)
+		select {
+		case <-j.ended: // meanwhile: the last word is better
+		default:
+			return m, nil
+		}
 	}
 	j.last.Lock()
 	defer j.last.Unlock()
@@ -39,6 +48,9 @@ func (j *job) remember() {
 	j.last.Lock()
 	defer j.last.Unlock()
 	j.last.description, j.last.metrics = j.describe(), j.metricResults()
+	if j.store.Err() != nil { // the next run goes on from what is durable
+		j.last.metrics.Committed = j.committedTotals.last()
+	}
 }
 
 func (j *job) describe() *jobserver.Description {

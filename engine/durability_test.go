@@ -29,6 +29,7 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 	}
 	pass := p.ParDo("pass", p.Read("in", src, "bytes"), enginetest.ParDo{Finalizes: true, Fn: func() fakesdk.DoFn {
 		return fakesdk.DoFn{Process: func(c *fakesdk.Context, e fakesdk.Element) error {
+			c.Count("seen", 1)
 			c.OnFinalize(func() error { final.Add(1); return nil })
 			return c.Emit("", e)
 		}}
@@ -36,12 +37,19 @@ func TestNothingLeavesBeforeItIsDurable(t *testing.T) {
 	out := p.Write("out", pass)
 	j := r.Start(p, nil)
 	j.AwaitOutput("out", 2) // the last stage has committed everything
+	m, err := j.Metrics(r.Context())
+	if err != nil || enginetest.Sum(m.GetCommitted(), "pass", "seen") != 0 || enginetest.Sum(m.GetAttempted(), "pass", "seen") != 2 {
+		t.Errorf("the metrics are %v, %v", m, err)
+	}
 	if len(out.Texts()) != 0 || final.Load() != 0 || src.Durable() != 0 || j.Last() != jobpb.JobState_RUNNING {
 		t.Errorf("published %q, finalised %d, %d batches acknowledged, states %v", out.Texts(), final.Load(), src.Durable(), j.States())
 	}
 	release()
 	j.End(jobpb.JobState_DONE)
 	want(t, out, "a", "b")
+	if n := j.Counter("pass", "seen"); n != 2 {
+		t.Errorf("%d are counted", n)
+	}
 	if final.Load() != 2 || src.Durable() != 1 {
 		t.Errorf("finalised %d, %d batches acknowledged", final.Load(), src.Durable())
 	}

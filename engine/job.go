@@ -48,6 +48,8 @@ type job struct {
 		metrics     *jobpb.MetricResults
 	}
 
+	committedTotals committedMetrics
+
 	// ---- driver only ----
 	sched   *scheduler.Scheduler
 	mapping chan struct{} // 1-buffered: held while windows of a block are mapped
