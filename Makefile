@@ -19,7 +19,7 @@ PYTHON_DIRS := demo tests conformance chaos testdata/kafka
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference fuzz
+.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference fuzz bench-memory bench-recovery
 
 all: build
 
@@ -120,6 +120,16 @@ $(OLDEST)/.demo: demo/requirements-2.65.txt
 test-oldest: build $(OLDEST)/.demo $(VENV)/.test
 	$(OLDEST)/bin/python demo/run.py --payments $(PAYMENTS) --late $(LATE) $(ARGS)
 	PADSTONE_OLDEST=$(abspath $(OLDEST))/bin/python $(PY) -m pytest tests/test_upgrade.py -k oldest
+
+# Loads that are too long for a test, see bench/doc.go. ARGS are its flags.
+ELEMENTS ?= 100000000
+bench-memory: build
+	cd bench && $(GO) run . -elements $(ELEMENTS) -limit-mib 640 $(ARGS)
+
+# State of KEYS thousand bytes, killed and recovered. Takes GB of disk and a quarter of an hour.
+KEYS ?= 10000000
+bench-recovery: build $(VENV)/.test
+	cd bench && $(GO) run . recovery -keys $(KEYS) $(ARGS)
 
 fmt: $(VENV)/.test
 	git ls-files '*.go' | xargs gofmt -w

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -90,45 +90,68 @@ func (f *filling) find(s *store.Store) (*pattern, error) {
 	return nil, errors.New("no stage has state and a timer for a key")
 }
 
-// write commits bundles of a thousand keys.
+// scattered is the share of the keys that are written in no order, after the others.
+const scattered = 0.05
+
+// write commits bundles of a thousand keys: most of them key group by key group and in order, which a disk takes quickly, and the rest in
+// no order, so that the store has something to compact.
 func (f *filling) write(s *store.Store, p *pattern) error {
 	const perBundle = 1000
+	groups := make([][]int, keyGroups)
+	var last []int
+	for i := range f.keys {
+		if i%100 < int(100*scattered) {
+			last = append(last, i)
+			continue
+		}
+		g := coder.KeyGroup(encodeKey(base+i), keyGroups)
+		groups[g] = append(groups[g], i)
+	}
+	rand.Shuffle(len(last), func(i, j int) { last[i], last[j] = last[j], last[i] })
 	rng := rand.NewChaCha8([32]byte{'f', 'i', 'l', 'l'})
-	base := 1_000_000 // behind the job's own
-	for from := 0; from < f.keys; from += perBundle {
-		b := s.Begin(p.stage)
-		txs := make(map[uint16]rows.Tx)
-		for i := from; i < min(from+perBundle, f.keys); i++ {
-			key := encodeKey(base + i*7919%100_000_000) // not in order
-			group := coder.KeyGroup(key, keyGroups)
-			if txs[group] == nil {
-				txs[group] = b.Group(group)
-			}
-			for _, r := range p.state {
-				value := bytes.Clone(r.value)
-				_, _ = rng.Read(value[min(len(value), 8):])
-				txs[group].Set(rows.State, bytes.Replace(r.key, p.key, key, 1), value)
-			}
-			if i >= f.timers {
-				continue
-			}
-			id, t := p.timer.ID, p.timer.Timer
-			id.Key = key
-			t.Fire = far.Add(int64(i))
-			if t.Hold < math.MaxInt64 && t.Hold > element.MinTime && t.Hold != timer.NoHold {
-				t.Hold = t.Fire
-			}
-			if err := timer.Set(txs[group], id, t); err != nil {
+	for _, keys := range append(groups, last) {
+		for chunk := range slices.Chunk(keys, perBundle) {
+			if err := f.bundle(s, p, chunk, rng); err != nil {
 				return err
 			}
 		}
-		_, err := s.Commit(&store.Commit{Stage: p.stage, Rows: b})
-		b.Discard()
-		if err != nil {
+	}
+	return nil
+}
+
+// base is the number of the first key that the job has not had.
+const base = 1_000_000
+
+// bundle commits state and timers of some keys.
+func (f *filling) bundle(s *store.Store, p *pattern, keys []int, rng *rand.ChaCha8) error {
+	b := s.Begin(p.stage)
+	defer b.Discard()
+	txs := make(map[uint16]rows.Tx)
+	for _, i := range keys {
+		key := encodeKey(base + i)
+		group := coder.KeyGroup(key, keyGroups)
+		if txs[group] == nil {
+			txs[group] = b.Group(group)
+		}
+		for _, r := range p.state {
+			value := bytes.Clone(r.value)
+			_, _ = rng.Read(value[min(len(value), 8):])
+			txs[group].Set(rows.State, bytes.Replace(r.key, p.key, key, 1), value)
+		}
+		if i%(max(f.keys/max(f.timers, 1), 1)) != 0 {
+			continue
+		}
+		id, t := p.timer.ID, p.timer.Timer
+		id.Key, t.Fire = key, far.Add(int64(i))
+		if t.Hold != timer.NoHold {
+			t.Hold = t.Fire
+		}
+		if err := timer.Set(txs[group], id, t); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := s.Commit(&store.Commit{Stage: p.stage, Rows: b})
+	return err
 }
 
 // wait commits elements that wait for the stage.

@@ -29,6 +29,8 @@ type executor struct {
 	restorer jobserver.Restorer
 	// options are the pipeline options that the engine reads.
 	options []*jobpb.PipelineOptionDescriptor
+	// memory is what the engine may hold.
+	memory *memory.Budget
 	// close suspends running jobs, durably, and waits for all of the engine's goroutines and harnesses.
 	close func(ctx context.Context) error
 }
@@ -63,7 +65,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 		Memory:       budget,
 	})
 	return &executor{
-		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, options: engine.Options(),
+		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, memory: budget, options: engine.Options(),
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()

@@ -12,12 +12,14 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"padstone/connector/kafka"
 	"padstone/connector/kafka/broker"
+	"padstone/internal/memory"
 	"padstone/jobserver"
 	"padstone/jobserver/expansion"
 	"padstone/jobserver/httpapi"
@@ -128,7 +130,7 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 		return nil, err
 	}
 	s.addTask("recovery", jobs.Recover)
-	return s, s.addHTTPAPI(ctx, cfg, jobs)
+	return s, s.addHTTPAPI(ctx, cfg, jobs, memory.NewCollector(executor.memory))
 }
 
 // addBroker starts the embedded Kafka broker, if one is wanted. Its topics are kept like everything else in the data directory: a
@@ -174,7 +176,7 @@ func (s *stack) addExpansion(ctx context.Context, cfg Config, log *zap.Logger) e
 }
 
 // addHTTPAPI serves the UI, the API and /metrics.
-func (s *stack) addHTTPAPI(ctx context.Context, cfg Config, jobs *jobserver.Server) error {
+func (s *stack) addHTTPAPI(ctx context.Context, cfg Config, jobs *jobserver.Server, collectors ...prometheus.Collector) error {
 	l, err := s.listen(ctx, "http", cfg.HTTP)
 	if err != nil {
 		return err
@@ -183,7 +185,7 @@ func (s *stack) addHTTPAPI(ctx context.Context, cfg Config, jobs *jobserver.Serv
 	api, err := httpapi.New(httpapi.Config{
 		Server: jobs, Log: s.log, Version: readVersion().Version,
 		// Only who listens beyond this machine is known under names that cannot be foreseen.
-		AnyHost: cfg.AllowRemoteHTTP && !isLoopbackAddress(cfg.HTTP),
+		AnyHost: cfg.AllowRemoteHTTP && !isLoopbackAddress(cfg.HTTP), Collectors: collectors,
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"padstone/internal/memory"
 )
 
@@ -83,5 +85,36 @@ func TestShare(t *testing.T) {
 	}
 	if sum > b.Limit/2 {
 		t.Errorf("%d of %d bytes are shared out", sum, b.Limit)
+	}
+}
+
+// TestCollector: every pool has its metrics.
+func TestCollector(t *testing.T) {
+	b := memory.Share(memory.LimitDefault)
+	if !b.Outputs.Try(1000) {
+		t.Fatal("an empty pool gives nothing")
+	}
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(memory.NewCollector(b)); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range families {
+		if f.GetName() != "padstone_memory_pool_bytes" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			found++
+			if m.GetLabel()[0].GetValue() == "outputs" && m.GetGauge().GetValue() != 1000 {
+				t.Errorf("%v", m)
+			}
+		}
+	}
+	if found != len(b.Pools()) {
+		t.Errorf("%d of %d pools are shown", found, len(b.Pools()))
 	}
 }
