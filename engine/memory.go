@@ -13,21 +13,19 @@ import (
 // OutsideHeap is what an engine takes outside of Go's heap, where the runtime's soft limit does not see it.
 func OutsideHeap(b *memory.Budget) int64 { return store.OutsideHeap(b.StoreCache) }
 
-// openStore opens a job's store on the block cache that all have in common. Of memtables four may wait to be written: the more jobs there
-// are, the smaller are those of the next; what jobs that have come earlier have keeps its size.
+// openStore opens a job's store on the block cache that all have in common.
 func (e *Engine) openStore(cfg Config, dir string, log *zap.Logger) (*store.Store, error) {
-	const most, least = 16 << 20, 2 << 20
+	const memTableMax = 16 << 20
 	e.mu.Lock()
 	if e.mu.closed {
 		e.mu.Unlock()
 		return nil, fault.New(fault.Environment, "server-stopping", "%w", errSuspended)
 	}
 	cache := e.cache.Share()
-	memTable := e.cfg.Memory.Limit / 32 / int64(1+len(e.mu.jobs))
 	e.mu.Unlock()
 	defer cache.Close()
 	return store.Open(store.Config{
 		Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log,
-		Cache: cache, MemTable: int(min(max(memTable, least), most)),
+		Cache: cache, MemTable: int(min(e.cfg.Memory.Limit/32, memTableMax)),
 	})
 }

@@ -50,7 +50,7 @@ type Config struct {
 	FS         FS     // nil: the disk
 	Durability Durability
 	Cache      *Cache // block cache, which stores may have in common; nil: one of 16 MiB
-	MemTable   int    // memtable bytes; default 16 MiB
+	MemTable   int    // memtable bytes of a store that has its cache alone, see memTable; default 16 MiB
 	Logger     *zap.Logger
 }
 
@@ -60,11 +60,14 @@ const (
 	memTableDefault = 16 << 20
 )
 
-// Cache is a block cache.
-type Cache struct{ blocks *pebble.Cache }
+// Cache is a block cache, and a count of the stores that are open on it.
+type Cache struct {
+	blocks *pebble.Cache
+	stores atomic.Int64
+}
 
 // NewCache makes a cache of so many bytes.
-func NewCache(bytes int64) *Cache { return &Cache{pebble.NewCache(bytes)} }
+func NewCache(bytes int64) *Cache { return &Cache{blocks: pebble.NewCache(bytes)} }
 
 // Share returns the cache for one more holder, who closes it, too.
 func (c *Cache) Share() *Cache {
@@ -75,9 +78,17 @@ func (c *Cache) Share() *Cache {
 // Close gives the cache up; stores that are open keep it.
 func (c *Cache) Close() { c.blocks.Unref() }
 
+// memTable is the size of the memtables of a store that is opened when n are, itself included. Each may have several, and those that came
+// earlier keep their size: n² keeps the sum within twice what the first may have, and a little for each.
+func memTable(alone int, n int64) uint64 {
+	const least = 1 << 20
+	return uint64(max(int64(alone)/(n*n), min(least, int64(alone))))
+}
+
 // Store is an open database. Commit is called by one goroutine; reads (Bundle, Scan) may be concurrent.
 type Store struct {
 	db         *pebble.DB
+	cache      *Cache
 	guard      *guard
 	frontier   vfs.File // see frontier.go
 	fs         vfs.FS   // the guard
@@ -126,13 +137,15 @@ func Open(c Config) (*Store, error) {
 		c.FS = vfs.Default
 	}
 	s := &Store{
-		dir: c.Dir, durability: c.Durability, log: c.Logger,
+		dir: c.Dir, durability: c.Durability, log: c.Logger, cache: c.Cache,
 		kick: make(chan struct{}, 1), synced: make(chan struct{}), failed: make(chan struct{}),
 	}
 	s.mu.wake = make(chan struct{})
 	s.guard = newGuard(c.FS, s.fail)
 	s.fs = s.guard
+	c.Cache.stores.Add(1)
 	if err := s.open(c); err != nil {
+		c.Cache.stores.Add(-1)
 		return nil, s.openError(err)
 	}
 	go s.syncer()
@@ -168,7 +181,7 @@ func (s *Store) options(c Config) *pebble.Options {
 		FS:                          s.guard,
 		Merger:                      concatenate,
 		Cache:                       c.Cache.blocks,
-		MemTableSize:                uint64(c.MemTable),
+		MemTableSize:                memTable(c.MemTable, c.Cache.stores.Load()),
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableStopWritesThreshold: memTablesMax,
 		MaxOpenFiles:                256,
@@ -231,6 +244,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.kick)
 	<-s.synced
+	defer s.cache.stores.Add(-1)
 	err := errors.Join(s.ended(), s.frontier.Close())
 	if cerr := s.db.Close(); err == nil {
 		err = cerr
