@@ -19,7 +19,7 @@ PYTHON_DIRS := demo tests conformance chaos testdata/kafka
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference fuzz bench-memory bench-recovery
+.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery
 
 all: build
 
@@ -102,6 +102,12 @@ SEEDS ?= 500
 SEED  ?= 0
 reference:
 	$(GO) test -timeout 0 ./engine -run 'TestMetamorphic|TestReference' -seed $(SEED) -seeds $(SEEDS)
+
+# Simulated crashes and faults: as many seeds as wanted, from SEED on. One seed alone is replayed with all that happens.
+sim:
+	@mkdir -p bin
+	$(GO) test -c -o bin/sim.test ./engine/sim
+	bin/sim.test -test.timeout 0 -test.run 'TestSim$$' -seed $(SEED) -seeds $(SEEDS)
 
 # The ValidatesRunner tests of the Java SDK, and pipelines in Java and Python. Needs Java and Maven; takes half an hour.
 conformance-java: build $(VENV)/.test

@@ -103,9 +103,10 @@ var importRules = []importRule{
 	},
 	{
 		why:    "tests' helpers and fakes stay out of the product",
-		except: []string{"fnapi/fakesdk", "engine/sim", "conformance"},
+		except: []string{"fnapi/fakesdk", "conformance"},
 		forbid: []string{
 			"testing", "go.uber.org/goleak", "github.com/cockroachdb/datadriven", module + "/fnapi/fakesdk", module + "/engine/enginetest",
+			module + "/engine/sim",
 		},
 	},
 	{
@@ -136,8 +137,8 @@ func (r importRule) forbids(f *goFile, path string) bool {
 	if f.test && !r.tests {
 		return false
 	}
-	// Packages named …test hold fakes and stories' drivers for the tests of others.
-	if strings.HasSuffix(f.dir, "test") && !r.tests {
+	// Packages named …test hold fakes and stories' drivers for the tests of others, and the simulation is nothing but a test.
+	if (strings.HasSuffix(f.dir, "test") || f.dir == "engine/sim") && !r.tests {
 		return false
 	}
 	if len(r.in) > 0 && !underAny(f.dir, r.in) || underAny(f.dir, r.except) {

@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"padstone/engine/element"
+	"padstone/engine/enginetest"
+	"padstone/engine/enginetest/reference"
+	"padstone/engine/rows"
+	"padstone/fnapi/fakesdk"
+)
+
+// panes is a grouping with a random trigger: how many panes there are is a matter of processing time. Nothing comes late, so that their
+// sum is none.
+type panes struct {
+	grouping reference.Grouping
+	history  reference.History
+	sink     *enginetest.Sink
+}
+
+func newPanes(s *sim, rng *rand.Rand) *panes {
+	p := &panes{grouping: reference.RandomGrouping(rng)}
+	for p.grouping.Trigger.Finishes() || p.grouping.Fn.Kind == reference.Sessions {
+		p.grouping = reference.RandomGrouping(rng)
+	}
+	src := &enginetest.Source{Unbounded: true, Ends: true}
+	var all reference.Event
+	at := int64(1) // a watermark of 0 would leave it where it is
+	for range 4 + rng.IntN(12) {
+		var b enginetest.Batch
+		for range rng.IntN(5) {
+			at += rng.Int64N(4)
+			e := reference.Element{Key: fmt.Sprint("k", rng.IntN(3)), Value: fmt.Sprint("v", len(all.Elements)), At: at}
+			all.Elements = append(all.Elements, e)
+			b.Elements = append(b.Elements, enginetest.Element{At: element.Time(at), Value: enginetest.Pair(e.Key, e.Value)})
+		}
+		b.Watermark = element.Time(at)
+		src.Batches = append(src.Batches, b)
+	}
+	p.history = reference.History{all, {Watermark: reference.End}}
+	pipe := s.rig.Pipeline()
+	in := pipe.WindowInto("windows", pipe.Read("in", src, enginetest.TextPair), enginetest.Strategy(p.grouping, false))
+	p.sink = pipe.Write("out", pipe.Map("pane", pipe.GroupByKey("group", in), "bytes", describePane))
+	s.spec.Pipeline = pipe.Proto
+	return p
+}
+
+// describePane writes all of a pane into its value. It comes with the watermark either at the beginning or at the end of time.
+func describePane(c *fakesdk.Context, e fakesdk.Element) error {
+	key, values, err := enginetest.Values("bytes", e.Value)
+	if err != nil {
+		return err
+	}
+	p := reference.Pane{Key: string(fakesdk.Bytes(key)), Window: enginetest.WindowOf(e), At: e.Timestamp}
+	for _, v := range values {
+		p.Values = append(p.Values, string(fakesdk.Bytes(v)))
+	}
+	slices.Sort(p.Values)
+	enginetest.PaneInfo(&p, e.Pane)
+	if p.Timing != reference.Early {
+		p.Event = 1
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	e.Value = enginetest.Text(string(text))
+	return c.Emit("", e)
+}
+
+func (p *panes) String() string { return fmt.Sprintf("panes\n%s\n%s", p.grouping, p.history) }
+
+func (p *panes) check(func(transform, name string) int64) (wrong []string) {
+	var all []reference.Pane
+	for _, text := range p.sink.Texts() {
+		var pane reference.Pane
+		if err := json.NewDecoder(strings.NewReader(text)).Decode(&pane); err != nil { // the sink adds the window's end
+			return []string{err.Error()}
+		}
+		all = append(all, pane)
+	}
+	return p.grouping.Check(p.history, all, 0)
+}
+
+func (p *panes) emptied() map[string]rows.Table { return tables() }

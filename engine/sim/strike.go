@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"context"
+	"slices"
+	"syscall"
+	"testing/synctest"
+	"time"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+
+	"padstone/fnapi/fakesdk"
+)
+
+// strike does what the plan has for this step.
+func (s *sim) strike(l *life) {
+	for _, f := range s.due(CrashStep, s.steps) {
+		l.die(CrashStep, f.N, "between two steps")
+	}
+	for _, f := range s.due(Suspend, s.steps) {
+		_ = f
+		s.hit(Suspend)
+		s.note("the server is to stop")
+		go l.engine.Close(context.Background())
+	}
+	for _, f := range s.due(LoseHarness, s.steps) {
+		if wires := l.alive(); len(wires) > 0 {
+			w := wires[f.N%len(wires)]
+			s.hit(LoseHarness)
+			s.note("%s is lost", w.name)
+			_ = w.Close()
+		}
+	}
+	for _, f := range s.due(LoseData, s.steps) {
+		var open []*stream
+		for _, w := range l.alive() {
+			open = append(open, w.data()...)
+		}
+		if len(open) > 0 {
+			s.hit(LoseData)
+			open[f.N%len(open)].cancel()
+		}
+	}
+	for _, f := range s.due(ClockJump, s.steps) {
+		s.hit(ClockJump)
+		s.jumped.Add(int64(f.N))
+	}
+	for _, f := range s.due(Pause, s.steps) {
+		s.hit(Pause)
+		time.Sleep(time.Duration(f.N) * time.Millisecond)
+	}
+	for _, f := range s.due(Starve, s.steps) {
+		s.hit(Starve)
+		what := []string{"disk", "source", "sink", "bundle", "py/0", "py/"}
+		s.starved.name, s.starved.until = what[f.N%len(what)], s.steps+f.N
+	}
+	synctest.Wait()
+}
+
+// misdeeds are how a harness may go wrong without being lost, or in being lost, or how user code may fail once.
+var misdeeds = []fakesdk.Fault{
+	fakesdk.DropConnection, fakesdk.DropDataStream, fakesdk.CloseDataStream, fakesdk.UnknownInstruction, fakesdk.AnswerTwice, fakesdk.Fail,
+}
+
+// misdeed is how the nth bundle goes wrong.
+func (s *sim) misdeed(n int, _ *fnpb.ProcessBundleRequest) fakesdk.Fault {
+	for _, f := range s.due(BadBundle, n) {
+		s.hit(BadBundle)
+		bad := misdeeds[f.N%len(misdeeds)]
+		s.note("bundle %d on a harness goes wrong: %d", n, bad)
+		return bad
+	}
+	return fakesdk.NoFault
+}
+
+// due takes the faults of a kind from the plan whose time has come.
+func (s *sim) due(k Kind, n int) []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var due []Fault
+	s.mu.plan = slices.DeleteFunc(s.mu.plan, func(f Fault) bool {
+		if f.Kind != k || f.At > n {
+			return false
+		}
+		due = append(due, f)
+		return true
+	})
+	return due
+}
+
+// dueOf takes the first fault of a kind that has to do with a kind of file, when its time is exactly now.
+func (s *sim) dueOf(k Kind, file string, n int) []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, f := range s.mu.plan {
+		if f.Kind == k && files[f.N%len(files)] == file && f.At == n {
+			s.mu.plan = slices.Delete(s.mu.plan, i, i+1)
+			return []Fault{f}
+		}
+	}
+	return nil
+}
+
+// diskFails says whether a change of a log fails, and why.
+func (s *sim) diskFails(n int) error {
+	for _, k := range []Kind{DiskFull, DiskBroken} {
+		for _, f := range s.due(k, n) {
+			s.hit(k)
+			s.failing, s.reason = s.failing+f.N, map[Kind]error{DiskFull: syscall.ENOSPC, DiskBroken: syscall.EIO}[k]
+		}
+	}
+	if s.failing == 0 {
+		return nil
+	}
+	s.failing--
+	s.note("the disk fails: %v", s.reason)
+	return s.reason
+}
+
+// changed counts the changes of a kind of file.
+func (s *sim) changed(file string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.changes[file]++
+	return s.mu.changes[file]
+}

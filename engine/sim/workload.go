@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/engine/enginetest"
+	"padstone/engine/enginetest/reference"
+	"padstone/engine/rows"
+)
+
+// workload is a job, and what must come of it.
+type workload interface {
+	fmt.Stringer
+	check(counter func(transform, name string) int64) []string
+	emptied() map[string]rows.Table
+}
+
+// newWorkload builds the job of a seed.
+func newWorkload(s *sim, rng *rand.Rand) workload {
+	options := map[string]any{}
+	set := func(name string, v any) { options["beam:option:"+name+":v1"] = v }
+	if rng.IntN(2) == 0 {
+		set("max_bundle_size", 1+rng.IntN(4))
+	}
+	set("sdk_worker_parallelism", 1+rng.IntN(3))
+	if rng.IntN(3) == 0 {
+		set("streaming", true)
+	}
+	if rng.IntN(3) == 0 {
+		set("experiments", []any{"padstone_no_fusion"})
+	}
+	s.rig.Config.KeyGroups = []int{1, 2, 8}[rng.IntN(3)]
+	s.rig.Config.BundlesPerProcess = 1 + rng.IntN(3)
+	var err error
+	if s.spec.Options, err = structpb.NewStruct(options); err != nil {
+		s.wrong("options: %v", err)
+	}
+	switch rng.IntN(5) {
+	case 0:
+		return newPanes(s, rng)
+	case 1:
+		return newLedger(s, rng)
+	default:
+		return newGraph(s, rng)
+	}
+}
+
+// graph is a random graph of transforms: its output depends on input and event time alone.
+type graph struct {
+	model *enginetest.Model
+}
+
+func newGraph(s *sim, rng *rand.Rand) graph {
+	steps := reference.Random(rng)
+	m := enginetest.NewModel(s.rig, steps, int64(rng.IntN(2)), rng)
+	for _, sink := range m.Sinks {
+		sink.Marked = false // the outside is
+	}
+	s.spec.Pipeline = m.Pipeline.Proto
+	return graph{m}
+}
+
+func (g graph) String() string { return "graph\n" + g.model.Steps.String() }
+
+func (g graph) check(counter func(transform, name string) int64) []string {
+	outs := g.model.Steps.Evaluate()
+	return append(g.model.CheckSinks(outs), g.model.CheckCounters(counter, outs)...)
+}
+
+func (g graph) emptied() map[string]rows.Table { return g.model.Emptied() }
+
+// tables are those in which a job leaves nothing behind.
+func tables() map[string]rows.Table {
+	return map[string]rows.Table{
+		"inbox": rows.Inbox, "group": rows.Group, "trigger": rows.Trigger, "timer": rows.TimerID, "timer order": rows.TimerTS,
+		"hold": rows.Hold, "outbox": rows.Outbox, "content reference": rows.ContentRef, "state": rows.State,
+	}
+}
