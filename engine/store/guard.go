@@ -23,7 +23,8 @@ import (
 // taken for written from then on.
 type guard struct {
 	vfs.FS
-	failed func(error) // told of the error that froze the disk; called once
+	failed func(error)   // told of the error that froze the disk; called once
+	told   chan struct{} // closed when it has been told: until then no swallowed write returns
 
 	mu struct {
 		sync.RWMutex
@@ -37,9 +38,11 @@ type guard struct {
 // errFrozen is what reads get of files that were never written.
 var errFrozen = errors.New("the store has failed, and nothing more is read from it")
 
-func newGuard(fs vfs.FS, failed func(error)) *guard { return &guard{FS: fs, failed: failed} }
+func newGuard(fs vfs.FS, failed func(error)) *guard {
+	return &guard{FS: fs, failed: failed, told: make(chan struct{})}
+}
 
-// freeze freezes the disk for a reason, nil when the store is only to be given up.
+// freeze freezes the disk for a reason, nil when the store is only to be given up. It returns when the store knows.
 func (g *guard) freeze(err error) {
 	g.mu.Lock()
 	was := g.mu.frozen
@@ -48,9 +51,14 @@ func (g *guard) freeze(err error) {
 		g.mu.err = err
 	}
 	g.mu.Unlock()
-	if !was && err != nil {
+	if was {
+		<-g.told
+		return
+	}
+	if err != nil {
 		g.failed(err)
 	}
+	close(g.told)
 }
 
 func (g *guard) frozen() bool {
@@ -82,6 +90,7 @@ func (g *guard) read(err error) error {
 // write performs a write, unless the disk is frozen, and freezes it if the write fails.
 func (g *guard) write(fn func() error) {
 	if g.frozen() {
+		<-g.told
 		return
 	}
 	if err := fn(); err != nil {
