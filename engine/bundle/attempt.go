@@ -46,19 +46,18 @@ func (h *harnessBundle) only(data []byte) string {
 	if h.sequence == nil {
 		return sh.element(data)
 	}
-	for _, items := range h.sequence.items {
-		for _, it := range items {
-			if it.family == nil {
-				return sh.element(it.data)
-			}
-			var t coder.Timer
-			if _, err := it.family.program.NextTimer(it.data, &t); err != nil {
-				return ""
-			}
-			return sh.timer(it.family, &t)
-		}
+	it, ok := h.sequence.only()
+	if !ok {
+		return ""
 	}
-	return ""
+	if it.family == nil {
+		return sh.element(it.data)
+	}
+	var t coder.Timer
+	if _, err := it.family.program.NextTimer(it.data, &t); err != nil {
+		return ""
+	}
+	return sh.timer(it.family, &t)
 }
 
 // Probe runs a bundle without elements and timers, to see whether user code fails without any, and throws away what comes of it.

@@ -69,6 +69,14 @@ func (s *sequence) add(key, w []byte, items []item) {
 	s.scopes[name] = append(s.scopes[name], items...)
 }
 
+// only returns the item of a sequence that has just one.
+func (s *sequence) only() (item, bool) {
+	if s.count != 1 {
+		return item{}, false
+	}
+	return s.items[s.keys[0]][0], true
+}
+
 // run is a message of a sequence: elements, or timers of one family.
 type run struct {
 	family *timerFamily

@@ -31,6 +31,13 @@ const (
 // errSilent ends a bundle without an answer.
 var errSilent = errors.New("no answer")
 
+// streamBroke is a stack trace, as a Python harness answers when its data stream has broken.
+type streamBroke struct{}
+
+func (streamBroke) Error() string {
+	return "Traceback (most recent call last): RuntimeError: Channel closed prematurely."
+}
+
 // before is where faults strike at the begin of a bundle.
 func (b *bundle) before(ctx context.Context, ds *dataStream) error {
 	switch b.fault {
@@ -48,7 +55,7 @@ func (b *bundle) before(ctx context.Context, ds *dataStream) error {
 		return errSilent
 	case BreakDataStream:
 		ds.cancel()
-		return errors.New("Traceback (most recent call last): RuntimeError: Channel closed prematurely.")
+		return streamBroke{}
 	case CloseDataStream:
 		ds.mu.Lock()
 		err := ds.stream.CloseSend()
