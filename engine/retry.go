@@ -117,12 +117,7 @@ func (j *job) judge(start *scheduler.Start, f *failure, harness bool) {
 		f.again = false
 		verdict = fmt.Sprintf("The bundle has failed %d times, with the same input.", times)
 	}
-	if e := fault.Of(f.err); e != nil {
-		e.Msg += "\n\n" + verdict
-		if e.Transform == "" {
-			e.Transform = def.Name
-		}
-	}
+	f.err = fault.Named(fault.Amended(f.err, func(e *fault.Error) { e.Msg += "\n\n" + verdict }), def.Name)
 }
 
 // first is the transform that takes a stage's input. What fails further down got what became of it.
@@ -275,11 +270,8 @@ func (j *job) retryAfter(stage int, ev scheduler.Failed, wait time.Duration) {
 
 // named puts the stage's name, made of the user's transform names, into an error that names none.
 func named(err error, def *plan.Stage) error {
-	if f := fault.Of(err); f != nil {
-		if f.Transform == "" {
-			f.Transform = def.Name
-		}
-		return err
+	if fault.Of(err) != nil {
+		return fault.Named(err, def.Name)
 	}
 	return fault.New(fault.Internal, "bundle-internal", "%w", err).In(def.Name)
 }

@@ -25,10 +25,7 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 		}
 		m, err := group.New(s.Def.Windowing, s.input.value)
 		if err != nil {
-			if f := fault.Of(err); f != nil && f.Transform == "" {
-				f.Transform = s.Def.Name
-			}
-			return nil, err
+			return nil, fault.Named(err, s.Def.Name)
 		}
 		if s.compact != nil {
 			m = m.Compacting()

@@ -69,11 +69,8 @@ func (r *Runner) Source(ctx context.Context, start *scheduler.Start, reader conn
 
 // sourceError names the user's transform.
 func sourceError(err error, st *Stage) error {
-	if f := fault.Of(err); f != nil {
-		if f.Transform == "" {
-			f.Transform = st.Def.Name
-		}
-		return err
+	if fault.Of(err) != nil {
+		return fault.Named(err, st.Def.Name)
 	}
 	return fault.New(fault.Environment, "source-read", "%w", err).In(st.Def.Name)
 }
