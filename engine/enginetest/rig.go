@@ -23,12 +23,14 @@ import (
 	"padstone/jobserver"
 )
 
-// Patience is how long a Rig waits for anything before it fails the test.
+// Patience is how long a Rig waits for anything before it fails the test, unless it is told otherwise.
 const Patience = 30 * time.Second
 
 // Rig is a server, an engine and what they run on.
 type Rig struct {
-	T         testing.TB
+	T testing.TB
+	// Patience is how long Context lasts. A test that moves much data sets more, so that a slow machine is none that hangs.
+	Patience  time.Duration
 	Natives   *Natives
 	Harnesses *Harnesses
 	// Engine is the running engine.
@@ -63,7 +65,7 @@ func newRig(t testing.TB, serve bool, change func(c *engine.Config)) *Rig {
 	} else {
 		served <- nil
 	}
-	r := &Rig{T: t, Natives: newNatives(), Harnesses: newHarnesses(server), dir: t.TempDir()}
+	r := &Rig{T: t, Patience: Patience, Natives: newNatives(), Harnesses: newHarnesses(server), dir: t.TempDir()}
 	r.Config = engine.Config{
 		Logger: zap.NewNop(), Harnesses: r.Harnesses, Natives: r.Natives, KeyGroups: 8, StopTimeout: Patience,
 	}
@@ -86,7 +88,7 @@ func newRig(t testing.TB, serve bool, change func(c *engine.Config)) *Rig {
 
 // Context ends when patience does.
 func (r *Rig) Context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), r.Patience)
 	r.T.Cleanup(cancel)
 	return ctx
 }
