@@ -18,6 +18,7 @@ import (
 	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
+	"padstone/engine/watermark"
 	"padstone/internal/fault"
 )
 
@@ -78,8 +79,8 @@ func (j *job) restore() (scheduler.Restored, error) {
 	if err != nil {
 		return r, err
 	}
-	err = j.store.Holds(func(stage uint32, t element.Time, count int) {
-		r.Holds = append(r.Holds, scheduler.StageHold{Stage: int(stage), At: t, Count: count})
+	err = j.store.Holds(func(stage uint32, holds []watermark.Count) {
+		r.Holds = append(r.Holds, scheduler.StageHolds{Stage: int(stage), Holds: holds})
 	})
 	if err != nil {
 		return r, err

@@ -28,8 +28,12 @@ func (j *job) hasRestored(r *scheduler.Restored) {
 		j.phases.over = true
 		return
 	}
+	holds := 0
+	for _, h := range r.Holds {
+		holds += len(h.Holds)
+	}
 	j.log.Info("job restored", zap.Duration("store_opened", j.phases.opened), zap.Duration("restored", j.phases.restored),
-		zap.Int("blocks", len(r.Blocks)), zap.Int("holds", len(r.Holds)))
+		zap.Int("blocks", len(r.Blocks)), zap.Int("holds", holds))
 }
 
 // recovered tells once that the job goes on.

@@ -18,6 +18,7 @@ import (
 	"padstone/engine/enginetest"
 	"padstone/engine/rows"
 	"padstone/engine/store/storetest"
+	"padstone/engine/watermark"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -203,8 +204,8 @@ func checkNothingLeft(t *testing.T, r *enginetest.Rig, j *enginetest.Job) {
 	if n, err := s.CountRows(rows.Inbox); err != nil || n != 0 {
 		t.Errorf("%d blocks wait, %v", n, err)
 	}
-	err := s.Holds(func(number uint32, at element.Time, count int) {
-		t.Errorf("number %d: %d holds at %v", number, count, at)
+	err := s.Holds(func(stage uint32, holds []watermark.Count) {
+		t.Errorf("stage %d holds %v", stage, holds)
 	})
 	if err != nil {
 		t.Error(err)

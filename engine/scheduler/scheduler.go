@@ -210,7 +210,7 @@ func (s *Scheduler) restore(ev Restored) {
 		s.stages[b.Stage].receive(b.Block, s.now)
 	}
 	for _, h := range ev.Holds {
-		s.stages[h.Stage].holds.Add(h.At, h.Count)
+		s.stages[h.Stage].holds.Load(h.Holds)
 	}
 	for _, t := range ev.Timers {
 		s.stages[t.Stage].timers[t.Group] = t

@@ -10,6 +10,7 @@ import (
 
 	"padstone/engine/element"
 	"padstone/engine/plan"
+	"padstone/engine/watermark"
 )
 
 // TestStories walks the stories in testdata. Commands:
@@ -209,7 +210,7 @@ func (st *story) restored(t *testing.T, d *datadriven.TestData) Restored {
 		r.Outputs = append(r.Outputs, StageOutputs{Stage: stage, Watermarks: w})
 	}
 	if d.HasArg("hold") {
-		r.Holds = append(r.Holds, StageHold{Stage: stage, At: timeArg(t, d, "hold"), Count: 1})
+		r.Holds = append(r.Holds, StageHolds{Stage: stage, Holds: []watermark.Count{{At: timeArg(t, d, "hold"), N: 1}}})
 	}
 	for _, line := range strings.Fields(d.Input) {
 		seq, _ := strconv.Atoi(line)

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"padstone/engine/element"
 	"padstone/engine/plan"
+	"padstone/engine/watermark"
 )
 
 // BundleID numbers the bundles of one run of a job, from 1.
@@ -34,7 +35,7 @@ type Tick struct{}
 // Restored gives back what a store holds, before the first Start. A new job has an empty one.
 type Restored struct {
 	Blocks     []StageBlock
-	Holds      []StageHold
+	Holds      []StageHolds
 	Timers     []StageTimers
 	Watermarks []StageWatermark
 	Done       []int // stages (impulses, bounded sources, test streams) that are exhausted
@@ -48,11 +49,10 @@ type StageBlock struct {
 	Block Block
 }
 
-// StageHold is a number of watermark holds.
-type StageHold struct {
+// StageHolds are the watermark holds of a stage, ascending in time.
+type StageHolds struct {
 	Stage int
-	At    element.Time
-	Count int
+	Holds []watermark.Count
 }
 
 // StageTimers is the earliest timer of a key group in each domain; element.MaxTime + 1 (NoTimer) when there is none.

@@ -7,6 +7,7 @@ import (
 
 	"padstone/engine/element"
 	"padstone/engine/rows"
+	"padstone/engine/watermark"
 	"padstone/internal/fault"
 )
 
@@ -172,15 +173,9 @@ func (s *Store) nextSeq() uint64 {
 // addHold keeps the absolute number of holds at t, which is what the rows store: recovery then reads one row a time.
 func (s *Store) addHold(stage uint32, t element.Time, delta int) int {
 	if s.holds[stage] == nil {
-		s.holds[stage] = make(map[element.Time]int)
+		s.holds[stage] = &watermark.Multiset{}
 	}
-	n := s.holds[stage][t] + delta
-	if n == 0 {
-		delete(s.holds[stage], t)
-	} else {
-		s.holds[stage][t] = n
-	}
-	return n
+	return s.holds[stage].Add(t, delta)
 }
 
 // batchWriter remembers the first error of a run of writes.

@@ -1,13 +1,14 @@
 package store
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"padstone/engine/element"
 	"padstone/engine/rows"
+	"padstone/engine/watermark"
 )
 
 func mustCommit(t *testing.T, s *Store, c *Commit) {
@@ -57,7 +58,9 @@ func TestNumbering(t *testing.T) {
 	}
 	v, err := s.Begin(0).Group(3).Get(rows.State, []byte("k"))
 	note("state", err == nil && string(v) == "v")
-	err = s.Holds(func(stage uint32, at element.Time, n int) { note("hold", stage == 0 && at == 5 && n == 1) })
+	err = s.Holds(func(stage uint32, holds []watermark.Count) {
+		note("hold", stage == 0 && slices.Equal(holds, []watermark.Count{{At: 5, N: 1}}))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,12 +8,12 @@ import (
 
 	"padstone/engine/element"
 	"padstone/engine/rows"
+	"padstone/engine/watermark"
 	"padstone/internal/fault"
 )
 
 // load reads the counters that Commit goes on from.
 func (s *Store) load() error {
-	s.holds = make(map[uint32]map[element.Time]int)
 	v, err := s.get(append(rows.Prefix(rows.Meta, 0, 0), metaApplied...))
 	if err != nil {
 		return err
@@ -32,24 +32,47 @@ func (s *Store) load() error {
 	if err := s.loadSide(); err != nil {
 		return err
 	}
-	return s.scanTable(rows.Hold, func(stage uint32, _ uint16, suffix, v []byte) error {
+	return s.loadHolds()
+}
+
+// loadHolds reads the watermark holds, of which there may be millions.
+func (s *Store) loadHolds() error {
+	s.holds = make(map[uint32]*watermark.Multiset)
+	var counts []watermark.Count
+	last := uint32(0)
+	load := func() {
+		if len(counts) > 0 {
+			s.holds[last] = &watermark.Multiset{}
+			s.holds[last].Load(counts)
+		}
+		counts = nil
+	}
+	err := s.scanTable(rows.Hold, func(stage uint32, _ uint16, suffix, v []byte) error {
 		if len(suffix) != 8 || len(v) != 8 {
 			return fault.New(fault.Corruption, "store-corrupt", "a watermark hold of stage %d is malformed", stage)
 		}
-		s.addHold(stage, rows.Time(suffix), int(binary.BigEndian.Uint64(v)))
+		if stage != last {
+			load()
+			last = stage
+		}
+		if n := int(binary.BigEndian.Uint64(v)); n != 0 {
+			counts = append(counts, watermark.Count{At: rows.Time(suffix), N: n})
+		}
 		return nil
 	})
+	load()
+	return err
 }
 
-// Holds calls fn for every watermark hold.
-func (s *Store) Holds(fn func(stage uint32, t element.Time, count int)) error {
-	for number, times := range s.holds {
+// Holds calls fn for the stages that hold their watermark. After Open the holds are ascending.
+func (s *Store) Holds(fn func(stage uint32, holds []watermark.Count)) error {
+	for number, holds := range s.holds {
 		stage, err := s.stageOf(number)
 		if err != nil {
 			return err
 		}
-		for t, n := range times {
-			fn(stage, t, n)
+		if all := holds.All(); len(all) > 0 {
+			fn(stage, all)
 		}
 	}
 	return nil

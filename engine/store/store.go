@@ -11,8 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
-	"padstone/engine/element"
 	"padstone/engine/rows"
+	"padstone/engine/watermark"
 	"padstone/internal/fault"
 )
 
@@ -98,11 +98,11 @@ type Store struct {
 	numbers    Numbering // set before the first commit
 
 	// Of the committing goroutine only.
-	blockSeq uint64                          // last sequence given to a block
-	holds    map[uint32]map[element.Time]int // number of a stage → time → absolute number of watermark holds
-	contents map[rows.ContentID]*content     // of committed bundles
-	referred map[uint64][]rows.ContentID     // sequence of a waiting block → what it refers to
-	side     map[uint32]*sideIndex           // number of an edge → its windows that expire
+	blockSeq uint64                         // last sequence given to a block
+	holds    map[uint32]*watermark.Multiset // number of a stage → watermark holds
+	contents map[rows.ContentID]*content    // of committed bundles
+	referred map[uint64][]rows.ContentID    // sequence of a waiting block → what it refers to
+	side     map[uint32]*sideIndex          // number of an edge → its windows that expire
 
 	contentSeq atomic.Uint64 // last id given to a content or to a run of side input rows
 	scratchSeq atomic.Uint64 // last name given to a scratch file

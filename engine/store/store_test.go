@@ -12,6 +12,7 @@ import (
 
 	"padstone/engine/element"
 	"padstone/engine/rows"
+	"padstone/engine/watermark"
 )
 
 func open(t *testing.T, fs vfs.FS, d Durability) *Store {
@@ -88,12 +89,17 @@ func check(t *testing.T, s *Store, n int) {
 		t.Fatalf("%d blocks wait (%v), want 1", blocks, err)
 	}
 	holds := 0
-	s.Holds(func(_ uint32, at element.Time, count int) {
-		holds += count
-		if at != element.Time(n-1) {
-			t.Fatalf("a hold at %v, want %d", at, n-1)
+	err = s.Holds(func(_ uint32, all []watermark.Count) {
+		for _, c := range all {
+			holds += c.N
+			if c.At != element.Time(n-1) {
+				t.Fatalf("a hold at %v, want %d", c.At, n-1)
+			}
 		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if holds != 1 {
 		t.Fatalf("%d holds, want 1", holds)
 	}

@@ -14,8 +14,18 @@ func TestMultisetAgainstSort(t *testing.T) {
 		rng := rand.New(rand.NewSource(seed))
 		var m Multiset
 		var list []element.Time
+		if seed%2 == 0 { // many of which few stay
+			var loaded []Count
+			for ts := element.Time(-200); ts < 200; ts += element.Time(1 + rng.Intn(3)) {
+				loaded = append(loaded, Count{ts, 1 + rng.Intn(2)})
+				for range loaded[len(loaded)-1].N {
+					list = append(list, ts)
+				}
+			}
+			m.Load(loaded)
+		}
 		for step := 0; step < 400; step++ {
-			if len(list) > 0 && rng.Intn(2) == 0 {
+			if len(list) > 0 && rng.Intn(5) < 3 {
 				i := rng.Intn(len(list))
 				m.Add(list[i], -1)
 				list = append(list[:i], list[i+1:]...)
@@ -32,6 +42,13 @@ func TestMultisetAgainstSort(t *testing.T) {
 			}
 			if got := m.Min(); got != want {
 				t.Fatalf("seed %d step %d: min %v, want %v", seed, step, got, want)
+			}
+			total := 0
+			for _, c := range m.All() {
+				total += c.N
+			}
+			if total != len(list) {
+				t.Fatalf("seed %d step %d: %d times, want %d", seed, step, total, len(list))
 			}
 		}
 	}
