@@ -123,7 +123,7 @@ func (g *grouping) streaming() error {
 
 // fire hands the due timers of the key groups to the machine, which removes them.
 func (g *grouping) fire(txs *transactions) error {
-	return eachDue(txs, g.start.Groups, g.start.InputWatermark, g.env.Now, func(id uint16, due []timer.Fired) error {
+	return eachDue(txs, g.start, g.start.InputWatermark, g.env.Now, func(id uint16, due []timer.Fired) error {
 		return g.machine.Timers(txs.byID[id], due, g.env, &g.out)
 	})
 }

@@ -93,13 +93,21 @@ type Runner struct {
 // timersMax bounds the timers that one bundle fires.
 const timersMax = 10_000
 
+// timersLeft is how many timers a bundle may fire that has fired none yet.
+func timersLeft(start *scheduler.Start) int {
+	if start.TimersMax > 0 {
+		return min(start.TimersMax, timersMax)
+	}
+	return timersMax
+}
+
 // eachDue hands the timers of a Group stage's key groups that are due to fn, group by group, event time first, up to what a bundle
 // fires. fn removes them.
 func eachDue(
-	txs *transactions, groups []uint16, event, processing element.Time, fn func(group uint16, due []timer.Fired) error,
+	txs *transactions, start *scheduler.Start, event, processing element.Time, fn func(group uint16, due []timer.Fired) error,
 ) error {
-	left := timersMax
-	for _, g := range groups {
+	left := timersLeft(start)
+	for _, g := range start.Groups {
 		for _, d := range []struct {
 			domain plan.TimeDomain
 			upTo   element.Time

@@ -28,7 +28,7 @@ func (h *harnessBundle) prepareTimers() (inputs, error) {
 	if h.start.AllTimers {
 		now = element.MaxTime
 	}
-	left := timersMax
+	left := timersLeft(h.start)
 	for _, g := range h.start.Groups {
 		if left <= 0 || h.full() {
 			break

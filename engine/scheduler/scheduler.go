@@ -208,12 +208,16 @@ func (s *Scheduler) refresh() {
 func (s *Scheduler) restore(ev Restored) {
 	for _, b := range ev.Blocks {
 		s.stages[b.Stage].receive(b.Block, s.now)
+		s.startSlowly(s.stages[b.Stage])
 	}
 	for _, h := range ev.Holds {
 		s.stages[h.Stage].holds.Load(h.Holds)
 	}
 	for _, t := range ev.Timers {
 		s.stages[t.Stage].timers[t.Group] = t
+		if t.Event != NoTimer || t.Processing != NoTimer {
+			s.startSlowly(s.stages[t.Stage])
+		}
 	}
 	for _, w := range ev.Watermarks {
 		st := s.stages[w.Stage]
@@ -264,6 +268,7 @@ func (s *Scheduler) committed(ev Committed) error {
 		st.account(*ev.Rest, 1)
 	}
 	s.cleared(st, b, ev.Rest)
+	s.quicken(st)
 	if st.def.Kind == plan.Harness {
 		s.proved(st.def.Env)
 	}

@@ -38,6 +38,7 @@ type stage struct {
 	running int           // bundles in flight
 	broken  bool          // of an ordered stage: one has failed, and none begins before those behind it have been given back
 	retryAt element.Time
+	few     int // bounds a bundle's elements, or timers, while the stage starts slowly; 0: it does not
 
 	suspects []*suspect // inputs that failed and are run again by themselves
 	// heldData and heldTimers mark key groups of whose data, or timers, a suspect comes first; keyed stages only.

@@ -168,8 +168,11 @@ func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool
 		}
 	}
 	b.Timers = len(b.Groups) > 0
-	b.AllTimers = b.Timers && s.allTimers(st)
-	return b.Timers
+	if !b.Timers {
+		return false
+	}
+	b.AllTimers, b.TimersMax = s.allTimers(st), st.few
+	return true
 }
 
 // takeKeyed takes the waiting blocks of free key groups, up to the bounds of a bundle. A Final bundle takes key groups whole.
@@ -179,13 +182,13 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	}
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	elements, bytes := 0, 0
-	for g := from; g < to && s.within(elements, bytes, b.Final); g++ {
+	for g := from; g < to && s.within(st, elements, bytes, b.Final); g++ {
 		q := &st.queues[g]
 		if st.busy[g] || st.heldData[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
 			continue
 		}
 		b.Groups = append(b.Groups, uint16(g))
-		for q.len() > 0 && (b.Final || s.within(elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil {
+		for q.len() > 0 && (b.Final || s.within(st, elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil {
 			blk := q.pop()
 			elements, bytes = elements+blk.Count, bytes+blk.Bytes
 			b.Blocks = append(b.Blocks, blk)
@@ -204,7 +207,7 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	elements, bytes := 0, 0
 	var blocked []Block
 	share := s.share(st)
-	for q.len() > 0 && s.within(elements, bytes, false) && (len(b.Blocks) == 0 || share.room(q.first())) {
+	for q.len() > 0 && s.within(st, elements, bytes, false) && (len(b.Blocks) == 0 || share.room(q.first())) {
 		blk := q.pop()
 		if s.sideBlocking(st, blk) != nil {
 			blocked = append(blocked, blk)
@@ -223,7 +226,7 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	return len(b.Blocks) > 0
 }
 
-// within says whether a bundle of that many elements and bytes may take more.
-func (s *Scheduler) within(elements, bytes int, final bool) bool {
-	return (final || elements < s.cfg.BundleElementsMax) && bytes < s.cfg.BundleBytesMax
+// within says whether a bundle of the stage with that many elements and bytes may take more.
+func (s *Scheduler) within(st *stage, elements, bytes int, final bool) bool {
+	return (final || elements < st.elementsMax(s.cfg)) && bytes < s.cfg.BundleBytesMax
 }

@@ -15,8 +15,9 @@ import (
 
 // TestStories walks the stories in testdata. Commands:
 //
-//	job [key-groups=N] [batch] [ordered]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
-//	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)]   input: sequence numbers of blocks
+//	job [key-groups=N] [elements=N] [batch] [ordered]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
+//	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)] [count=N] [timer=T]   input: sequence numbers of blocks, of count elements;
+//	                              timer is of key group 0
 //	harness [processes=N] [each=N] [parallel]
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
@@ -120,8 +121,10 @@ func (st *story) job(t *testing.T, d *datadriven.TestData) string {
 	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
 		st.stage(strings.Fields(line))
 	}
+	elements := 100
+	d.MaybeScanArgs(t, "elements", &elements)
 	st.sched = New(st.plan, Config{
-		BundleElementsMax: 100, BacklogBytesMax: 1000, InOrder: d.HasArg("ordered"),
+		BundleElementsMax: elements, BacklogBytesMax: 1000, InOrder: d.HasArg("ordered"),
 		BatchGroup:  func(*plan.Stage) bool { return d.HasArg("batch") },
 		SideReadyAt: func(_ plan.SideInput, main element.Time) element.Time { return main + 1 },
 	})
@@ -212,10 +215,15 @@ func (st *story) restored(t *testing.T, d *datadriven.TestData) Restored {
 	if d.HasArg("hold") {
 		r.Holds = append(r.Holds, StageHolds{Stage: stage, Holds: []watermark.Count{{At: timeArg(t, d, "hold"), N: 1}}})
 	}
+	if d.HasArg("timer") {
+		r.Timers = append(r.Timers, StageTimers{Stage: stage, Event: timeArg(t, d, "timer"), Processing: NoTimer})
+	}
+	count := 1
+	d.MaybeScanArgs(t, "count", &count)
 	for _, line := range strings.Fields(d.Input) {
 		seq, _ := strconv.Atoi(line)
 		r.Blocks = append(r.Blocks, StageBlock{Stage: stage, Block: Block{
-			Seq: uint64(seq), Count: 1, Bytes: 1, Hold: 0, Edge: st.edge(st.plan.Stages[stage].Input), AvailableAt: element.MinTime,
+			Seq: uint64(seq), Count: count, Bytes: 1, Hold: 0, Edge: st.edge(st.plan.Stages[stage].Input), AvailableAt: element.MinTime,
 		}})
 	}
 	return r
@@ -333,6 +341,9 @@ func (st *story) step(t *testing.T, ev Event) string {
 			}
 			if a.Limit > 0 {
 				fmt.Fprintf(&b, " limit=%d failures=%d losses=%d tries=%d", a.Limit, a.Failures, a.Losses, a.Tries)
+			}
+			if a.TimersMax > 0 {
+				fmt.Fprintf(&b, " timers-max=%d", a.TimersMax)
 			}
 			for _, flag := range []struct {
 				name string

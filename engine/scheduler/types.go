@@ -172,6 +172,8 @@ type Start struct {
 	Timers bool
 	// AllTimers: the input is at its end; processing-time timers are due whatever the clock says.
 	AllTimers bool
+	// TimersMax bounds the timers that fire, 0: as many as bundles do.
+	TimersMax int
 	// Truncate: the job drains; restrictions are truncated before they are processed.
 	Truncate bool
 	// Final: the bundle of a batch Group stage holds all elements of its key groups.

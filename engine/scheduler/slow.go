@@ -1,0 +1,27 @@
+package scheduler
+
+// slowFirst bounds the elements, or timers, of the first bundles of a stage that is restored with work. As bundles commit the bound
+// doubles up to that of any bundle: a job that has lain still gets on soon, and the rest of what waits goes in bundles of the usual size.
+const slowFirst = 500
+
+// startSlowly bounds the bundles of a stage that is restored with work. What an event of a script brings about is not cut.
+func (s *Scheduler) startSlowly(st *stage) {
+	if !s.scripted {
+		st.few = slowFirst
+	}
+}
+
+// quicken notes that a bundle of the stage has committed.
+func (s *Scheduler) quicken(st *stage) {
+	if st.few *= 2; st.few >= s.cfg.BundleElementsMax {
+		st.few = 0
+	}
+}
+
+// elementsMax bounds the elements of a bundle of the stage.
+func (st *stage) elementsMax(c Config) int {
+	if st.few > 0 {
+		return min(st.few, c.BundleElementsMax)
+	}
+	return c.BundleElementsMax
+}
