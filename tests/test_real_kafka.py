@@ -121,6 +121,9 @@ def new_job(kafka, tmp_path):
         job.end()
 
 
+SINK_IS_OPEN = "the sink is open"
+
+
 def failure(server: Server, job: str) -> str:
     """Waits for the end of a job that fails, and returns its error message."""
     wait(lambda: server.api.job(job)["state"] == "FAILED")
@@ -134,10 +137,12 @@ def test_of_two_servers_with_one_job_the_first_is_fenced_out(new_job, start_serv
     wait(lambda: len(job.written()) >= 20)
     first.kill()
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    opened = (tmp_path / "copy" / "server.log").read_text().count(SINK_IS_OPEN)
     first = start_server()
     first.api.wait_state(job.id, "RUNNING")
     with Server(tmp_path / "copy") as second:
-        second.api.wait_state(job.id, "RUNNING")
+        # Were the first to write everything before that, the second would be refused.
+        wait(lambda: second.log_path.read_text().count(SINK_IS_OPEN) > opened)
         job.produce(2)
         error = failure(first, job.id)
         assert error.startswith("kafka-fenced:") and "stop one of them" in error
