@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 
@@ -207,37 +206,15 @@ func (h *harnessBundle) checkpoint(ctx context.Context, cp *checkpoints) error {
 	h.residual = append(h.residual, residual...)
 	for _, cs := range resp.GetChannelSplits() {
 		if err == nil {
-			err = h.returned(cs, len(resp.GetPrimaryRoots())+len(resp.GetResidualRoots()))
+			err = h.stopAt(cs, len(resp.GetPrimaryRoots())+len(resp.GetResidualRoots()))
 		}
 	}
 	return err
 }
 
-// returned takes back the restrictions that a checkpoint says were not begun.
-func (h *harnessBundle) returned(cs *fnpb.ProcessBundleSplitResponse_ChannelSplit, roots int) error {
-	t, err := h.split(cs, roots)
-	if err != nil {
-		return err
-	}
-	h.result.Returned = append(h.result.Returned, t.whole...)
-	if t.cut == nil {
-		return nil
-	}
-	if t.gone > 0 {
-		residual, err := h.piece(t.cut.block, t.data[t.from:], h.result.Commit.Ahead)
-		if err != nil {
-			return err
-		}
-		h.residual = append(h.residual, residual)
-	}
-	h.input.parts = append(h.input.parts, part{block: t.cut.block, count: t.left, data: t.data[:t.keep]})
-	return nil
-}
-
 func (h *harnessBundle) splitRequest(fraction float64) fnapi.Split {
-	return fnapi.Split{
-		Transform: h.stage.Def.InputRead, Fraction: fraction, EstimatedElements: int64(h.input.planned + h.input.divided),
-	}
+	h.splitAsked = true
+	return fnapi.Split{Transform: h.stage.Def.InputRead, Fraction: fraction, EstimatedElements: int64(h.limit())}
 }
 
 // refused says whether a harness has answered a request with an error, as it does when the bundle is over. Any other error leaves

@@ -87,7 +87,7 @@ func (v *divider) plan(resp *fnpb.ProcessBundleSplitResponse) error {
 	var residual []store.Added
 	of := h.input.roots // what holds the watermark for the element that is divided
 	for _, cs := range resp.GetChannelSplits() {
-		t, err := h.split(cs, len(resp.GetPrimaryRoots())+len(resp.GetResidualRoots()))
+		t, err := h.channelSplit(cs, len(resp.GetPrimaryRoots())+len(resp.GetResidualRoots()))
 		if err != nil {
 			return err
 		}

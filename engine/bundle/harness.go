@@ -94,6 +94,9 @@ type harnessBundle struct {
 	rest     *store.Trimmed // what a limited bundle leaves of its last block
 	input    input          // of the attending goroutine while that runs
 	residual []store.Added  // likewise
+	stopped  stopped        // likewise
+	// splitAsked says that the harness was asked for a split.
+	splitAsked bool
 
 	received struct {
 		sync.Mutex
@@ -128,6 +131,9 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	resp, err := h.exchange(ctx, h.sent)
 	if serr := stop(); err == nil {
 		err = serr
+	}
+	if err == nil {
+		err = h.settle(resp.GetMonitoringInfos())
 	}
 	if err != nil {
 		return nil, h.failed(ctx, err)

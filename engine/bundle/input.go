@@ -55,17 +55,25 @@ type tail struct {
 	left, gone int
 }
 
-// split takes the elements of a channel split off the input: [first, planned) are no longer the bundle's, [0, last] still are, and
+// channelSplit takes what the answer to a split gives up off the input. It must divide no element that is not the bundle's any more.
+func (h *harnessBundle) channelSplit(cs *fnpb.ProcessBundleSplitResponse_ChannelSplit, roots int) (tail, error) {
+	in := &h.input
+	keep, first := int(cs.GetLastPrimaryElement())+1, int(cs.GetFirstResidualElement())
+	if roots > 0 && first > in.planned+in.divided {
+		return tail{}, h.contradiction(keep, first)
+	}
+	first, keep = min(first, in.planned), min(keep, in.planned)
+	if keep < first && roots == 0 || keep < in.planned && in.divided > 0 {
+		return tail{}, h.contradiction(keep, first)
+	}
+	return h.split(keep, first)
+}
+
+// split takes the elements of a channel split off the input: [first, planned) are no longer the bundle's, [0, keep) still are, and
 // what lies between is in the roots. A later split reaches up to where the one before kept, not to where its residual began.
 // Spec: beam_fn_api.proto ProcessBundleSplitResponse.ChannelSplit.
-func (h *harnessBundle) split(cs *fnpb.ProcessBundleSplitResponse_ChannelSplit, roots int) (tail, error) {
+func (h *harnessBundle) split(keep, first int) (tail, error) {
 	in := &h.input
-	first := min(int(cs.GetFirstResidualElement()), in.planned)
-	keep := min(int(cs.GetLastPrimaryElement())+1, in.planned)
-	if keep < first && roots == 0 || keep < in.planned && in.divided > 0 {
-		return tail{}, fault.New(fault.Environment, "harness-protocol",
-			"the harness split element %d of the input of %q from element %d, which leaves out what was its own", keep-1, h.stage.Def.Name, first)
-	}
 	var t tail
 	var kept []part
 	at := 0

@@ -36,6 +36,8 @@ type Harnesses struct {
 	Dial func(server *fnapi.Server, env string, process int) grpc.ClientConnInterface
 	// OnLateSplit makes harnesses answer split requests after the bundle, and is called when a split has been made. May be nil.
 	OnLateSplit func()
+	// Rounds makes harnesses give up the restriction that they are at, and go on with it, as the Go SDK does at times.
+	Rounds bool
 
 	server *fnapi.Server
 	mu     struct {
@@ -163,7 +165,7 @@ func (p *pool) connect(ctx context.Context, w *fnapi.Worker, process int) (*fake
 	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
 		Endpoint: h.server.Endpoint(), Conn: conn,
 		WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
-		Tamper: h.Tamper, OnLateSplit: h.OnLateSplit,
+		Tamper: h.Tamper, OnLateSplit: h.OnLateSplit, Rounds: h.Rounds,
 		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
 			h.mu.Lock()
 			n := h.mu.bundles

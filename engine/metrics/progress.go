@@ -8,8 +8,9 @@ import (
 )
 
 // URNs of what a bundle tells of its progress. Spec: metrics.proto MonitoringInfoSpecs DATA_CHANNEL_READ_INDEX, WORK_REMAINING and
-// WORK_COMPLETED.
+// WORK_COMPLETED, ELEMENT_COUNT.
 const (
+	elementCount  = "beam:metric:element_count:v1"
 	readIndex     = "beam:metric:data_channel:read_index:v1"
 	workRemaining = "beam:metric:ptransform_progress:remaining:v1"
 	workCompleted = "beam:metric:ptransform_progress:completed:v1"
@@ -19,6 +20,19 @@ const (
 func ReadIndex(infos []*pipepb.MonitoringInfo, transform string) (int64, bool) {
 	for _, info := range infos {
 		if info.GetUrn() != readIndex || info.GetLabels()[labelTransform] != transform {
+			continue
+		}
+		if v, _, err := varints(info.GetPayload(), 1); err == nil {
+			return v[0], true
+		}
+	}
+	return 0, false
+}
+
+// ElementCount returns how many elements the SDK has counted in a PCollection.
+func ElementCount(infos []*pipepb.MonitoringInfo, collection string) (int64, bool) {
+	for _, info := range infos {
+		if info.GetUrn() != elementCount || info.GetLabels()[labelCollection] != collection {
 			continue
 		}
 		if v, _, err := varints(info.GetPayload(), 1); err == nil {

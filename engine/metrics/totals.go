@@ -11,11 +11,12 @@ import (
 
 // Label names and URNs. Spec: metrics.proto MonitoringInfoLabels, MonitoringInfoSpecs.
 const (
-	labelTransform = "PTRANSFORM"
-	labelNamespace = "NAMESPACE"
-	labelName      = "NAME"
-	userSum        = "beam:metric:user:sum_int64:v1"
-	typeSum        = "beam:metrics:sum_int64:v1"
+	labelTransform  = "PTRANSFORM"
+	labelCollection = "PCOLLECTION"
+	labelNamespace  = "NAMESPACE"
+	labelName       = "NAME"
+	userSum         = "beam:metric:user:sum_int64:v1"
+	typeSum         = "beam:metrics:sum_int64:v1"
 )
 
 // Totals are the metrics of one job.

@@ -38,6 +38,10 @@ type Config struct {
 	// OnLateSplit makes the harness answer split requests only after it has answered the bundle, as an SDK may whose threads race, and is
 	// called when a split has been made. May be nil.
 	OnLateSplit func()
+	// Rounds makes the harness answer a split request as the Go SDK does when a fraction comes out a little below zero, up to once a
+	// bundle: it gives up the restriction that it is at, unless that is the first, and goes on with it. It counts what its source has
+	// read as that SDK does, too: whole elements.
+	Rounds bool
 }
 
 // Harness is a connected fake SDK harness.

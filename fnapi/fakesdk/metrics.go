@@ -16,6 +16,7 @@ type counterKey struct{ transform, name string }
 
 // Numbers of the SDK's own. Spec: metrics.proto MonitoringInfoSpecs.
 const (
+	urnElements  = "beam:metric:element_count:v1"
 	urnReadIndex = "beam:metric:data_channel:read_index:v1"
 	urnCompleted = "beam:metric:ptransform_progress:completed:v1"
 	urnRemaining = "beam:metric:ptransform_progress:remaining:v1"
@@ -24,6 +25,8 @@ const (
 // info is the counter as a MonitoringInfo without payload.
 func (k counterKey) info() *pipepb.MonitoringInfo {
 	switch k.name {
+	case urnElements:
+		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:sum_int64:v1", Labels: map[string]string{"PCOLLECTION": k.transform}}
 	case urnReadIndex:
 		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:sum_int64:v1", Labels: map[string]string{"PTRANSFORM": k.transform}}
 	case urnCompleted, urnRemaining:
@@ -62,7 +65,14 @@ func (b *bundle) numbers() map[counterKey][]byte {
 	}
 	if b.graph != nil {
 		for _, source := range b.graph.sources {
-			out[counterKey{source.id, urnReadIndex}] = binary.AppendUvarint(nil, uint64(b.index))
+			index := b.index
+			if b.harness.cfg.Rounds {
+				if b.tracker == nil {
+					index++
+				}
+				out[counterKey{source.outputs[only(source.outputs)], urnElements}] = binary.AppendUvarint(nil, uint64(index))
+			}
+			out[counterKey{source.id, urnReadIndex}] = binary.AppendUvarint(nil, uint64(index))
 		}
 	}
 	if t := b.tracker; t != nil {

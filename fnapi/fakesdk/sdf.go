@@ -209,6 +209,12 @@ func (t *tracker) residual(from, to int64) *fnpb.DelayedBundleApplication {
 
 // split answers a split request. index is the current element of the source, -1 before the first; the caller holds b's lock.
 func (b *bundle) splitLocked(transform string, want *fnpb.ProcessBundleSplitRequest_DesiredSplit) *fnpb.ProcessBundleSplitResponse {
+	if t := b.tracker; b.harness.cfg.Rounds && t != nil && b.index > 0 && b.stop < 0 {
+		b.stop = b.index // it looks at that after the element
+		return &fnpb.ProcessBundleSplitResponse{ChannelSplits: []*fnpb.ProcessBundleSplitResponse_ChannelSplit{{
+			TransformId: transform, LastPrimaryElement: b.index - 1, FirstResidualElement: b.index,
+		}}}
+	}
 	total := max(want.GetEstimatedInputElements(), b.index+1)
 	if b.stop >= 0 {
 		total = min(total, b.stop)
