@@ -104,7 +104,7 @@ func (j *job) judge(start *scheduler.Start, f *failure, harness bool) {
 		verdict = "The same bundle fails without any element, too, so it is set-up, the start or the end of a bundle that fails."
 	case harness && f.items > 1 && f.blame == scheduler.UserCode && j.replay == nil:
 		return // a half of it is next
-	case harness && f.items == 1 && start.Tries == 0 && f.blame == scheduler.UserCode:
+	case harness && f.items == 1 && start.Raised == 0 && f.blame == scheduler.UserCode:
 		return // it may have been others that failed before
 	case harness && f.items == 1 && f.only != "":
 		f.again = false

@@ -137,6 +137,34 @@ func TestFlakyElement(t *testing.T) {
 	}
 }
 
+// TestUnluckyElement: an element on which user code fails once is not the one to blame because it was in bundles with others that failed,
+// and lost its harness when it was alone.
+func TestUnluckyElement(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	var mu sync.Mutex
+	steps := []string{"n7", "n3", "n1", "n0 loses its harness", "n0"} // of a bundle of 8, 4, 2 and 1
+	out := p.Write("out", p.Map("check", p.Read("in", inBatches(8, 8), "bytes"), "", func(c *fakesdk.Context, e fakesdk.Element) error {
+		mu.Lock()
+		defer mu.Unlock()
+		text := enginetest.Show("bytes", e.Value)
+		if len(steps) == 0 || !strings.HasPrefix(steps[0], text) {
+			return c.Emit("", e)
+		}
+		lost := steps[0] != text
+		steps = steps[1:]
+		if lost {
+			r.Harnesses.Break(0)
+		}
+		return errors.New("no luck with " + text)
+	}))
+	j := r.Run(p, nil)
+	want(t, out, batchTexts(8)...)
+	if s := stageOf(t, j, "check"); s.BundlesFailed != 4 || s.BundlesLost != 1 {
+		t.Errorf("%d bundles failed and %d were lost", s.BundlesFailed, s.BundlesLost)
+	}
+}
+
 // TestHiddenElement shows no element when it is not to.
 func TestHiddenElement(t *testing.T) {
 	r := newRig(t, func(c *engine.Config) { c.HideElements = true })

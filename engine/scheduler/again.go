@@ -54,9 +54,10 @@ func (s *Scheduler) suspectStart(st *stage, sp *suspect) *Start {
 // nextOf returns the next bundle of a suspect that does not run; nil when its key groups are not free.
 func (s *Scheduler) nextOf(st *stage, sp *suspect) *Start {
 	t := sp.totals()
+	tries, raised := sp.tries()
 	b := &Start{
 		Stage: st.index, InputWatermark: st.in, OutputWatermark: st.out, Now: s.now, Limit: sp.limit(),
-		Failures: t.raised + t.wrong, Losses: t.losses, Tries: sp.tries(),
+		Failures: t.raised + t.wrong, Losses: t.losses, Tries: tries, Raised: raised,
 		Final: st.batch, Deferred: st.deferred, Timers: sp.timers, AllTimers: sp.timers && s.allTimers(st),
 		Truncate: !sp.timers && st.def.Splittable != nil && s.draining && st.def.Splittable.DrainDescriptor != nil,
 	}
@@ -126,12 +127,12 @@ func (s *Scheduler) proved(env plan.EnvID) {
 	}
 }
 
-// tries is how often the very input that comes next has failed.
-func (sp *suspect) tries() int {
+// tries is how often the very input that comes next has failed, and how often of these in user code.
+func (sp *suspect) tries() (tries, raised int) {
 	if sp.last != sp.limit() {
-		return 0
+		return 0, 0
 	}
-	return sp.times
+	return sp.times, sp.raised
 }
 
 // suspectProcess returns the process that a bundle of a suspect should run on: the one of its key groups, or the emptiest. A lonely one

@@ -341,6 +341,9 @@ func (st *story) step(t *testing.T, ev Event) string {
 			}
 			if a.Limit > 0 {
 				fmt.Fprintf(&b, " limit=%d failures=%d losses=%d tries=%d", a.Limit, a.Failures, a.Losses, a.Tries)
+				if a.Raised != a.Tries {
+					fmt.Fprintf(&b, " raised=%d", a.Raised)
+				}
 			}
 			if a.TimersMax > 0 {
 				fmt.Fprintf(&b, " timers-max=%d", a.TimersMax)

@@ -39,6 +39,7 @@ type suspect struct {
 	failed  []attempt
 	last    int // items of the last attempt, if that failed
 	times   int // how often such an attempt has failed in a row
+	raised  int // how often of these in user code
 	retryAt element.Time
 	wait    int64 // milliseconds from the last failure to retryAt
 	proved  bool  // bundles have been committed since then by harnesses of the environment
@@ -97,13 +98,14 @@ func (sp *suspect) fail(items int, blame Blame) {
 		sp.failed = append(sp.failed, attempt{items: items})
 	}
 	if sp.last != items {
-		sp.last, sp.times = items, 0
+		sp.last, sp.times, sp.raised = items, 0, 0
 	}
 	sp.times++
 	a := &sp.failed[len(sp.failed)-1]
 	switch blame {
 	case UserCode:
 		a.raised++
+		sp.raised++
 	case WrongAnswer:
 		a.wrong++
 	case LostHarness:
@@ -113,7 +115,7 @@ func (sp *suspect) fail(items int, blame Blame) {
 
 // succeed takes items off that were committed.
 func (sp *suspect) succeed(items int) {
-	sp.last, sp.times = 0, 0
+	sp.last, sp.times, sp.raised = 0, 0, 0
 	for i := range sp.failed {
 		sp.failed[i].items -= items
 	}

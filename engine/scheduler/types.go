@@ -182,8 +182,8 @@ type Start struct {
 	// What is left of the last block stays under its sequence. 0: no bound.
 	Limit int
 	// Failures and Losses tell how often bundles that held the beginning of this input have failed: in user code or for a wrong answer,
-	// and with their harness. Tries is how often one has failed that held the same.
-	Failures, Losses, Tries int
+	// and with their harness. Tries is how often one has failed that held the same, and Raised how often of these in user code.
+	Failures, Losses, Tries, Raised int
 	// Deferred: the bundle belongs to a Group stage that evaluates its triggers once its bounded input is at its end.
 	Deferred bool
 
