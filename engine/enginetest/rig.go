@@ -199,12 +199,13 @@ func (j *Job) AwaitOutput(transform string, n int64) {
 	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
 }
 
-// AwaitIdle waits until, at one moment, no element waits, and no bundle but those of sources is in flight or is to run again. A timer
-// that is due would be in flight then; before, something else may have had its place.
+// AwaitIdle waits until, at one moment, no element waits, no timer is due, and no bundle but those of sources is in flight or is to run
+// again. Timers that are due wait for a harness when a job has been recovered, or for a bundle that has their place.
 func (j *Job) AwaitIdle() {
 	j.rig.T.Helper()
 	busy := func(s jobserver.StageDescription) bool {
-		return s.BacklogElements > 0 || strings.Contains(s.Waiting, "again") || s.BundlesInFlight > 0 && s.Kind != string(plan.Source)
+		return s.BacklogElements > 0 || s.BundlesInFlight > 0 && s.Kind != string(plan.Source) ||
+			strings.Contains(s.Waiting, "again") || strings.HasPrefix(s.Waiting, "timers that are due")
 	}
 	ctx := j.rig.Context()
 	for ctx.Err() == nil {

@@ -48,6 +48,12 @@ func (s *Scheduler) waiting(st *stage) string {
 	if c := s.backPressure(st); c != nil {
 		return fmt.Sprintf("back-pressure: %q has %d bytes waiting", c.def.Name, c.pending.bytes)
 	}
+	if s.anyDue(st) {
+		if st.def.Kind == plan.Harness && s.envs[st.def.Env] == nil {
+			return fmt.Sprintf("timers that are due wait for a harness of environment %q", st.def.Env)
+		}
+		return "timers that are due wait for their turn"
+	}
 	for g := range st.queues {
 		if st.queues[g].len() == 0 {
 			continue
@@ -69,6 +75,16 @@ func (s *Scheduler) waiting(st *stage) string {
 		return fmt.Sprintf("its output watermark is held at %v by timers or unfired panes", hold)
 	}
 	return ""
+}
+
+// anyDue says whether the stage has a timer to fire.
+func (s *Scheduler) anyDue(st *stage) bool {
+	for g := range st.timers {
+		if s.due(st, g) {
+			return true
+		}
+	}
+	return false
 }
 
 // suspected says in words that inputs wait to run again.
