@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -60,5 +62,50 @@ func TestSlowStartOfTimers(t *testing.T) {
 	defer mu.Unlock()
 	if len(bundles) < 3 || bundles[0] > 500 || bundles[0]+bundles[1] > 1500 {
 		t.Errorf("bundles of so many timers: %v", bundles)
+	}
+}
+
+// TestSlowStart recovers a job of which a large block waits for user code that is given a few elements at first, then more and more.
+func TestSlowStart(t *testing.T) {
+	const n = 4000
+	r := newRig(t, nil)
+	var elements []string
+	for i := range n {
+		elements = append(elements, fmt.Sprintf("key=%04d@%d", i, i))
+	}
+	src := &enginetest.Source{Batches: []enginetest.Batch{{Elements: pairs(elements...)}}}
+	var mu sync.Mutex
+	var bundles []int
+	p := r.Pipeline()
+	out := p.Write("out", p.ParDo("count", p.Read("in", src, "kv(bytes,bytes)"), enginetest.ParDo{
+		Timers: map[string]pipepb.TimeDomain_Enum{"bell": eventTime}, // so that the stage is keyed
+		Fn: func() fakesdk.DoFn {
+			taken := 0
+			return fakesdk.DoFn{
+				Process: func(c *fakesdk.Context, e fakesdk.Element) error { taken++; return c.Emit("", e) },
+				Finish: func(*fakesdk.Context) error {
+					mu.Lock()
+					defer mu.Unlock()
+					bundles = append(bundles, taken)
+					taken = 0
+					return nil
+				},
+			}
+		},
+	}))
+	r.Harnesses.OnStart = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	j := r.Start(p, nil)
+	j.AwaitOutput("in", n)
+	r.Suspend()
+	r.Harnesses.OnStart = nil
+	r.Restart()
+	r.Recover(j).End(jobpb.JobState_DONE)
+	if got := out.Texts(); len(got) != n || !slices.IsSorted(got) {
+		t.Errorf("%d elements, in order: %t; want %d", len(got), slices.IsSorted(got), n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(bundles, []int{500, 1000, 2000, 500}) {
+		t.Errorf("bundles of so many elements: %v", bundles)
 	}
 }

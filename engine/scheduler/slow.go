@@ -1,5 +1,7 @@
 package scheduler
 
+import "padstone/engine/plan"
+
 // slowFirst bounds the elements, or timers, of the first bundles of a stage that is restored with work. As bundles commit the bound
 // doubles up to that of any bundle: a job that has lain still gets on soon, and the rest of what waits goes in bundles of the usual size.
 const slowFirst = 500
@@ -16,6 +18,12 @@ func (s *Scheduler) quicken(st *stage) {
 	if st.few *= 2; st.few >= s.cfg.BundleElementsMax {
 		st.few = 0
 	}
+}
+
+// divisibleBlocks says that a bundle of the stage may take the beginning of a block. Where elements go to user code that reads state they
+// are slow enough for that to be worth a block that is written again.
+func (st *stage) divisibleBlocks() bool {
+	return st.def.Kind == plan.Harness && st.keyed && !st.def.TimeSorted && st.def.Splittable == nil
 }
 
 // elementsMax bounds the elements of a bundle of the stage.

@@ -194,6 +194,9 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 			b.Blocks = append(b.Blocks, blk)
 		}
 	}
+	if st.few > 0 && elements > st.few && st.divisibleBlocks() {
+		b.Limit = st.few
+	}
 	return len(b.Groups) > 0
 }
 

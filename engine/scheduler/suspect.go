@@ -158,7 +158,9 @@ func (s *Scheduler) failed(ev Failed) error {
 	n := b.Limit
 	if sp == nil {
 		sp = s.suspectOf(st, b)
-		n = items(b.Blocks)
+		if n == 0 {
+			n = items(b.Blocks)
+		}
 	}
 	if sp.timers && ev.Items > 0 && (n == 0 || ev.Items < n) {
 		n = ev.Items
@@ -210,6 +212,10 @@ func (sp *suspect) taken(b *Start) int {
 func (s *Scheduler) cleared(st *stage, b *Start, rest *Block) {
 	sp := s.again[b.Bundle]
 	if sp == nil {
+		if rest != nil { // the stage starts slowly
+			rest.SideEnds = b.Blocks[len(b.Blocks)-1].SideEnds
+			s.giveBack(st, []Block{*rest})
+		}
 		return
 	}
 	delete(s.again, b.Bundle)

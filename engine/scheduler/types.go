@@ -178,7 +178,8 @@ type Start struct {
 	Truncate bool
 	// Final: the bundle of a batch Group stage holds all elements of its key groups.
 	Final bool
-	// Limit bounds what the bundle takes, because its input has failed: the first elements of Blocks, the first of what is due of Groups.
+	// Limit bounds what the bundle takes, because its input has failed or the stage starts slowly: the first elements of Blocks, the
+	// first of what is due of Groups.
 	// What is left of the last block stays under its sequence. 0: no bound.
 	Limit int
 	// Failures and Losses tell how often bundles that held the beginning of this input have failed: in user code or for a wrong answer,
