@@ -12,16 +12,16 @@ import (
 )
 
 // again calls fn until it succeeds, again and again while the environment is to blame; the first failure is a warning to the user.
-func (j *job) again(ctx context.Context, doing string, fn func() error) error {
+func (h home) again(ctx context.Context, doing string, fn func() error) error {
 	for wait := backoffMin; ; wait = min(wait*2, backoffMax) {
 		err := fn()
 		if err == nil || ctx.Err() != nil || fault.KindOf(err) != fault.Environment {
 			return err
 		}
 		if wait == backoffMin {
-			j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, fmt.Sprintf("%s failed and will be tried again: %v", doing, err))
+			h.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, fmt.Sprintf("%s failed and will be tried again: %v", doing, err))
 		}
-		j.log.Info("trying again", zap.String("doing", doing), zap.Duration("in", wait), zap.Error(err))
+		h.log.Info("trying again", zap.String("doing", doing), zap.Duration("in", wait), zap.Error(err))
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

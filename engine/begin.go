@@ -3,7 +3,6 @@ package engine
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -192,44 +191,37 @@ func (j *job) restoreMeta(r *scheduler.Restored) error {
 	return nil
 }
 
-// launch starts the harnesses of every environment that a stage runs in, and tells the scheduler as they come.
+// launch starts the harnesses of every environment that a stage runs in, those that have not been started early, and tells the scheduler
+// as they come.
 func (j *job) launch() error {
 	fleet, err := j.cfg.Harnesses.Fleet(j.compiled, j.spec.ID+"/"+rand.Text())
 	if err != nil {
 		return err
 	}
 	j.fleet = fleet
-	used := make(map[plan.EnvID]bool)
-	for _, s := range j.plan.Stages {
-		if s.Env != "" {
-			used[s.Env] = true
-		}
-	}
-	left := len(used)
+	envs := usedEnvironments(j.plan)
+	left := len(envs)
 	if left == 0 {
 		j.reporter.State(jobpb.JobState_RUNNING)
 	}
-	for _, env := range j.plan.Environments {
-		if !used[env.ID] {
-			continue
-		}
+	for _, env := range envs {
 		parsed, err := environment(env)
 		if err != nil {
 			return err
 		}
-		spec := HarnessSpec{
-			Job: j.spec, EnvID: env.ID, Environment: parsed, Processes: j.processes(), Log: j.harnessLog,
-			OnChange: func() { j.postLive(func() { j.poolChanged(env.ID) }) },
+		pool := j.early.claim(env.ID)
+		if pool == nil {
+			pool = j.starts.begin(j.ctx, env.ID, parsed, j.resumed)
 		}
 		j.tasks.Go(func() {
-			pool, err := j.startPool(spec)
+			started := <-pool
 			j.post(func() {
-				if err != nil {
-					j.end(err)
+				if started.err != nil {
+					j.end(started.err)
 					return
 				}
-				j.pools[env.ID] = pool
-				j.fleet.SetPool(env.ID, pool)
+				j.pools[env.ID] = started.pool
+				j.fleet.SetPool(env.ID, started.pool)
 				if left--; left == 0 {
 					j.phases.started = j.phases.since()
 				}
@@ -237,28 +229,14 @@ func (j *job) launch() error {
 					j.reporter.State(jobpb.JobState_RUNNING)
 				}
 				j.tell(scheduler.Capacity{
-					Env: env.ID, Processes: max(1, len(pool.Workers())), PerProcess: j.cfg.BundlesPerProcess,
+					Env: env.ID, Processes: max(1, len(started.pool.Workers())), PerProcess: j.cfg.BundlesPerProcess,
 					Parallel: bundle.Parallel(parsed),
 				})
+				j.poolChanged(env.ID) // it may have changed while there was no job to tell
 			})
 		})
 	}
 	return nil
-}
-
-// startPool starts the harnesses of an environment. A job that ran before waits for a worker pool that is not there, as for a broker: the
-// server may have been quicker to come back. Not so for workers in the program that submitted the job: if that is gone, so are they.
-func (j *job) startPool(spec HarnessSpec) (pool HarnessPool, err error) {
-	start := func() error {
-		pool, err = j.cfg.Harnesses.Start(j.ctx, spec)
-		return err
-	}
-	if !j.resumed || strings.EqualFold(optionString(j.spec.Options, "environment_type"), "LOOPBACK") {
-		err = start()
-		return pool, err
-	}
-	err = j.again(j.ctx, fmt.Sprintf("starting the harnesses of environment %q", spec.EnvID), start)
-	return pool, err
 }
 
 // poolChanged looks at a pool whose processes have come or gone.
@@ -280,26 +258,6 @@ func (j *job) poolChanged(env plan.EnvID) {
 		}
 	}
 	j.tell(scheduler.Connected{Env: env})
-}
-
-// processes is the number of harness processes an environment gets. Spec: option sdk_worker_parallelism; the SDK sends 1 unless told.
-func (j *job) processes() int {
-	return optionInt(j.spec.Options, "sdk_worker_parallelism", 1)
-}
-
-// harnessLog passes what a harness logs on to the job's messages, under the user's transform name.
-func (j *job) harnessLog(level LogLevel, transform, text string) {
-	importance := jobpb.JobMessage_JOB_MESSAGE_DEBUG
-	switch level {
-	case LogInfo:
-		importance = jobpb.JobMessage_JOB_MESSAGE_DETAILED
-	case LogWarning, LogError: // an error of user code is logged, too, but only the job's own end is its error message
-		importance = jobpb.JobMessage_JOB_MESSAGE_WARNING
-	}
-	if name := transformNames(j.plan)[transform]; name != "" {
-		text = fmt.Sprintf("[%s] %s", name, text)
-	}
-	j.reporter.Message(importance, text)
 }
 
 func environment(env *plan.Environment) (*pipepb.Environment, error) {

@@ -58,7 +58,11 @@ const codeDurabilityNone fault.Code = "durability-none"
 // openRun opens the job's store. One without a log that was not closed in order is lost: the job begins again, if its input does not
 // go on without it.
 func (l *lasting) openRun() (*job, error) {
-	j, err := l.engine.newJob(l.cfg, l.spec, l.home)
+	var starting *plan.Plan // whose harnesses start at once
+	if run, failed := l.present(); run == nil && failed == nil && l.recovered {
+		starting = l.compiled.Plan
+	}
+	j, err := l.engine.newJob(l.cfg, l.spec, l.home, starting)
 	if f := fault.Of(err); f == nil || f.Code != store.CodeUnclean {
 		return j, err
 	}
@@ -75,5 +79,5 @@ func (l *lasting) openRun() (*job, error) {
 	}
 	l.home.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, "the job kept no log (durability none) and was not stopped in order: "+
 		"it runs again from its beginning, and writes again what it had written")
-	return l.engine.newJob(l.cfg, l.spec, l.home)
+	return l.engine.newJob(l.cfg, l.spec, l.home, nil)
 }

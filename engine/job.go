@@ -35,6 +35,8 @@ type job struct {
 	cache  *blockCache
 	// checkpoints is told what it needs through the driver's queue.
 	checkpoints *checkpoints
+	starts      *starts
+	early       *early // nil when no harnesses have been started early
 
 	ctx    context.Context // ends when the job ends, with the reason
 	cancel context.CancelCauseFunc
@@ -94,8 +96,8 @@ const tickMax = 10 * time.Second
 // eventsMax bounds the work that waits for the driver; senders block.
 const eventsMax = 256
 
-// newJob makes a job, with the rows of its store made those of its plan.
-func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
+// openJob opens a job's store and makes a job of it.
+func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 	log, dir := h.log, h.dir
 	settings, err := checkpointsOf(cfg.Checkpoints, spec.Options)
 	if err != nil {
@@ -127,7 +129,6 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
 		stages: make([]stageTotals, len(f.compiled.Stages)), order: make(map[int][]*flight),
 		backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
-	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.checkpoints = newCheckpoints(j, settings)
 	j.clock = newClock(cfg.Now, cfg.Elapsed)
 	j.replay = newReplay(j.plan, j.clock.Now)
@@ -291,6 +292,8 @@ func (j *job) stop(reason error) { j.cancel(reason) }
 // abandon releases a job that was never run.
 func (j *job) abandon() error {
 	close(j.ended)
+	j.cancel(errSuspended)
+	j.early.giveUp(j.ctx)
 	return j.store.Close()
 }
 
@@ -320,6 +323,7 @@ func (j *job) release() {
 	for _, p := range j.pools {
 		stopping.Go(func() { p.Close(ctx) })
 	}
+	stopping.Go(func() { j.early.giveUp(ctx) })
 	stopping.Wait()
 	if j.fleet != nil {
 		j.fleet.Close()

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"go.uber.org/zap"
-
 	"padstone/connector"
 	"padstone/engine/element"
 	"padstone/engine/store"
@@ -222,7 +220,7 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 		}
 	}
 	doing := fmt.Sprintf("writing to %q", p.job.plan.Stages[p.stage].Name)
-	return p.job.again(ctx, doing, p.noting(func() error { return w.Publish(ctx, blocks) }))
+	return p.job.home.again(ctx, doing, p.noting(func() error { return w.Publish(ctx, blocks) }))
 }
 
 // open opens the sink and drops what it says is written already. That it cannot be opened when the job is new is a mistake that its
@@ -237,7 +235,7 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 		return err
 	}
 	if p.resumed {
-		err = p.job.again(ctx, fmt.Sprintf("opening %q", def.Name), p.noting(open))
+		err = p.job.home.again(ctx, fmt.Sprintf("opening %q", def.Name), p.noting(open))
 	} else {
 		err = open()
 	}
@@ -250,7 +248,6 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	if written := p.trim(mark); len(written) > 0 {
 		p.job.post(func() { p.published(written) })
 	}
-	p.job.log.Info("the sink is open", zap.String("stage", def.Name), zap.Uint64("mark", mark))
 	return w, nil
 }
 
