@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -231,11 +232,19 @@ func (j *job) tell(ev scheduler.Event) {
 	j.settle()
 }
 
-// do runs fn on the driver, unless the job has ended; then ok is false.
+// do runs fn on the driver, unless the job has ended; then ok is false. Once do has returned fn does not run any more: what it writes is
+// the caller's again.
 func (j *job) do(ctx context.Context, fn func()) (ok bool, err error) {
+	var taken atomic.Bool // by the driver, or back by the caller
 	done := make(chan struct{})
+	run := func() {
+		defer close(done)
+		if taken.CompareAndSwap(false, true) {
+			fn()
+		}
+	}
 	select {
-	case j.events <- func() { defer close(done); fn() }:
+	case j.events <- run:
 	case <-j.ended:
 		return false, nil
 	case <-ctx.Done():
@@ -245,10 +254,14 @@ func (j *job) do(ctx context.Context, fn func()) (ok bool, err error) {
 	case <-done:
 		return true, nil
 	case <-j.ended:
-		return false, nil
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
+	if taken.CompareAndSwap(false, true) {
+		return false, err
+	}
+	<-done
+	return true, nil
 }
 
 // post queues fn for the driver, unless the job has ended.
