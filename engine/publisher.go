@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"padstone/connector"
 	"padstone/engine/element"
 	"padstone/engine/store"
@@ -248,6 +250,7 @@ func (p *publisher) open(ctx context.Context) (w connector.Writer, err error) {
 	if written := p.trim(mark); len(written) > 0 {
 		p.job.post(func() { p.published(written) })
 	}
+	p.job.log.Info("the sink is open", zap.String("stage", def.Name), zap.Uint64("mark", mark))
 	return w, nil
 }
 
