@@ -50,6 +50,7 @@ func (p *Pool) addSlot() (*slot, error) {
 func (s *slot) supervise(ctx context.Context, first chan<- error) {
 	defer s.worker.Stop()
 	run, err := s.start(ctx)
+	s.setReady(err == nil) // before the pool is handed over, whose workers are counted then
 	first <- err
 	if err != nil {
 		return
