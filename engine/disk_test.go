@@ -227,8 +227,9 @@ func TestDamagedStore(t *testing.T) {
 	other.End(jobpb.JobState_CANCELLED)
 }
 
-// TestCancelledJobDoesNotComeBack loses everything but the disk right after the answer to Cancel.
-func TestCancelledJobDoesNotComeBack(t *testing.T) {
+// waiting starts a job that has written its first element and waits for the next one.
+func waiting(t *testing.T) (*enginetest.Rig, *enginetest.Job, *storetest.Disk, *enginetest.Source) {
+	t.Helper()
 	disk := storetest.NewDisk()
 	r := newRig(t, func(c *engine.Config) { c.FS = disk })
 	p := r.Pipeline()
@@ -240,6 +241,12 @@ func TestCancelledJobDoesNotComeBack(t *testing.T) {
 	if err := out.Await(r.Context(), func(texts []string) bool { return len(texts) == 1 }); err != nil {
 		t.Fatal(err)
 	}
+	return r, j, disk, src
+}
+
+// TestCancelledJobDoesNotComeBack loses everything but the disk right after the answer to Cancel.
+func TestCancelledJobDoesNotComeBack(t *testing.T) {
+	r, j, disk, src := waiting(t)
 	if err := j.Cancel(r.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -258,17 +265,7 @@ func TestCancelledJobDoesNotComeBack(t *testing.T) {
 
 // TestDrainedJobGoesOnDraining likewise after the answer to Drain.
 func TestDrainedJobGoesOnDraining(t *testing.T) {
-	disk := storetest.NewDisk()
-	r := newRig(t, func(c *engine.Config) { c.FS = disk })
-	p := r.Pipeline()
-	gate := make(chan struct{})
-	t.Cleanup(func() { close(gate) })
-	src := &enginetest.Source{Unbounded: true, Batches: []enginetest.Batch{{Elements: texts("a")}, {Elements: texts("b"), Gate: gate}}}
-	out := p.Write("out", p.Read("in", src, "bytes"))
-	j := r.Start(p, nil)
-	if err := out.Await(r.Context(), func(texts []string) bool { return len(texts) == 1 }); err != nil {
-		t.Fatal(err)
-	}
+	r, j, disk, _ := waiting(t)
 	release := disk.BlockLog() // the answer does not wait for more than it must
 	if err := j.Drain(r.Context()); err != nil {
 		t.Fatal(err)
