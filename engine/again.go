@@ -22,12 +22,20 @@ func (h home) again(ctx context.Context, doing string, fn func() error) error {
 			h.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, fmt.Sprintf("%s failed and will be tried again: %v", doing, err))
 		}
 		h.log.Info("trying again", zap.String("doing", doing), zap.Duration("in", wait), zap.Error(err))
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
+		if err := rest(ctx, wait); err != nil {
+			return err
 		}
+	}
+}
+
+// rest waits for so long, or until ctx ends; then it returns the cause.
+func rest(ctx context.Context, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

@@ -254,17 +254,14 @@ func gist(err error) string {
 func (j *job) retryAfter(stage int, ev scheduler.Failed, wait time.Duration) {
 	ev.RetryAt = element.MinTime
 	j.tasks.Go(func() {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			j.post(func() {
-				j.giveBackBehind(stage)
-				j.tell(ev)
-				j.inOrder(stage)
-			})
-		case <-j.ctx.Done():
+		if rest(j.ctx, wait) != nil {
+			return
 		}
+		j.post(func() {
+			j.giveBackBehind(stage)
+			j.tell(ev)
+			j.inOrder(stage)
+		})
 	})
 }
 

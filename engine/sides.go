@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"time"
-
 	"go.uber.org/zap"
 
 	"padstone/engine/element"
@@ -53,14 +51,10 @@ func (j *job) mapWindows(a scheduler.MapWindows) {
 				return
 			}
 			j.log.Info("mapping windows failed", zap.Duration("again_in", wait), zap.Error(err))
-			t := time.NewTimer(wait)
-			select {
-			case <-t.C:
-				wait = min(2*wait, backoffMax)
-			case <-j.ctx.Done():
-				t.Stop()
+			if rest(j.ctx, wait) != nil {
 				return
 			}
+			wait = min(2*wait, backoffMax)
 		}
 	})
 }
