@@ -8,6 +8,7 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"padstone/connector"
@@ -64,6 +65,10 @@ func (s *Service) Expand(ctx context.Context, req *jobpb.ExpansionRequest) (*job
 	resp, err := s.expand(ctx, req)
 	if err != nil {
 		s.log.Info("transform refused", zap.String("transform", req.GetTransform().GetUniqueName()), zap.Error(err))
+		// A client whose deadline has passed is told so by the call's status. With an answer in its place, the two would race.
+		if ctx.Err() != nil {
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
 		return &jobpb.ExpansionResponse{Error: err.Error()}, nil
 	}
 	return resp, nil
