@@ -146,8 +146,10 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 	j.totals, j.failedTotals = metrics.New(names), metrics.New(names)
 	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
-	sc.BundleElementsMax = optionInt(spec.Options, "max_bundle_size", sc.BundleElementsMax)
-	j.runner.SortedMax = sc.BundleElementsMax
+	tuning := tuningOf(spec.Options)
+	if j.runner.SortedMax = sc.BundleElementsMax; tuning.BundleSizeMax > 0 {
+		j.runner.SortedMax = tuning.BundleSizeMax
+	}
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
 	j.gathers = make([]bool, len(j.plan.Stages))
 	sc.BatchGroup = func(s *plan.Stage) bool {
@@ -158,6 +160,9 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
+	if _, err := j.sched.Step(j.now(), tuning.event()); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
 	return j, nil
 }
 

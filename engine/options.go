@@ -19,7 +19,7 @@ const (
 func Options() []*jobpb.PipelineOptionDescriptor {
 	return append([]*jobpb.PipelineOptionDescriptor{
 		{
-			Name: "max_bundle_size", Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
+			Name: optionBundleSize, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
 			Description: "The most elements a bundle takes. Default 100000.",
 		},
 		{

@@ -11,6 +11,7 @@ import (
 // Scheduler runs one job. Not for concurrent use.
 type Scheduler struct {
 	cfg      Config
+	tuning   Tune
 	plan     *plan.Plan
 	stages   []*stage
 	envs     map[plan.EnvID]*environment
@@ -151,6 +152,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		s.mapped(ev)
 	case Drain:
 		s.drain()
+	case Tune:
+		s.tuning = ev
 	default:
 		return nil, fmt.Errorf("scheduler: unknown event %T", ev)
 	}

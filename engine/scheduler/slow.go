@@ -15,7 +15,7 @@ func (s *Scheduler) startSlowly(st *stage) {
 
 // quicken notes that a bundle of the stage has committed.
 func (s *Scheduler) quicken(st *stage) {
-	if st.few *= 2; st.few >= s.cfg.BundleElementsMax {
+	if st.few *= 2; st.few >= s.bundleElementsMax() {
 		st.few = 0
 	}
 }
@@ -27,9 +27,17 @@ func (st *stage) divisibleBlocks() bool {
 }
 
 // elementsMax bounds the elements of a bundle of the stage.
-func (st *stage) elementsMax(c Config) int {
+func (s *Scheduler) elementsMax(st *stage) int {
 	if st.few > 0 {
-		return min(st.few, c.BundleElementsMax)
+		return min(st.few, s.bundleElementsMax())
 	}
-	return c.BundleElementsMax
+	return s.bundleElementsMax()
+}
+
+// bundleElementsMax bounds the elements of any bundle.
+func (s *Scheduler) bundleElementsMax() int {
+	if s.tuning.BundleElementsMax > 0 {
+		return s.tuning.BundleElementsMax
+	}
+	return s.cfg.BundleElementsMax
 }

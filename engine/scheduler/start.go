@@ -231,5 +231,5 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 
 // within says whether a bundle of the stage with that many elements and bytes may take more.
 func (s *Scheduler) within(st *stage, elements, bytes int, final bool) bool {
-	return (final || elements < st.elementsMax(s.cfg)) && bytes < s.cfg.BundleBytesMax
+	return (final || elements < s.elementsMax(st)) && bytes < s.cfg.BundleBytesMax
 }

@@ -146,6 +146,13 @@ type Mapped struct {
 	SideEnds []element.Time // see Block
 }
 
+// Tune sets what the user may choose of how a job is cut into bundles, now or while it runs. A field that is 0 is left to the scheduler.
+type Tune struct {
+	BundleElementsMax int   // elements a bundle takes
+	BundleTimeMaxMs   int64 // how long a bundle is kept open for more
+	LatencyBudgetMs   int64 // what bundles may add to the way of an element through the whole job
+}
+
 // Drain asks the job to stop reading and finish.
 type Drain struct{}
 
@@ -159,6 +166,7 @@ func (Divided) event()    {}
 func (Undivided) event()  {}
 func (Capacity) event()   {}
 func (Drain) event()      {}
+func (Tune) event()       {}
 func (Mapped) event()     {}
 
 // Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
