@@ -147,6 +147,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
 	tuning := tuningOf(spec.Options)
+	sc.Tuning = tuning.event()
 	if j.runner.SortedMax = sc.BundleElementsMax; tuning.BundleSizeMax > 0 {
 		j.runner.SortedMax = tuning.BundleSizeMax
 	}
@@ -160,9 +161,6 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
-	if _, err := j.sched.Step(j.now(), tuning.event()); err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
 	return j, nil
 }
 

@@ -39,7 +39,7 @@ type environment struct {
 // New returns the scheduler of a job that has not begun.
 func New(p *plan.Plan, c Config) *Scheduler {
 	s := &Scheduler{
-		cfg: c.withDefaults(), plan: p, now: element.MinTime,
+		cfg: c.withDefaults(), tuning: c.Tuning, plan: p, now: element.MinTime,
 		envs: make(map[plan.EnvID]*environment), bundles: make(map[BundleID]*Start), sideFilled: make(map[int]bool),
 		paces: make(map[BundleID]*pace), again: make(map[BundleID]*suspect),
 	}

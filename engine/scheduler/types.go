@@ -236,6 +236,7 @@ type Config struct {
 	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
 	RunnerSlots       int   // grouping bundles at a time; default 2
 	SplitLeftMs       int64 // how long a bundle must have to go on at its pace to be split; default 1 000
+	Tuning            Tune  // what the user has chosen, until an event says otherwise
 	// BatchGroup says whether a Group stage collects its input, if that is bounded, and groups it once at the end.
 	BatchGroup func(*plan.Stage) bool
 	// DeferGroup says whether a Group stage of bounded input that is no BatchGroup keeps its elements in rows as they come, and
