@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -75,9 +76,26 @@ func (t *tx) Delete(table rows.Table, key []byte) {
 	t.bundle.note(t.bundle.batch.Delete(t.key(table, key), nil))
 }
 
+// deletedAlone bounds the rows under a prefix that are deleted one by one.
+const deletedAlone = 64
+
+// DeletePrefix deletes few rows one by one. A range tombstone is dear: the first read of the bundle after each one looks at all that the
+// batch has, so that a window that expires in every key group would cost their square.
 func (t *tx) DeletePrefix(table rows.Table, prefix []byte) {
 	from := t.key(table, prefix)
-	t.bundle.note(t.bundle.batch.DeleteRange(from, after(from), nil))
+	keys := make([][]byte, 0, 4)
+	err := scan(t.bundle.batch, from, after(from), func(k, _ []byte) (bool, error) {
+		keys = append(keys, bytes.Clone(k))
+		return len(keys) <= deletedAlone, nil
+	})
+	t.bundle.note(err)
+	if len(keys) > deletedAlone {
+		t.bundle.note(t.bundle.batch.DeleteRange(from, after(from), nil))
+		return
+	}
+	for _, k := range keys {
+		t.bundle.note(t.bundle.batch.Delete(k, nil))
+	}
 }
 
 func (t *tx) Scan(table rows.Table, prefix, from []byte, fn func(key, value []byte) bool) error {

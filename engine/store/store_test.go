@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"padstone/engine/watermark"
 )
 
-func open(t *testing.T, fs vfs.FS, d Durability) *Store {
+func open(t testing.TB, fs vfs.FS, d Durability) *Store {
 	t.Helper()
 	s, err := Open(Config{Dir: "job", FS: fs, Durability: d, Logger: zaptest.NewLogger(t)})
 	if err != nil {
@@ -24,7 +25,7 @@ func open(t *testing.T, fs vfs.FS, d Durability) *Store {
 	return s
 }
 
-func closeStore(t *testing.T, s *Store) {
+func closeStore(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -163,6 +164,67 @@ func TestDiscardLeavesNothing(t *testing.T) {
 	defer b.Discard()
 	if v, err := b.Group(3).Get(rows.State, []byte("n")); err != nil || v != nil {
 		t.Fatalf("discarded write reads %q, %v", v, err)
+	}
+}
+
+// TestDeletePrefix deletes a few rows and many, committed and of the bundle itself, and leaves their neighbours alone.
+func TestDeletePrefix(t *testing.T) {
+	for _, n := range []int{0, 1, deletedAlone, deletedAlone + 1, 5 * deletedAlone} {
+		s := open(t, vfs.NewMem(), None)
+		b := s.Begin(1)
+		tx := b.Group(3)
+		for i := range n {
+			tx.Set(rows.Group, fmt.Appendf(nil, "b%05d", i), []byte("committed"))
+		}
+		tx.Set(rows.Group, []byte("a"), []byte("kept"))
+		tx.Set(rows.Group, []byte("c"), []byte("kept"))
+		if _, err := s.Commit(&Commit{Stage: 1, Rows: b}); err != nil {
+			t.Fatal(err)
+		}
+		b = s.Begin(1)
+		tx = b.Group(3)
+		for i := range n {
+			tx.Merge(rows.Group, fmt.Appendf(nil, "b%05d", i/2), []byte("own"))
+		}
+		tx.DeletePrefix(rows.Group, []byte("b"))
+		tx.Set(rows.Group, []byte("b00001"), []byte("new"))
+		if _, err := s.Commit(&Commit{Stage: 1, Rows: b}); err != nil {
+			t.Fatal(err)
+		}
+		b = s.Begin(1)
+		var got []string
+		err := b.Group(3).Scan(rows.Group, nil, nil, func(k, v []byte) bool {
+			got = append(got, string(k)+"="+string(v))
+			return true
+		})
+		if want := []string{"a=kept", "b00001=new", "c=kept"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%d rows: %q, %v; want %q", n, got, err, want)
+		}
+		b.Discard()
+		closeStore(t, s)
+	}
+}
+
+// BenchmarkExpiry deletes what 256 key groups have of twelve windows, four keys in each, and reads in between, as a grouping does.
+func BenchmarkExpiry(b *testing.B) {
+	s := open(b, vfs.NewMem(), None)
+	defer closeStore(b, s)
+	name := func(window, key int) []byte { return fmt.Appendf(nil, "w%02d/k%d", window, key) }
+	for b.Loop() {
+		bundle := s.Begin(1)
+		for g := range uint16(256) {
+			tx := bundle.Group(g)
+			for w := range 12 {
+				for k := range 4 {
+					tx.Set(rows.Trigger, name(w, k), []byte("cell"))
+				}
+				tx.DeletePrefix(rows.Trigger, name(w, 0)[:4])
+				if v, err := tx.Get(rows.Trigger, name(w, 1)); err != nil || v != nil {
+					b.Fatalf("%q, %v", v, err)
+				}
+			}
+		}
+		bundle.Discard()
 	}
 }
 
