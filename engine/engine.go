@@ -165,7 +165,7 @@ type Engine struct {
 // New returns an engine.
 func New(c Config) *Engine {
 	e := &Engine{cfg: c.withDefaults()}
-	e.cache = store.NewCache(e.cfg.Memory.StoreCache)
+	e.cache = store.NewCache(e.cfg.Memory.StoreCache, memTable(e.cfg.Memory))
 	e.mu.jobs = make(map[*lasting]bool)
 	return e
 }

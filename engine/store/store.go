@@ -66,8 +66,11 @@ type Cache struct {
 	stores atomic.Int64
 }
 
-// NewCache makes a cache of so many bytes.
-func NewCache(bytes int64) *Cache { return &Cache{blocks: pebble.NewCache(bytes)} }
+// NewCache makes a cache of so many bytes for a store whose memtables have memTable bytes. Pebble takes memtables out of what it is given, the
+// one that fills and the one that is flushed: without room for them nothing would be cached.
+func NewCache(bytes int64, memTable int) *Cache {
+	return &Cache{blocks: pebble.NewCache(bytes + 2*int64(memTable))}
+}
 
 // Share returns the cache for one more holder, who closes it, too.
 func (c *Cache) Share() *Cache {
@@ -123,12 +126,12 @@ type Store struct {
 
 // Open opens or creates the database.
 func Open(c Config) (*Store, error) {
-	if c.Cache == nil {
-		c.Cache = NewCache(16 << 20)
-		defer c.Cache.Close()
-	}
 	if c.MemTable == 0 {
 		c.MemTable = memTableDefault
+	}
+	if c.Cache == nil {
+		c.Cache = NewCache(16<<20, c.MemTable)
+		defer c.Cache.Close()
 	}
 	if c.Durability == "" {
 		c.Durability = Frontier
