@@ -175,7 +175,7 @@ func TestLargeValues(t *testing.T) {
 
 // TestManyElements counts 100 000 elements in bundles of many sizes.
 func TestManyElements(t *testing.T) {
-	for _, bundle := range []int{0, 7000} {
+	for _, bundle := range []any{nil, 7000} {
 		t.Run(fmt.Sprint(bundle), func(t *testing.T) {
 			r := newRig(t, nil)
 			p := r.Pipeline()

@@ -228,9 +228,12 @@ func (j *job) launch() error {
 				if left == 0 && !j.over && !j.draining {
 					j.reporter.State(jobpb.JobState_RUNNING)
 				}
+				parallel := bundle.Parallel(parsed)
+				size := poolSize{len(started.pool.Workers()), j.chosen.processes(j.cfg.Cores, parallel), parallel}
+				j.sizes[env.ID] = size
+				j.grew(env.ID, size)
 				j.tell(scheduler.Capacity{
-					Env: env.ID, Processes: max(1, len(started.pool.Workers())), PerProcess: j.cfg.BundlesPerProcess,
-					Parallel: bundle.Parallel(parsed),
+					Env: env.ID, Processes: max(1, size.processes), PerProcess: j.cfg.BundlesPerProcess, Parallel: parallel,
 				})
 				j.poolChanged(env.ID) // it may have changed while there was no job to tell
 			})

@@ -55,7 +55,7 @@ func (j *job) remember() {
 
 func (j *job) describe() *jobserver.Description {
 	d := &jobserver.Description{
-		Plan: j.plan.String(), Durability: string(j.cfg.Durability), Checkpoints: j.checkpoints.describe(),
+		Plan: j.plan.String(), Durability: string(j.cfg.Durability), Settings: j.describeSettings(), Checkpoints: j.checkpoints.describe(),
 	}
 	for i, def := range j.plan.Stages {
 		st, n := j.sched.Status(i), j.stages[i]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -81,6 +82,10 @@ type Config struct {
 	KeyGroups int
 	// Scheduler bounds bundles; zero fields take the scheduler's defaults.
 	Scheduler scheduler.Config
+	// Settings of jobs that do not choose, by name; see CheckSetting. What is left out is Padstone's own.
+	Settings map[string]int64
+	// Cores is how many harness processes are worth while; default GOMAXPROCS, which knows of a container's share.
+	Cores int
 	// BundlesPerProcess is how many bundles a harness process has in flight; default 3.
 	BundlesPerProcess int
 	// Memory is what all jobs together may hold; default a share of memory.LimitDefault.
@@ -122,6 +127,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BundlesPerProcess == 0 {
 		c.BundlesPerProcess = 3
+	}
+	if c.Cores == 0 {
+		c.Cores = runtime.GOMAXPROCS(0)
 	}
 	if c.Memory == nil {
 		c.Memory = memory.Share(memory.LimitDefault)
@@ -299,6 +307,9 @@ func (e *Engine) start(ctx context.Context, spec jobserver.Spec, reporter jobser
 // compile makes a job ready to run, with a number of key groups, 0 for that of new jobs, and with collections cut.
 func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle.Job, error) {
 	if _, err := checkpointsOf(e.cfg.Checkpoints, spec.Options); err != nil {
+		return nil, err
+	}
+	if _, err := settingsOf(e.cfg, spec.Options); err != nil {
 		return nil, err
 	}
 	p, err := translate.Compile(spec.Pipeline, translate.Options{

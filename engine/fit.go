@@ -204,7 +204,8 @@ func matchPlan(earlier *inventory.Inventory, job string, o inventory.Options, co
 	}
 }
 
-// rewrite does to the rows what a match says. A job that takes over from another does not go on with the other's drain.
+// rewrite does to the rows what a match says. A job that takes over from another goes on
+// neither with the other's drain nor with what was set by hand: it comes with options of its own.
 func rewrite(st *store.Store, inv *inventory.Inventory, moves *inventory.Moves, taken bool) error {
 	if err := forget(st, inv.KeyGroups, moves); err != nil {
 		return err
@@ -224,7 +225,8 @@ func rewrite(st *store.Store, inv *inventory.Inventory, moves *inventory.Moves, 
 		prefix, number, _ := strings.Cut(m.Name, "/")
 		n, err := strconv.ParseUint(number, 10, 32)
 		numbered := err == nil && slices.Contains([]string{metaDone, metaWatermark, metaPublished}, prefix+"/")
-		if numbered && slices.Contains(moves.Drop, uint32(n)) || taken && m.Name == metaDrain {
+		others := taken && (m.Name == metaDrain || prefix+"/" == metaSetting)
+		if numbered && slices.Contains(moves.Drop, uint32(n)) || others {
 			r.Meta = append(r.Meta, store.Entry{Name: m.Name})
 		}
 	}

@@ -55,6 +55,8 @@ type job struct {
 
 	// ---- driver only ----
 	sched   *scheduler.Scheduler
+	chosen  *chosen // settings
+	sizes   map[plan.EnvID]poolSize
 	mapping chan struct{} // 1-buffered: held while windows of a block are mapped
 	fleet   *bundle.Fleet
 	pools   map[plan.EnvID]HarnessPool
@@ -98,7 +100,7 @@ const tickMax = 10 * time.Second
 const eventsMax = 256
 
 // openJob opens a job's store and makes a job of it.
-func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) {
+func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*job, error) {
 	log, dir := h.log, h.dir
 	settings, err := checkpointsOf(cfg.Checkpoints, spec.Options)
 	if err != nil {
@@ -118,15 +120,19 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 		return nil, errors.Join(err, st.Close())
 	}
 	machines, err := bundle.NewMachines(f.compiled)
+	if err == nil {
+		err = c.restore(st)
+	}
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	j := &job{
-		cfg: cfg, spec: spec, log: log, reporter: h.reporter, fitted: f, plan: f.compiled.Plan, dir: dir, store: st, home: h,
+		cfg: cfg, spec: spec, log: log, reporter: h.reporter, chosen: c, fitted: f, plan: f.compiled.Plan, dir: dir, store: st, home: h,
 		phases: begun,
 		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
-		pools: make(map[plan.EnvID]HarnessPool), sinks: make(map[int]*publisher), sources: make(map[int]*source),
+		pools: make(map[plan.EnvID]HarnessPool), sizes: make(map[plan.EnvID]poolSize),
+		sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(f.compiled.Stages)), order: make(map[int][]*flight),
 		backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
 	}
@@ -146,11 +152,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home) (*job, error) 
 	j.totals, j.failedTotals = metrics.New(names), metrics.New(names)
 	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
-	tuning := tuningOf(spec.Options)
-	sc.Tuning = tuning.event()
-	if j.runner.SortedMax = sc.BundleElementsMax; tuning.BundleSizeMax > 0 {
-		j.runner.SortedMax = tuning.BundleSizeMax
-	}
+	sc.Tuning, sc.RunnerSlots = j.tuning().event(), j.chosen.slots(sc.RunnerSlots)
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
 	j.gathers = make([]bool, len(j.plan.Stages))
 	sc.BatchGroup = func(s *plan.Stage) bool {
@@ -364,39 +366,4 @@ func (j *job) warn(err error, doing string) {
 	if err != nil {
 		j.log.Warn(doing, zap.Error(err))
 	}
-}
-
-// errCanceled is the reason of a job that its user has cancelled.
-var errCanceled = errors.New("the job was cancelled")
-
-// Cancel asks for CANCELLED.
-func (j *job) Cancel(ctx context.Context) error {
-	_, err := j.do(ctx, func() {
-		if j.over {
-			return
-		}
-		j.canceled = true
-		j.reporter.State(jobpb.JobState_CANCELLING)
-		j.end(errCanceled)
-	})
-	return err
-}
-
-// Drain asks for DRAINED: sources stop, what is read is processed, windows close.
-func (j *job) Drain(ctx context.Context) error {
-	_, err := j.do(ctx, func() {
-		if j.over || j.draining {
-			return
-		}
-		j.draining = true
-		j.reporter.State(jobpb.JobState_DRAINING)
-		if j.fleet != nil {
-			j.fleet.Drain()
-		}
-		if j.replay != nil {
-			j.replay.drain()
-		}
-		j.tell(scheduler.Drain{})
-	})
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
+	"padstone/engine/bundle"
 	"padstone/engine/plan"
 	"padstone/jobserver"
 )
@@ -20,6 +21,8 @@ type starts struct {
 	home home
 	plan *plan.Plan          // for the names of transforms
 	job  atomic.Pointer[job] // nil while there is none
+	// settings that harnesses start with: they do not change.
+	settings *chosen
 }
 
 // started is what became of a start.
@@ -31,7 +34,8 @@ type started struct {
 // begin starts the harnesses of an environment and sends what became of it, once.
 func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environment, resumed bool) <-chan started {
 	spec := HarnessSpec{
-		Job: s.spec, EnvID: id, Environment: env, Processes: s.processes(), Log: s.log,
+		Job: s.spec, EnvID: id, Environment: env, Processes: s.settings.processes(s.cfg.Cores, bundle.Parallel(env)),
+		Log: s.log,
 		OnChange: func() {
 			if j := s.job.Load(); j != nil {
 				j.postLive(func() { j.poolChanged(id) })
@@ -61,11 +65,6 @@ func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool) (pool
 	return pool, err
 }
 
-// processes is the number of harness processes an environment gets. Spec: option sdk_worker_parallelism; the SDK sends 1 unless told.
-func (s *starts) processes() int {
-	return optionInt(s.spec.Options, "sdk_worker_parallelism", 1)
-}
-
 // log passes what a harness logs on to the job's messages, under the user's transform name.
 func (s *starts) log(level LogLevel, transform, text string) {
 	importance := jobpb.JobMessage_JOB_MESSAGE_DEBUG
@@ -83,7 +82,11 @@ func (s *starts) log(level LogLevel, transform, text string) {
 
 // newJob makes a job, with the rows of its store made those of its plan. The harnesses of starting, if there is such a plan, start at once.
 func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home, starting *plan.Plan) (j *job, err error) {
-	s := &starts{cfg: cfg, spec: spec, home: h, plan: starting}
+	c, err := settingsOf(cfg, spec.Options)
+	if err != nil {
+		return nil, err
+	}
+	s := &starts{cfg: cfg, spec: spec, home: h, plan: starting, settings: c}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var first *early
 	defer func() {
@@ -99,7 +102,7 @@ func (e *Engine) newJob(cfg Config, spec jobserver.Spec, h home, starting *plan.
 			return nil, err
 		}
 	}
-	if j, err = e.openJob(cfg, spec, h); err != nil {
+	if j, err = e.openJob(cfg, spec, h, c); err != nil {
 		return nil, err
 	}
 	if starting == nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,11 +18,7 @@ const (
 
 // Options lists the pipeline options that the engine reads, for DescribePipelineOptions: SDKs pass on what is listed there.
 func Options() []*jobpb.PipelineOptionDescriptor {
-	return append([]*jobpb.PipelineOptionDescriptor{
-		{
-			Name: optionBundleSize, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
-			Description: "The most elements a bundle takes. Default 100000.",
-		},
+	return slices.Concat(settingOptions(), []*jobpb.PipelineOptionDescriptor{
 		{
 			Name: optionHideElements, Type: jobpb.PipelineOptionType_BOOLEAN, Group: "padstone",
 			Description: "Never show an element in messages, also not the one that user code fails on.",
@@ -42,7 +39,7 @@ func Options() []*jobpb.PipelineOptionDescriptor {
 			Name: optionPause, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone",
 			Description: "The least milliseconds between the end of a checkpoint and the next one; -1, the default, for none.",
 		},
-	}, savepointOptions()...)
+	}, savepointOptions())
 }
 
 // optionInt reads a pipeline option. Integers arrive as strings, numbers or not at all. Spec: python PipelineOptions.

@@ -93,10 +93,11 @@ type Description struct {
 	// Waiting is why the whole job stands still, in words; "" while it does not.
 	Waiting string `json:"waiting,omitempty"`
 	// Durability is how the job's commits become durable.
-	Durability string              `json:"durability,omitempty"`
-	Stages     []StageDescription  `json:"stages"`
-	Sources    []SourceDescription `json:"sources,omitempty"`
-	Workers    []WorkerDescription `json:"workers,omitempty"`
+	Durability string               `json:"durability,omitempty"`
+	Settings   []SettingDescription `json:"settings,omitempty"`
+	Stages     []StageDescription   `json:"stages"`
+	Sources    []SourceDescription  `json:"sources,omitempty"`
+	Workers    []WorkerDescription  `json:"workers,omitempty"`
 	// Checkpoints is nil where the executor takes none.
 	Checkpoints *CheckpointDescription `json:"checkpoints,omitempty"`
 	// Plan is the compiled plan as a tree.

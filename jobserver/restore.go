@@ -74,6 +74,19 @@ func (j *job) awaitEnd(ctx context.Context) error {
 
 // checkpointing finds a job that runs under an executor that can copy it.
 func (s *Server) checkpointing(ctx context.Context, id string) (Checkpointing, error) {
+	running, err := s.present(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := running.(Checkpointing)
+	if !ok {
+		return nil, errNoCheckpoints()
+	}
+	return c, nil
+}
+
+// present finds a job that runs. Errors: job-not-found, job-over.
+func (s *Server) present(ctx context.Context, id string) (Running, error) {
 	j, err := s.find(id)
 	if err != nil {
 		return nil, err
@@ -87,13 +100,10 @@ func (s *Server) checkpointing(ctx context.Context, id string) (Checkpointing, e
 	}
 	running := j.run()
 	if running == nil || IsTerminal(j.state().GetState()) {
-		return nil, fault.New(fault.Pipeline, "job-over", "job %s is %s: there is nothing to copy any more", id, j.state().GetState())
+		return nil, fault.New(fault.Pipeline, "job-over", "job %s is %s: there is nothing to copy or to change any more",
+			id, j.state().GetState())
 	}
-	c, ok := running.(Checkpointing)
-	if !ok {
-		return nil, errNoCheckpoints()
-	}
-	return c, nil
+	return running, nil
 }
 
 func errNoCheckpoints() error {

@@ -63,6 +63,19 @@ type Config struct {
 	// the cgroup's limit, whichever is less.
 	MemoryLimit byteSize `yaml:"memory-limit"`
 
+	// Settings of jobs that do not choose, as the pipeline options of these names; see docs/tuning.md.
+	// MaxBundleSize is the most elements a bundle takes. Default 0: 100 000.
+	MaxBundleSize int64 `yaml:"max-bundle-size"`
+	// MaxBundleTimeMills is how long a bundle is kept open for more. Default 0: as the costs of bundles suggest.
+	MaxBundleTimeMills int64 `yaml:"max-bundle-time-mills"`
+	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: none is promised.
+	LatencyBudgetMillis int64 `yaml:"latency-budget-millis"`
+	// SDKWorkerParallelism is the number of harness processes of an environment; 0: by the number of cores. Default 1. The Python SDK
+	// always sends a number of its own.
+	SDKWorkerParallelism int64 `yaml:"sdk-worker-parallelism"`
+	// Parallelism bounds harness processes of an environment, and groupings at a time. Default -1: no bound.
+	Parallelism int64 `yaml:"parallelism"`
+
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
 	// LogFormat is console or json. Default console.
@@ -81,8 +94,12 @@ func defaultConfig(getenv func(string) string) Config {
 		CheckpointInterval: 3 * time.Minute,
 		CheckpointKeep:     3,
 		HarnessTimeout:     time.Minute,
-		LogLevel:           "info",
-		LogFormat:          "console",
+
+		SDKWorkerParallelism: 1,
+		Parallelism:          -1,
+
+		LogLevel:  "info",
+		LogFormat: "console",
 	}
 }
 
@@ -127,6 +144,9 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.IntVar(&c.CheckpointKeep, "checkpoint-keep", c.CheckpointKeep, "how many checkpoints of a job are kept, besides its savepoints")
 	fs.Var(&c.MemoryLimit, "memory-limit",
 		"memory of the server, harnesses not counted, such as 2GiB; default $GOMEMLIMIT, else 512MiB or half of the cgroup's limit")
+	for _, k := range c.settings() {
+		fs.Int64Var(k.value, k.flag, *k.value, k.usage)
+	}
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
 }
@@ -148,6 +168,51 @@ func (c *Config) endpoints() []endpoint {
 		{flag: "http", address: c.HTTP, allow: &c.AllowRemoteHTTP},
 		{flag: "embedded-kafka", address: c.EmbeddedKafka, optional: true},
 	}
+}
+
+// settingFlag is a flag for a setting of jobs that do not choose.
+type settingFlag struct {
+	flag, name string
+	value      *int64
+	unset      int64 // Padstone's own
+	usage      string
+}
+
+// settings lists the flags of settings in a fixed order.
+func (c *Config) settings() []settingFlag {
+	return []settingFlag{
+		{
+			flag: "max-bundle-size", name: engine.SettingBundleSize, value: &c.MaxBundleSize,
+			usage: "the most elements a bundle takes, of jobs that do not choose; 0: 100000",
+		},
+		{
+			flag: "max-bundle-time-mills", name: engine.SettingBundleTime, value: &c.MaxBundleTimeMills,
+			usage: "how long a bundle is kept open for more elements, of jobs that do not choose; 0: as the costs of bundles suggest",
+		},
+		{
+			flag: "latency-budget-millis", name: engine.SettingLatencyBudget, value: &c.LatencyBudgetMillis,
+			usage: "what bundles may add to the way of an element through a job that does not choose; 0: none is promised",
+		},
+		{
+			flag: "sdk-worker-parallelism", name: engine.SettingWorkers, value: &c.SDKWorkerParallelism, unset: 1,
+			usage: "harness processes of each environment of jobs that do not choose (Python's always do); 0: by the number of cores",
+		},
+		{
+			flag: "parallelism", name: engine.SettingParallelism, value: &c.Parallelism, unset: -1,
+			usage: "the most harness processes of an environment, and groupings at a time, of jobs that do not choose; -1: no bound",
+		},
+	}
+}
+
+// jobSettings are the settings of jobs that do not choose, where they are not Padstone's own.
+func (c *Config) jobSettings() map[string]int64 {
+	chosen := make(map[string]int64)
+	for _, k := range c.settings() {
+		if *k.value != k.unset {
+			chosen[k.name] = *k.value
+		}
+	}
+	return chosen
 }
 
 // repeated is a flag that may be given several times, or once with commas; its first value takes the place of the file's.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,9 @@ embedded-kafka-topics: {payments: 4, totals: 1}
 expansion-service: [localhost:4]
 durability: sync
 harness-timeout: 90s
-`, "--http", "localhost:3", "--embedded-kafka-topics", "other:2", "--allow-remote-http=false")
+max-bundle-size: 5000
+parallelism: 3
+`, "--parallelism", "4", "--sdk-worker-parallelism=0", "--http", "localhost:3", "--embedded-kafka-topics", "other:2", "--allow-remote-http=false")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +56,7 @@ harness-timeout: 90s
 		{"default", cfg.ArtifactEndpoint, "localhost:8098"},
 		{"file over default", cfg.Durability, "sync"},
 		{"file over default", cfg.HarnessTimeout.String(), "1m30s"},
+		{"settings", fmt.Sprint(cfg.jobSettings()), "map[max_bundle_size:5000 parallelism:4 sdk_worker_parallelism:0]"},
 		{"file over default", strings.Join(cfg.ExpansionServices, " "), "localhost:4"},
 	} {
 		if c.got != c.want {
@@ -106,6 +110,10 @@ func TestConfigValidate(t *testing.T) {
 		{"expansion services", func(c *Config) { c.ExpansionServices = []string{"localhost:1", "beam:x:=host:2"} }, nil},
 		{"bad expansion services", func(c *Config) { c.ExpansionServices = []string{"localhost", "=a:1", c.ExpansionEndpoint} },
 			[]string{"not host:port", "nothing before", "own expansion-endpoint"}},
+		{"settings", func(c *Config) { c.MaxBundleSize, c.SDKWorkerParallelism, c.Parallelism = 1, 0, 8 }, nil},
+		{"bad settings", func(c *Config) {
+			c.MaxBundleSize, c.MaxBundleTimeMills, c.LatencyBudgetMillis, c.SDKWorkerParallelism, c.Parallelism = -1, -1, -1, -1, 0
+		}, []string{"max-bundle-size: -1", "max-bundle-time-mills: -1", "latency-budget-millis: -1", "sdk-worker-parallelism: -1", "parallelism: 0"}},
 		{"topics without broker", func(c *Config) { c.EmbeddedKafkaTopics = topicList{"a": 1} }, []string{"without embedded-kafka"}},
 		{"remote broker", func(c *Config) { c.EmbeddedKafka = "0.0.0.0:9092" }, []string{"lets everybody in"}},
 		{"bad topics", func(c *Config) {

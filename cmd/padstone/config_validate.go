@@ -65,6 +65,13 @@ func (c *Config) Validate() error {
 	if !slices.Contains(engine.Durabilities, engine.Durability(c.Durability)) {
 		add("durability %q is none of %v", c.Durability, engine.Durabilities)
 	}
+	for _, k := range c.settings() {
+		if *k.value != k.unset {
+			if err := engine.CheckSetting(k.name, *k.value); err != nil {
+				add("%s: %w", k.flag, err)
+			}
+		}
+	}
 	if c.MemoryLimit != 0 && c.MemoryLimit < memory.LimitMin {
 		add("memory-limit %s is less than %s, with which a server cannot work", c.MemoryLimit.String(), sizeText(memory.LimitMin))
 	}

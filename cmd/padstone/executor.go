@@ -59,6 +59,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 	eng := engine.New(engine.Config{
 		Logger: log.Named("engine"), Natives: kafka.Registry(log.Named("kafka")), Harnesses: &harnesses{manager: manager, server: server},
 		Durability:   engine.Durability(cfg.Durability),
+		Settings:     cfg.jobSettings(),
 		HideElements: cfg.HideElements,
 		Checkpoints:  engine.Checkpoints{Dir: cfg.CheckpointDir, Interval: cfg.CheckpointInterval, Keep: cfg.CheckpointKeep},
 		Version:      readVersion().Version,

@@ -94,3 +94,22 @@ type transformsReply struct {
 func (c *client) request(ctx context.Context, id, verb string) error {
 	return c.call(ctx, http.MethodPost, jobPath(id, verb), nil, nil)
 }
+
+// settingsReply is the answer about a job's settings.
+type settingsReply struct {
+	Settings []jobserver.SettingDescription `json:"settings"`
+
+	raw json.RawMessage
+}
+
+// set changes settings of a job.
+func (c *client) set(ctx context.Context, id string, values map[string]string) (*settingsReply, error) {
+	reply := &settingsReply{}
+	if err := c.call(ctx, http.MethodPost, jobPath(id, "settings"), values, &reply.raw); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(reply.raw, reply); err != nil {
+		return nil, fmt.Errorf("settings of job %s: %w", id, err)
+	}
+	return reply, nil
+}

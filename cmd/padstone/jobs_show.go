@@ -41,7 +41,7 @@ func newJobsDescribe(term *terminal, o *jobsOptions) *cobra.Command {
 	plan := false
 	cmd := &cobra.Command{
 		Use:   "describe JOB",
-		Short: "Describe a job: stages, watermarks, backlog, sources, workers",
+		Short: "Describe a job: settings, stages, watermarks, backlog, sources, workers",
 		Args:  usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, job, err := o.connectTo(cmd.Context(), term, args[0])
@@ -159,6 +159,12 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 	}
 	if d.Waiting != "" {
 		fmt.Fprintf(w, "waits    %s\n", d.Waiting)
+	}
+	if len(d.Settings) > 0 {
+		fmt.Fprintln(w)
+	}
+	if err := printSettings(w, d.Settings); err != nil {
+		return err
 	}
 	if err := printStages(w, d.Stages, now); err != nil {
 		return err

@@ -28,6 +28,9 @@ const paymentsJob = `{
   "last_error": "LASTERROR",
   "description": {
     "plan": "the plan",
+    "settings": [{"name": "max_bundle_size", "value": 5000, "unit": "elements", "from": "set", "changeable": true},
+      {"name": "latency_budget_millis", "value": null, "unit": "milliseconds", "from": "default", "changeable": true},
+      {"name": "sdk_worker_parallelism", "value": 0, "unit": "processes", "from": "option", "changeable": false, "note": "4: cores"}],
     "stages": [
       {"id": "s1", "name": "ReadFromKafka", "kind": "source", "transforms": ["ReadFromKafka"], "elements_out": 1234567,
        "output_watermark_millis": 1767323046000, "backlog_elements": 12, "bundles_committed": 7, "bundles_in_flight": 1},
@@ -74,6 +77,8 @@ func startAPI(t *testing.T, states ...string) *fakeAPI {
 		switch taken := `{"id": "1-5-abc", "kind": "savepoint", "repository": "/place", "files": 12, "bytes": 34567, "uploaded_files": 1}`; r.PathValue("verb") {
 		case "checkpoint", "savepoint":
 			_, _ = w.Write([]byte(taken))
+		case "settings":
+			_, _ = w.Write([]byte(`{"settings": [{"name": "max_bundle_size", "value": 5000, "unit": "elements", "from": "set"}]}`))
 		case "stop":
 			_, _ = w.Write([]byte(`{"state": "UPDATED", "savepoint": ` + taken + `}`))
 		}
@@ -129,6 +134,8 @@ func TestJobs(t *testing.T) {
 		{"describe", nil, []string{"describe", "payments-1f"}, 0, []string{
 			"state    RUNNING", "ReadFromKafka       source  0          1,234,567  12       2026-01-02T03:04:06.000Z",
 			"7+1", "CombinePerKey(sum) waits: for ReadFromKafka", "CombinePerKey(sum)/Merge", "every 3m0s to s3://b/p; 4 taken, 54,321 bytes uploaded, 1 failed",
+			"max_bundle_size         5000   elements      set", "latency_budget_millis   auto   milliseconds  default",
+			"sdk_worker_parallelism  0      processes     option   4: cores",
 			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
 		}},
 		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
@@ -177,6 +184,32 @@ func TestJobs(t *testing.T) {
 				t.Log(out + stderr)
 			}
 		})
+	}
+}
+
+func TestJobsSet(t *testing.T) {
+	for _, c := range []struct {
+		args    []string
+		code    int
+		says    string
+		request string
+	}{
+		{[]string{"payments", "max_bundle_size=5000", "latency_budget_millis=default"}, 0, "max_bundle_size  5000   elements  set",
+			`settings 1 {"latency_budget_millis":"default","max_bundle_size":"5000"}`},
+		{[]string{"payments", "--json", "max_bundle_size=1"}, 0, `"value": 5000`, `settings 1 {"max_bundle_size":"1"}`},
+		{[]string{"payments"}, exitUsage, "arg", ""},
+		{[]string{"payments", "max_bundle_size"}, exitUsage, "NAME=VALUE", ""},
+		{[]string{"payments", "max_bundle_size="}, exitUsage, "NAME=VALUE", ""},
+		{[]string{"payments", "max_bundle_size=1", "max_bundle_size=2"}, exitUsage, "twice", ""},
+		{[]string{"nothing", "max_bundle_size=1"}, exitFailed, `no job "nothing"`, ""},
+	} {
+		f := startAPI(t)
+		code, out, stderr := jobsCommand(t, f, append([]string{"set"}, c.args...)...)
+		f.mu.Lock()
+		if got := strings.Join(f.requests, "; "); code != c.code || !strings.Contains(out+stderr, c.says) || got != c.request {
+			t.Errorf("%q: code %d, %s%s, requests %q", c.args, code, out, stderr, got)
+		}
+		f.mu.Unlock()
 	}
 }
 

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -81,8 +82,8 @@ type Runner struct {
 	ProgressEvery time.Duration
 	// Memory bounds what bundles hold.
 	Memory *memory.Budget
-	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000.
-	SortedMax int
+	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000. It may change while bundles run.
+	SortedMax atomic.Int64
 	// HideElements keeps elements out of what is said about a bundle that failed.
 	HideElements bool
 	Log          *zap.Logger

@@ -119,7 +119,7 @@ const (
 
 // room says whether the bundle may take another element.
 func (h *harnessBundle) room() bool {
-	most := h.runner.SortedMax
+	most := int(h.runner.SortedMax.Load())
 	if most <= 0 {
 		most = sortedMaxDefault
 	}

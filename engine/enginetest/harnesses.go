@@ -38,6 +38,8 @@ type Harnesses struct {
 	OnLateSplit func()
 	// Rounds makes harnesses give up the restriction that they are at, and go on with it, as the Go SDK does at times.
 	Rounds bool
+	// ProcessesMax is how many processes a pool can have, as the one of LOOPBACK can have one only. 0: as many as it is asked for.
+	ProcessesMax int
 
 	server *fnapi.Server
 	mu     struct {
@@ -101,7 +103,7 @@ func (h *Harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 	h.mu.Unlock()
 	p := &pool{harnesses: h, fns: fns, changed: spec.OnChange, env: string(spec.EnvID)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	for range spec.Processes {
+	for range h.processes(spec.Processes) {
 		if err := p.add(ctx, spec); err != nil {
 			p.Close(ctx)
 			return nil, err
@@ -111,6 +113,13 @@ func (h *Harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 	h.mu.last = p
 	h.mu.Unlock()
 	return p, nil
+}
+
+func (h *Harnesses) processes(asked int) int {
+	if h.ProcessesMax > 0 {
+		return min(asked, h.ProcessesMax)
+	}
+	return asked
 }
 
 // Break ends a process of the pool that was started last, as a crash does. Another one comes in its place.

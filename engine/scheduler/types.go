@@ -249,9 +249,15 @@ type Config struct {
 	SideReadyAt func(side plan.SideInput, main element.Time) element.Time
 }
 
+// Defaults of Config.
+const (
+	BundleElementsMaxDefault = 100_000
+	RunnerSlotsDefault       = 2
+)
+
 func (c Config) withDefaults() Config {
 	if c.BundleElementsMax <= 0 {
-		c.BundleElementsMax = 100_000
+		c.BundleElementsMax = BundleElementsMaxDefault
 	}
 	if c.BundleBytesMax <= 0 {
 		c.BundleBytesMax = 16 << 20
@@ -260,7 +266,7 @@ func (c Config) withDefaults() Config {
 		c.BacklogBytesMax = 64 << 20
 	}
 	if c.RunnerSlots <= 0 {
-		c.RunnerSlots = 2
+		c.RunnerSlots = RunnerSlotsDefault
 	}
 	if c.SplitLeftMs <= 0 {
 		c.SplitLeftMs = 1000

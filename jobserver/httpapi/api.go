@@ -219,7 +219,7 @@ func statusOf(err error) int {
 	switch f.Code {
 	case "job-not-found", "checkpoint-not-found":
 		return http.StatusNotFound
-	case "job-cancelling", "job-over", "job-exists", "outbox-behind":
+	case "job-cancelling", "job-over", "job-exists", "outbox-behind", "setting-fixed":
 		return http.StatusConflict
 	case "host-not-allowed":
 		return http.StatusMisdirectedRequest

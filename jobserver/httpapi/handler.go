@@ -81,6 +81,7 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.HandleFunc("POST /api/v1/preview", h.preview)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/cancel", h.cancelJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/drain", h.drainJob)
+	h.mux.HandleFunc("POST /api/v1/jobs/{id}/settings", h.setJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/checkpoint", h.checkpointJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/savepoint", h.savepointJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/stop", h.stopJob)

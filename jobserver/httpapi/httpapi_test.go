@@ -322,6 +322,58 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+func TestSettings(t *testing.T) {
+	s := newSite(t, nil)
+	for _, c := range []struct {
+		body   string
+		status int
+		want   string
+	}{
+		{`{"a": 5, "b": "7", "c": null}`, 200, `{"a":"5","b":"7","c":"default"}`},
+		{`{"a": 1e3, "b": 2.5}`, 200, `{"a":"1e3","b":"2.5"}`}, // the executor says what a number may be
+		{`{"broken": 5}`, 409, "setting-fixed"},
+		{`{"a": true}`, 400, "invalid-request"},
+		{`{"a": {"b": 1}}`, 400, "invalid-request"},
+		{`[5]`, 400, "invalid-request"},
+	} {
+		w := s.do("POST", "/api/v1/jobs/"+s.id+"/settings", func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json")
+			r.Body = io.NopCloser(strings.NewReader(c.body))
+		})
+		got := w.Body.String()
+		if w.Code == http.StatusOK {
+			var answer struct {
+				Settings []jobserver.SettingDescription
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+				t.Fatal(err)
+			}
+			values := map[string]string{}
+			for _, d := range answer.Settings {
+				values[d.Name] = d.Note
+			}
+			text, err := json.Marshal(values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = string(text)
+		}
+		if w.Code != c.status || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %d %s", c.body, w.Code, got)
+		}
+	}
+	if err := s.run.Cancel(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for s.json("/api/v1/jobs/" + s.id)["state"] != "CANCELLED" {
+		time.Sleep(time.Millisecond)
+	}
+	w := s.do("POST", "/api/v1/jobs/"+s.id+"/settings", func(r *http.Request) { r.Header.Set("X-Padstone", "1") })
+	if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "job-over") {
+		t.Errorf("over: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	s := newSite(t, nil)
 	w := s.do("GET", "/metrics", nil)

@@ -2,6 +2,8 @@ package jobtest
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -127,6 +129,18 @@ func (r *Run) Stop(ctx context.Context, to string) (*jobserver.Checkpoint, error
 	}
 	r.stopOnce.Do(func() { close(r.Stopped) })
 	return taken, r.Wait(ctx)
+}
+
+// Set implements jobserver.Adjustable. It fails where the setting "broken" is among them, and answers with what was asked for.
+func (r *Run) Set(_ context.Context, values map[string]string) ([]jobserver.SettingDescription, error) {
+	var now []jobserver.SettingDescription
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if name == "broken" {
+			return nil, fault.New(fault.Pipeline, "setting-fixed", "it is broken")
+		}
+		now = append(now, jobserver.SettingDescription{Name: name, Note: values[name]})
+	}
+	return now, nil
 }
 
 // Metrics implements jobserver.Running.

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/engine/scheduler"
+	"padstone/internal/fault"
+	"padstone/jobserver"
+)
+
+// Settings have a value for each job: Padstone's own, that of the server, that of the pipeline option of the name, or one that was set by
+// hand while the job runs. Each wins over those before it.
+const (
+	// SettingBundleSize, SettingBundleTime and SettingLatencyBudget bound bundles; see Tuning.
+	SettingBundleSize    = "max_bundle_size"
+	SettingBundleTime    = "max_bundle_time_mills"
+	SettingLatencyBudget = "latency_budget_millis"
+	// SettingWorkers is the number of harness processes of an environment. Spec: python PortableOptions, "Sets the number of sdk worker
+	// processes that will run on each worker node. Default is 1. If 0, a value will be chosen by the runner." Flink's runner takes one
+	// less than there are cores then, for the sake of its JVM; Padstone takes as many as there are.
+	SettingWorkers = "sdk_worker_parallelism"
+	// SettingParallelism is Flink's default parallelism of a job. There a job's operators have so many instances, one if it is -1 and
+	// nobody has configured another; here what can run beside each other does, and it bounds how much: harness processes of an
+	// environment, and groupings. -1 is no bound. Spec: java FlinkPipelineOptions.
+	SettingParallelism = "parallelism"
+)
+
+// left is the value of a setting that is left to Padstone, of those that have no zero.
+const left = 0
+
+// setting is what there is to know of a setting.
+type setting struct {
+	name     string
+	def      int64 // Padstone's own value; left: what it does depends
+	min, max int64
+	also     int64 // is allowed beside them
+	live     bool  // it may be changed while the job runs
+	unit     string
+	says     string // for DescribePipelineOptions
+}
+
+// Bounds of settings. The upper ones keep mistakes from passing for wishes: a bundle that is open for a day commits nothing for a day.
+const (
+	settingTimeMax    = 24 * 60 * 60 * 1000
+	settingWorkersMax = 1024
+	// settingParallelismMax is Flink's. Spec: flink KeyGroupRangeAssignment.UPPER_BOUND_MAX_PARALLELISM.
+	settingParallelismMax = 1 << 15
+)
+
+// settings lists all, in the order in which they are shown.
+func settings() []setting {
+	return []setting{
+		{
+			name: SettingBundleSize, min: 1, max: math.MaxInt32, live: true, unit: "elements",
+			says: fmt.Sprintf("The most elements a bundle takes. Default: the server's, else %d.", scheduler.BundleElementsMaxDefault),
+		},
+		{
+			name: SettingBundleTime, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
+			says: "How long a bundle is kept open for more elements, in milliseconds. Default: the server's, else as the costs of bundles suggest.",
+		},
+		{
+			name: SettingLatencyBudget, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
+			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else none is promised.",
+		},
+		{
+			name: SettingWorkers, def: 1, max: settingWorkersMax, unit: "processes",
+			says: "Harness processes of each environment; 0: by the number of cores. LOOPBACK workers share one process.",
+		},
+		{
+			name: SettingParallelism, def: -1, min: 1, max: settingParallelismMax, also: -1, unit: "at a time",
+			says: "The most harness processes of an environment, and the most groupings at a time; -1, the default, for no bound.",
+		},
+	}
+}
+
+// settingOptions are the pipeline options of the settings.
+func settingOptions() (out []*jobpb.PipelineOptionDescriptor) {
+	for _, s := range settings() {
+		out = append(out, &jobpb.PipelineOptionDescriptor{
+			Name: s.name, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone", Description: s.says,
+		})
+	}
+	return out
+}
+
+// findSetting returns the setting of a name.
+func findSetting(name string) (setting, bool) {
+	all := settings()
+	i := slices.IndexFunc(all, func(s setting) bool { return s.name == name })
+	if i < 0 {
+		return setting{}, false
+	}
+	return all[i], true
+}
+
+// check says what is wrong with a value, in words; "" if nothing is.
+func (s *setting) check(v int64) string {
+	if s.min <= v && v <= s.max || s.also != 0 && v == s.also {
+		return ""
+	}
+	return fmt.Sprintf("%d is not %s", v, s.allowed())
+}
+
+func (s *setting) allowed() string {
+	text := fmt.Sprintf("a whole number from %d to %d", s.min, s.max)
+	if s.also != 0 {
+		text += fmt.Sprintf(", or %d", s.also)
+	}
+	return text
+}
+
+// hint says what may be chosen.
+func (s *setting) hint() string {
+	return fmt.Sprintf("give %s (%s), or leave it out; docs/tuning.md says what it does", s.allowed(), s.unit)
+}
+
+// parse reads a value that was written.
+func (s *setting) parse(text string) (v int64, wrong string) {
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Sprintf("%.100q is no whole number", text)
+	}
+	return v, s.check(v)
+}
+
+// CheckSetting says why a server cannot have the value for jobs that do not choose.
+func CheckSetting(name string, v int64) error {
+	s, ok := findSetting(name)
+	if !ok {
+		return fmt.Errorf("there is no setting %q", name)
+	}
+	if wrong := s.check(v); wrong != "" {
+		return fmt.Errorf("%s", wrong)
+	}
+	return nil
+}
+
+// option reads the pipeline option of the setting; ok is false when the job does not choose. SDKs send integers as strings or numbers.
+func (s *setting) option(options *structpb.Struct) (v int64, ok bool, err error) {
+	field := options.GetFields()["beam:option:"+s.name+":v1"]
+	wrong := ""
+	switch k := field.GetKind().(type) {
+	case nil, *structpb.Value_NullValue:
+		return 0, false, nil
+	case *structpb.Value_StringValue:
+		v, wrong = s.parse(k.StringValue)
+	case *structpb.Value_NumberValue:
+		if v = int64(k.NumberValue); float64(v) != k.NumberValue {
+			wrong = fmt.Sprintf("%g is no whole number", k.NumberValue)
+		} else {
+			wrong = s.check(v)
+		}
+	default:
+		wrong = "it is no number"
+	}
+	if wrong != "" {
+		return 0, false, fault.New(fault.Pipeline, codeOption, "--%s: %s", s.name, wrong).WithHint("%s", s.hint())
+	}
+	return v, true, nil
+}
+
+// codeOption refuses the value of a pipeline option.
+const codeOption fault.Code = "invalid-option"
+
+// chosen are the settings of one job, by name. Not for concurrent use.
+type chosen struct {
+	server, option, hand map[string]int64
+	bundleSize           int64 // of jobs that leave it to Padstone
+}
+
+// settingsOf reads the settings of a job that is submitted. Errors: invalid-option.
+func settingsOf(cfg Config, options *structpb.Struct) (*chosen, error) {
+	c := &chosen{
+		server: cfg.Settings, option: make(map[string]int64), hand: make(map[string]int64),
+		bundleSize: int64(cmp.Or(cfg.Scheduler.BundleElementsMax, scheduler.BundleElementsMaxDefault)),
+	}
+	for _, s := range settings() {
+		v, ok, err := s.option(options)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			c.option[s.name] = v
+		}
+	}
+	return c, nil
+}
+
+// Where the value of a setting is from.
+const (
+	fromDefault = "default"
+	fromServer  = "server"
+	fromOption  = "option"
+	fromHand    = "set"
+)
+
+// value is that of a setting, and where it is from.
+func (c *chosen) value(name string) (v int64, from string) {
+	for _, layer := range []struct {
+		values map[string]int64
+		from   string
+	}{{c.hand, fromHand}, {c.option, fromOption}, {c.server, fromServer}} {
+		if v, ok := layer.values[name]; ok {
+			return v, layer.from
+		}
+	}
+	s, _ := findSetting(name)
+	return s.def, fromDefault
+}
+
+// tuning is what the settings say of bundles.
+func (c *chosen) tuning() Tuning {
+	size, _ := c.value(SettingBundleSize)
+	time, _ := c.value(SettingBundleTime)
+	budget, _ := c.value(SettingLatencyBudget)
+	return tuningOf(size, time, budget)
+}
+
+// processes is how many harness processes an environment gets on a machine with so many cores. Several of an SDK that uses all cores in
+// one are of no use.
+func (c *chosen) processes(cores int, parallel bool) int {
+	n, _ := c.value(SettingWorkers)
+	switch {
+	case n == 0 && parallel:
+		n = 1
+	case n == 0:
+		n = int64(cores)
+	}
+	return int(max(1, c.bounded(n)))
+}
+
+// slots is how many groupings run at a time at most.
+func (c *chosen) slots(configured int) int {
+	return int(c.bounded(int64(cmp.Or(configured, scheduler.RunnerSlotsDefault))))
+}
+
+// bounded is n within the parallelism.
+func (c *chosen) bounded(n int64) int64 {
+	if most, _ := c.value(SettingParallelism); most > 0 {
+		return min(n, most)
+	}
+	return n
+}
+
+// shown is the value of a setting for people; ok is false where what is done depends on more than a number.
+func (c *chosen) shown(s *setting) (v int64, from string, ok bool) {
+	v, from = c.value(s.name)
+	if v == left && s.name == SettingBundleSize {
+		v = c.bundleSize
+	}
+	return v, from, v != left || s.min <= left
+}
+
+// words is the value of a setting in a message.
+func (c *chosen) words(s *setting) string {
+	if v, _, ok := c.shown(s); ok {
+		return strconv.FormatInt(v, 10)
+	}
+	return "left to Padstone"
+}
+
+// describe lists the settings with what they are now.
+func (c *chosen) describe(notes map[string]string) []jobserver.SettingDescription {
+	var out []jobserver.SettingDescription
+	for _, s := range settings() {
+		v, from, ok := c.shown(&s)
+		d := jobserver.SettingDescription{Name: s.name, Unit: s.unit, From: from, Changeable: s.live, Note: notes[s.name]}
+		if ok {
+			d.Value = &v
+		}
+		out = append(out, d)
+	}
+	return out
+}
