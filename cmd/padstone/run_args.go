@@ -47,6 +47,9 @@ func planArgs(user []string, jobEndpoint string) scriptPlan {
 		environment = "LOOPBACK"
 	}
 	plan.loopback = environment == "LOOPBACK"
+	if _, chosen := option(user, "sdk_worker_parallelism"); !chosen {
+		ours = append(ours, "--sdk_worker_parallelism=0") // the SDK would send 1
+	}
 
 	// After the user's, so that a script which reads sys.argv[1] still finds its own; but options end at a bare "--".
 	end := slices.Index(user, "--")

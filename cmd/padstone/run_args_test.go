@@ -12,7 +12,8 @@ import (
 )
 
 func TestPlanArgs(t *testing.T) {
-	const ours = "--runner=PortableRunner --job_endpoint=h:1 --environment_type=LOOPBACK"
+	const cores = " --sdk_worker_parallelism=0"
+	const ours = "--runner=PortableRunner --job_endpoint=h:1 --environment_type=LOOPBACK" + cores
 	cases := []struct {
 		name, user, want string
 		loopback         bool
@@ -21,15 +22,17 @@ func TestPlanArgs(t *testing.T) {
 		{"nothing chosen", "", ours, true, ""},
 		{"after the user's", "in.txt --n 3", "in.txt --n 3 " + ours, true, ""},
 		{"before a bare dash", "--n 3 -- rest --runner=x", "--n 3 " + ours + " -- rest --runner=x", true, ""},
-		{"runner chosen", "--runner=FlinkRunner", "--runner=FlinkRunner --job_endpoint=h:1 --environment_type=LOOPBACK", true, ""},
-		{"runner chosen apart", "--runner FlinkRunner", "--runner FlinkRunner --job_endpoint=h:1 --environment_type=LOOPBACK", true, ""},
+		{"runner chosen", "--runner=FlinkRunner", "--runner=FlinkRunner --job_endpoint=h:1 --environment_type=LOOPBACK" + cores, true, ""},
+		{"runner chosen apart", "--runner FlinkRunner", "--runner FlinkRunner --job_endpoint=h:1 --environment_type=LOOPBACK" + cores, true, ""},
 		{"environment chosen", "--environment_type=PROCESS",
-			"--environment_type=PROCESS --runner=PortableRunner --job_endpoint=h:1", false, ""},
+			"--environment_type=PROCESS --runner=PortableRunner --job_endpoint=h:1" + cores, false, ""},
 		{"loopback chosen", "--environment_type LOOPBACK",
-			"--environment_type LOOPBACK --runner=PortableRunner --job_endpoint=h:1", true, ""},
-		{"image chosen", "--environment_config=img", "--environment_config=img --runner=PortableRunner --job_endpoint=h:1", false, ""},
+			"--environment_type LOOPBACK --runner=PortableRunner --job_endpoint=h:1" + cores, true, ""},
+		{"image chosen", "--environment_config=img", "--environment_config=img --runner=PortableRunner --job_endpoint=h:1" + cores, false, ""},
 		{"endpoint chosen", "--job_endpoint other:2",
-			"--job_endpoint other:2 --runner=PortableRunner --environment_type=LOOPBACK", true, "other:2"},
+			"--job_endpoint other:2 --runner=PortableRunner --environment_type=LOOPBACK" + cores, true, "other:2"},
+		{"workers chosen", "--sdk_worker_parallelism 3",
+			"--sdk_worker_parallelism 3 --runner=PortableRunner --job_endpoint=h:1 --environment_type=LOOPBACK", true, ""},
 		{"only alike", "--runner_x=1 -runner=2", "--runner_x=1 -runner=2 " + ours, true, ""},
 	}
 	for _, c := range cases {

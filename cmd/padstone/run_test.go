@@ -82,7 +82,8 @@ func TestRunGivesTheScriptItsEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoint, _ := option(seen.Args, "job_endpoint")
-	want := []string{"script.py", "in.txt", "--environment_type=PROCESS", "--runner=PortableRunner", "--job_endpoint=" + endpoint}
+	want := []string{"script.py", "in.txt", "--environment_type=PROCESS", "--runner=PortableRunner", "--job_endpoint=" + endpoint,
+		"--sdk_worker_parallelism=0"}
 	if !slices.Equal(seen.Args, want) {
 		t.Errorf("arguments %q, want %q", seen.Args, want)
 	}
