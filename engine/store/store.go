@@ -66,8 +66,8 @@ type Cache struct {
 	stores atomic.Int64
 }
 
-// NewCache makes a cache of so many bytes for a store whose memtables have memTable bytes. Pebble takes memtables out of what it is given, the
-// one that fills and the one that is flushed: without room for them nothing would be cached.
+// NewCache makes a cache of so many bytes for a store whose memtables have memTable bytes. Pebble takes memtables out of what it is
+// given, the one that fills and the one that is flushed: without room for them nothing would be cached.
 func NewCache(bytes int64, memTable int) *Cache {
 	return &Cache{blocks: pebble.NewCache(bytes + 2*int64(memTable))}
 }
