@@ -309,7 +309,8 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 	if _, err := checkpointsOf(e.cfg.Checkpoints, spec.Options); err != nil {
 		return nil, err
 	}
-	if _, err := settingsOf(e.cfg, spec.Options); err != nil {
+	settings, err := settingsOf(e.cfg, spec.Options)
+	if err != nil {
 		return nil, err
 	}
 	p, err := translate.Compile(spec.Pipeline, translate.Options{
@@ -317,6 +318,7 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 		Cut:       cut,
 		NoFusion:  experiment(spec.Options, ExperimentNoFusion),
 		NoLifting: experiment(spec.Options, ExperimentNoLifting),
+		Spread:    settings.processes(e.cfg.Cores, false) > 1,
 		Natives: func(urn string) bool {
 			_, source := e.cfg.Natives.Source(connector.URN(urn))
 			_, sink := e.cfg.Natives.Sink(connector.URN(urn))

@@ -253,6 +253,7 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 	}
 	e.Name = strings.Join(names, " + ") + " -> " + s.plan.Name
 	e.StateBacked = kind != plan.Side && c.readsStateBacked(s, pc)
+	e.Spread = kind == plan.FIFO && s.kind == plan.Harness && c.spreads(pc)
 	s.edges = append(s.edges, e)
 	return e, nil
 }

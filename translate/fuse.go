@@ -95,7 +95,7 @@ func (f *fuser) placeInHarness(n *node) {
 // producerFor returns the stage that computes the node's main input, if the node may join it.
 func (f *fuser) producerFor(n *node) *stage {
 	main := n.main[0].pc
-	if main.junction || f.isCut(main) {
+	if main.junction || f.isCut(main) || f.spreads(main) {
 		return nil
 	}
 	s := f.stageOf[main.producer]
@@ -125,6 +125,13 @@ func (f *fuser) siblingFor(n *node) *stage {
 // isCut reports whether every reader of a collection reads it from an edge of its own.
 func (f *fuser) isCut(pc *pcollection) bool {
 	return len(f.options.Cut) > 0 && slices.Contains(f.options.Cut, pc.durableName())
+}
+
+// spreads reports whether a collection is what a step makes of an impulse, and is to be shared out.
+func (g *graph) spreads(pc *pcollection) bool {
+	n := pc.producer
+	return g.options.Spread && n != nil && n.kind == sdkNode && n.urn == urn.ParDo && len(n.main) == 1 &&
+		n.main[0].pc.producer != nil && n.main[0].pc.producer.kind == impulseNode
 }
 
 // conflict reports whether a side input of the node comes from the stage or from below it.

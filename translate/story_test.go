@@ -38,7 +38,7 @@ func TestStories(t *testing.T) {
 			p := newStory(d.Input).pipeline
 			before := proto.CloneOf(p)
 			o := storyOptions
-			o.NoFusion, o.NoLifting = d.HasArg("no-fusion"), d.HasArg("no-lifting")
+			o.NoFusion, o.NoLifting, o.Spread = d.HasArg("no-fusion"), d.HasArg("no-lifting"), d.HasArg("spread")
 			compiled, err := translate.Compile(p, o)
 			if !proto.Equal(before, p) {
 				t.Errorf("%s: Compile changed the pipeline", d.Pos)
@@ -95,6 +95,9 @@ func summary(p *plan.Plan) string {
 		backed := ""
 		if e.StateBacked {
 			backed = " state-backed"
+		}
+		if e.Spread {
+			backed = " spread"
 		}
 		fmt.Fprintf(&b, "  %s %s %s %s %s%s <- %s\n", role, e.PCollection, e.Kind, e.Element, e.Window, backed, strings.Join(producers, ", "))
 	}

@@ -51,6 +51,7 @@ type edge struct {
 	access   plan.SideAccess
 	sideKey  *coder.Program // of a Side edge from a grouping: the key of a grouped value, where readers look up keys
 	sized    bool           // elements are restrictions that end in their size
+	shared   bool           // any process may take any of the elements
 }
 
 // output is one data sink of a stage.
@@ -93,6 +94,7 @@ func Compile(p *plan.Plan) (*Job, error) {
 		}
 		e := &edge{def: def, index: i, consumer: index[def.Consumer], value: prog, scanner: coder.NewScanner(prog, def.Window)}
 		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
+		e.shared = def.Kind == plan.FIFO && p.Stages[e.consumer].Kind == plan.Harness
 		e.sized = p.Stages[e.consumer].Splittable != nil && def.Kind != plan.Side && hasSizes(def.Element)
 		for _, si := range p.Stages[e.consumer].SideInputs {
 			e.byWindow = e.byWindow || !p.Edge(si.Edge).Bounded && si.Windowing.Kind != plan.Global

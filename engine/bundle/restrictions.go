@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"padstone/engine/coder"
-	"padstone/engine/element"
-	"padstone/engine/store"
 )
 
 // piecesAim is into how many blocks of about the same work a message of restrictions is cut, if it holds so many: enough to share out
@@ -59,61 +57,5 @@ func (r *router) restrictions(e *edge, data []byte) (int, error) {
 		return 0, err
 	}
 	c := cutter{router: r, edge: e, data: data, countMax: (count + piecesAim - 1) / piecesAim, sizeMax: total / piecesAim}
-	c.begin()
-	if err := e.scanner.Scan(data, c.add); err != nil {
-		return 0, err
-	}
-	return count, c.flush()
-}
-
-// cutter makes blocks of a message of restrictions.
-type cutter struct {
-	router   *router
-	edge     *edge
-	data     []byte
-	countMax int
-	sizeMax  float64
-	from, at int // of the block in the making
-	header   store.Header
-}
-
-func (c *cutter) begin() {
-	c.from = c.at
-	c.header = store.Header{MinTS: element.MaxTime, MaxTS: element.MinTime, MaxWindow: element.MinTime}
-}
-
-func (c *cutter) add(el *coder.Elem) error {
-	size := c.edge.sizeOf(el.Raw)
-	large := c.sizeMax > 0 && size >= c.sizeMax
-	if large {
-		if err := c.flush(); err != nil {
-			return err
-		}
-	}
-	h := &c.header
-	h.Count++
-	h.Size += size
-	h.MinTS, h.MaxTS = min(h.MinTS, el.TS), max(h.MaxTS, el.TS)
-	if c.edge.needWindow {
-		w, err := latestWindow(c.edge.def.Window, el)
-		if err != nil {
-			return err
-		}
-		h.MaxWindow = max(h.MaxWindow, w)
-	}
-	c.at += len(el.Raw)
-	if large || h.Count >= c.countMax || c.sizeMax > 0 && h.Size >= c.sizeMax {
-		return c.flush()
-	}
-	return nil
-}
-
-// flush ends the block in the making.
-func (c *cutter) flush() error {
-	if c.header.Count == 0 {
-		return nil
-	}
-	err := c.router.add(c.edge, 0, c.header, c.data[c.from:c.at:c.at], nil)
-	c.begin()
-	return err
+	return c.cut()
 }

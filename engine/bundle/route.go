@@ -102,9 +102,16 @@ func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) 
 	if e.needWindow {
 		return r.windowed(e, data, backed)
 	}
+	shared := e.shared && len(backed) == 0
+	if shared && len(data) > 2*blockBytes && !e.def.Spread {
+		return r.share(e, data, blockCount)
+	}
 	count, lo, hi, err := e.scanner.Stat(data)
 	if err != nil {
 		return 0, err
+	}
+	if shared && (e.def.Spread || count > blockCount) {
+		return r.share(e, data, count)
 	}
 	h := store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}
 	var refs []rows.ContentID

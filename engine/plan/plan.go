@@ -179,6 +179,8 @@ type Edge struct {
 	// StateBacked is set on edges from a Group to a Harness stage that can read the iterable of an element KV<K, iterable<V>> by
 	// state requests: the iterable may be a token instead of values. Spec: StandardCoders.STATE_BACKED_ITERABLE.
 	StateBacked bool
+	// Spread is set on edges whose elements may each be much work, however few they are: processes share them out.
+	Spread bool
 }
 
 // SidePanes says which panes of a side input's window readers see.

@@ -86,7 +86,8 @@ func (w *printer) edge(role string, id EdgeID, more string) {
 		return
 	}
 	w.line("  %-9s %s %s %s %s %s%s%s <- %s", role, id, e.Kind, e.Element, e.Window, boundedness(e.Bounded),
-		mark(e.StateBacked, " state-backed")+mark(e.Grouped, " grouped")+mark(e.Panes != AllPanes, " newest of each "+string(e.Panes)),
+		mark(e.StateBacked, " state-backed")+mark(e.Spread, " spread")+
+			mark(e.Grouped, " grouped")+mark(e.Panes != AllPanes, " newest of each "+string(e.Panes)),
 		more, w.stages(e.Producers))
 }
 

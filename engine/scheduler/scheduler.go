@@ -70,7 +70,7 @@ func (s *Scheduler) connect(st *stage, byID map[plan.StageID]*stage, edges map[p
 	groups := 1
 	if st.def.Input != "" {
 		e := s.plan.Edges[edges[st.def.Input]]
-		st.keyed = e.Kind == plan.Keyed
+		st.keyed, st.spread = e.Kind == plan.Keyed, e.Spread
 		st.batch = st.def.Kind == plan.Group && s.cfg.BatchGroup != nil && e.Bounded && s.cfg.BatchGroup(st.def)
 		st.deferred = st.def.Kind == plan.Group && !st.batch && s.cfg.DeferGroup != nil && e.Bounded && s.cfg.DeferGroup(st.def)
 		st.upstream = producers(e, byID)

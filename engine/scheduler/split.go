@@ -8,32 +8,42 @@ import (
 	"padstone/engine/plan"
 )
 
-// share is how much of the waiting restrictions a bundle takes: a process's part of their work, so that all processes begin at once.
-// Restrictions are few and take long, which no count of elements or bytes tells.
+// share is how much of what waits a bundle takes: a process's part of the work, so that all processes begin at once. Restrictions are few
+// and take long, which no count of elements or bytes tells.
 type share struct {
 	bySize      bool    // by the size that the SDK estimates, else by number
 	left, total float64 // of the part; unbounded when total is 0
 }
 
-// share returns the share of a bundle of the stage; no bound for a stage that processes elements.
+// shareMin is the least share of a bundle that processes elements, unless each may be much work: for less a bundle is not worth while.
+const shareMin = 4000
+
+// share returns the share of a bundle of the stage.
 func (s *Scheduler) share(st *stage) *share {
 	sh := &share{}
-	if st.def.Splittable == nil || s.envs[st.def.Env] == nil {
+	if s.envs[st.def.Env] == nil {
 		return sh
 	}
 	q := &st.queues[0]
 	size, count := 0.0, 0
 	sized := true
+	free := max(1, s.freeFor(st))
+	enough := free * s.bundleElementsMax() // for so many bundles that no share is smaller
 	for _, b := range q.blocks[q.head:] {
 		size += b.Size
 		count += b.Count
-		sized = sized && b.Size > 0
+		if sized = sized && b.Size > 0; !sized && count >= enough {
+			break
+		}
 	}
 	sh.bySize, sh.total = sized, float64(count)
 	if sized {
 		sh.total = size
 	}
-	sh.total /= float64(max(1, s.freeFor(st)))
+	sh.total /= float64(free)
+	if st.def.Splittable == nil && !st.spread {
+		sh.total = max(sh.total, shareMin)
+	}
 	sh.left = sh.total
 	return sh
 }

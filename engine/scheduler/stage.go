@@ -22,6 +22,7 @@ type stage struct {
 	keyed     bool
 	batch     bool // a Group that collects its bounded input and groups it once
 	deferred  bool // a Group that evaluates its triggers at the end of its bounded input
+	spread    bool // each element may be much work
 	ordered   bool // bundles are to be committed in the order of their blocks
 
 	queues  []queue // one a key group; FIFO stages have one

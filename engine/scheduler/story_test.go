@@ -158,6 +158,8 @@ func (st *story) stage(f []string) {
 		switch key {
 		case "keyed":
 			edge.Kind = plan.Keyed
+		case "spread":
+			edge.Spread = true
 		case "bounded":
 			edge.Bounded = true
 			if s.Splittable != nil {

@@ -1,0 +1,87 @@
+package bundle
+
+import (
+	"padstone/engine/coder"
+	"padstone/engine/element"
+	"padstone/engine/store"
+)
+
+// Elements of a message that any process may take are cut into blocks no larger than this: a harness is sent messages of that size without
+// a copy, and a block is what processes share. A message of the Python SDK has up to 10 MB.
+const (
+	blockBytes = 1 << 20
+	blockCount = 25_000 // about a hundred milliseconds of the Python SDK's time
+)
+
+// cutter makes blocks of a message.
+type cutter struct {
+	router   *router
+	edge     *edge
+	data     []byte
+	countMax int
+	bytesMax int     // 0: no bound
+	sizeMax  float64 // likewise
+	from, at int     // of the block in the making
+	header   store.Header
+	count    int // of all blocks
+}
+
+// share cuts a message into blocks that processes share; count is that of its elements, or more.
+func (r *router) share(e *edge, data []byte, count int) (int, error) {
+	c := cutter{router: r, edge: e, data: data, countMax: blockCount, bytesMax: blockBytes}
+	if e.def.Spread {
+		c.countMax = min(c.countMax, (count+piecesAim-1)/piecesAim)
+	}
+	return c.cut()
+}
+
+// cut makes the blocks and returns how many elements they hold.
+func (c *cutter) cut() (int, error) {
+	c.begin()
+	if err := c.edge.scanner.Scan(c.data, c.add); err != nil {
+		return 0, err
+	}
+	return c.count, c.flush()
+}
+
+func (c *cutter) begin() {
+	c.from = c.at
+	c.header = store.Header{MinTS: element.MaxTime, MaxTS: element.MinTime, MaxWindow: element.MinTime}
+}
+
+func (c *cutter) add(el *coder.Elem) error {
+	size := c.edge.sizeOf(el.Raw)
+	large := c.sizeMax > 0 && size >= c.sizeMax
+	if large {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	h := &c.header
+	h.Count++
+	c.count++
+	h.Size += size
+	h.MinTS, h.MaxTS = min(h.MinTS, el.TS), max(h.MaxTS, el.TS)
+	if c.edge.needWindow {
+		w, err := latestWindow(c.edge.def.Window, el)
+		if err != nil {
+			return err
+		}
+		h.MaxWindow = max(h.MaxWindow, w)
+	}
+	c.at += len(el.Raw)
+	if large || h.Count >= c.countMax || c.sizeMax > 0 && h.Size >= c.sizeMax || c.bytesMax > 0 && c.at-c.from >= c.bytesMax {
+		return c.flush()
+	}
+	return nil
+}
+
+// flush ends the block in the making.
+func (c *cutter) flush() error {
+	if c.header.Count == 0 {
+		return nil
+	}
+	err := c.router.add(c.edge, 0, c.header, c.data[c.from:c.at:c.at], nil)
+	c.begin()
+	return err
+}
