@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
@@ -51,6 +53,8 @@ type Bundle struct {
 	state stateQueue
 	// delivering counts callbacks that run; it only grows while recv.finished is unset.
 	delivering sync.WaitGroup
+	// What its data messages took to encode and to decode, in nanoseconds.
+	encoded, decoded atomic.Int64
 
 	send struct {
 		sync.Mutex
@@ -169,8 +173,14 @@ func (b *Bundle) endMarkers() elements {
 func (b *Bundle) entry(p port, payload []byte, last bool) entry {
 	return entry{
 		instruction: string(b.spec.InstructionID), transform: p.transform, family: p.family, timers: p.timers,
-		payload: payload, last: last,
+		payload: payload, last: last, encoded: &b.encoded,
 	}
+}
+
+// Coded is what its data messages have taken to encode and to decode so far. A message that carries data of several bundles counts for
+// the first.
+func (b *Bundle) Coded() (encoded, decoded time.Duration) {
+	return time.Duration(b.encoded.Load()), time.Duration(b.decoded.Load())
 }
 
 // dataStream waits for the bundle's data stream.

@@ -24,6 +24,8 @@ type Config struct {
 	StreamBytesMax int
 	// SilenceMax is how long a harness may be silent, although it is pinged, before it is taken for hung. Default 60 s; at least 4 s.
 	SilenceMax time.Duration
+	// Clock takes the time of messages; it must not go back. Default the machine's.
+	Clock func() time.Duration
 }
 
 // withDefaults fills what is zero.
@@ -42,6 +44,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SilenceMax == 0 {
 		c.SilenceMax = time.Minute
+	}
+	if c.Clock == nil {
+		c.Clock = sinceStart()
 	}
 	return c
 }

@@ -3,6 +3,8 @@ package fnapi
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"google.golang.org/grpc/encoding"
@@ -33,6 +35,9 @@ type entry struct {
 	timers      bool
 	payload     []byte // whole encoded elements or timers, concatenated
 	last        bool
+
+	encoded *atomic.Int64 // takes what encoding the message took, in nanoseconds; may be nil
+	decoded time.Duration // what decoding the message took, with its first entry
 }
 
 // port returns which channel of a bundle the entry belongs to.
@@ -56,13 +61,24 @@ func (p port) String() string {
 // nobody else holds; when written, the caller's bytes go to the transport as they are and must not change any more.
 type elements []entry
 
-// elementsCodec is gRPC's proto codec, except for *elements.
-type elementsCodec struct{ encoding.CodecV2 }
+// elementsCodec is gRPC's proto codec, except for *elements, of which it takes the time.
+type elementsCodec struct {
+	encoding.CodecV2
+	clock func() time.Duration
+}
 
 // Codec is how messages are encoded that the server's streams send and receive, for transports other than gRPC's.
-func Codec() encoding.CodecV2 { return newElementsCodec() }
+func Codec() encoding.CodecV2 { return newElementsCodec(sinceStart()) }
 
-func newElementsCodec() elementsCodec { return elementsCodec{encoding.GetCodecV2("proto")} }
+func newElementsCodec(clock func() time.Duration) elementsCodec {
+	return elementsCodec{encoding.GetCodecV2("proto"), clock}
+}
+
+// sinceStart is a clock that starts now.
+func sinceStart() func() time.Duration {
+	started := time.Now()
+	return func() time.Duration { return time.Since(started) }
+}
 
 // Marshal implements encoding.CodecV2.
 func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
@@ -70,6 +86,7 @@ func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
+	began := c.clock()
 	var out mem.BufferSlice
 	for i := range *els {
 		e := &(*els)[i]
@@ -77,6 +94,9 @@ func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
 		if len(e.payload) > 0 {
 			out = append(out, mem.SliceBuffer(e.payload))
 		}
+	}
+	if len(*els) > 0 && (*els)[0].encoded != nil {
+		(*els)[0].encoded.Add(int64(c.clock() - began))
 	}
 	return out, nil
 }
@@ -87,7 +107,12 @@ func (c elementsCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	return els.parse(data.Materialize())
+	began := c.clock()
+	err := els.parse(data.Materialize())
+	if len(*els) > 0 {
+		(*els)[0].decoded = c.clock() - began
+	}
+	return err
 }
 
 // header encodes all of the entry but the payload's bytes, which come last on the wire.

@@ -13,7 +13,7 @@ import (
 
 // TestElementsAgreeWithProto holds the hand-written encoding against the generated one, both ways.
 func TestElementsAgreeWithProto(t *testing.T) {
-	codec := newElementsCodec()
+	codec := newElementsCodec(sinceStart())
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pick := func(values ...string) string { return values[rnd.IntN(len(values))] }
 	for range 500 {
@@ -83,7 +83,7 @@ func FuzzElements(f *testing.F) {
 		{instruction: "b", transform: "t", payload: []byte("x")},
 		{instruction: "b", transform: "t", timers: true, family: "f", last: true},
 	}
-	wire, err := newElementsCodec().Marshal(&seed)
+	wire, err := newElementsCodec(sinceStart()).Marshal(&seed)
 	if err != nil {
 		f.Fatal(err)
 	}

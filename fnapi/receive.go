@@ -34,6 +34,7 @@ func (b *Bundle) receive(e *entry) {
 	}
 	b.delivering.Add(1)
 	b.recv.Unlock()
+	b.decoded.Add(int64(e.decoded))
 	b.emit(e)
 	b.delivering.Done()
 	if e.last {

@@ -72,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 func newGRPC(cfg Config) *grpc.Server {
 	const window = 4 << 20
 	return grpc.NewServer(
-		grpc.ForceServerCodecV2(newElementsCodec()),
+		grpc.ForceServerCodecV2(newElementsCodec(cfg.Clock)),
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.InitialWindowSize(window),
