@@ -12,6 +12,7 @@ import (
 
 	"padstone/engine/bundle"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 )
 
@@ -22,14 +23,14 @@ type attended struct {
 }
 
 // attend prepares to hear from a bundle; nil for a bundle that runs in the runner.
-func (j *job) attend(start *scheduler.Start) *bundle.Link {
+func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 	if j.plan.Stages[start.Stage].Kind != plan.Harness {
 		return nil
 	}
 	a := &attended{split: make(chan struct{}, 1)}
 	j.attending[start.Bundle] = a
 	return &bundle.Link{
-		Split: a.split,
+		Split: a.split, Watch: w,
 		Progress: func(p bundle.Progress) {
 			j.postLive(func() {
 				if j.attending[start.Bundle] == nil {

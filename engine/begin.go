@@ -72,8 +72,11 @@ func (j *job) begin() error {
 // restore reads what an earlier run has committed.
 func (j *job) restore() (scheduler.Restored, error) {
 	var r scheduler.Restored
+	now := j.cfg.Stopwatch()
 	err := j.store.Inbox(func(stage uint32, group uint16, edge uint32, h store.Header) {
-		r.Blocks = append(r.Blocks, scheduler.StageBlock{Stage: int(stage), Block: bundle.SchedulerBlock(group, int(edge), h)})
+		b := bundle.SchedulerBlock(group, int(edge), h)
+		b.Since = now
+		r.Blocks = append(r.Blocks, scheduler.StageBlock{Stage: int(stage), Block: b})
 	})
 	if err != nil {
 		return r, err
@@ -102,6 +105,7 @@ func (j *job) restore() (scheduler.Restored, error) {
 			return r, fault.New(fault.Corruption, "store-corrupt", "%w", err)
 		}
 	}
+	j.sdkBefore = j.totals.Execution()
 	j.committedTotals.set(j.store.Applied(), j.totals.Snapshot())
 	if j.replay != nil {
 		at, err := j.replay.restore(j.store, slices.Contains(r.Done, j.replay.stage))

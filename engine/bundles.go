@@ -8,6 +8,7 @@ import (
 	"padstone/engine/element"
 	"padstone/engine/metrics"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
@@ -28,13 +29,19 @@ func (j *job) startBundle(start *scheduler.Start) {
 	if j.sched.Ordered(s.Stage) {
 		j.order[s.Stage] = append(j.order[s.Stage], &flight{start: &s})
 	}
-	link := j.attend(&s)
+	w := j.watchBundle(&s)
+	link := j.attend(&s, w)
 	j.tasks.Go(func() {
 		j.cfg.Turn(j.spec.ID, TurnBegin, s.Bundle)
-		res, err := j.runBundle(&s, link)
+		w.To(profile.Place)
+		res, err := j.runBundle(&s, link, w)
 		var f *failure
 		if err != nil {
 			f = j.examine(&s, err)
+			f.watch = w
+		} else {
+			w.To(profile.Process)
+			res.Watch = w
 		}
 		j.cfg.Turn(j.spec.ID, TurnEnd, s.Bundle)
 		j.post(func() { j.bundleEnded(&s, res, f) })
@@ -42,27 +49,29 @@ func (j *job) startBundle(start *scheduler.Start) {
 }
 
 // runBundle runs a bundle by the kind of its stage.
-func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Result, error) {
+func (j *job) runBundle(start *scheduler.Start, link *bundle.Link, w *profile.Watch) (*bundle.Result, error) {
 	switch def := j.plan.Stages[start.Stage]; def.Kind {
 	case plan.Impulse:
 		return j.runner.Impulse(start)
 	case plan.Source:
-		return j.runSource(start)
+		return j.runSource(start, w)
 	case plan.TestStream:
 		return j.replay.run(j.ctx, j.runner, start)
 	case plan.Sink:
-		if err := j.sinks[start.Stage].room(j.ctx); err != nil {
+		err := j.sinks[start.Stage].room(j.ctx)
+		if w.To(profile.Place); err != nil {
 			return nil, err
 		}
-		return j.runner.Sink(start)
+		return j.runner.Sink(start, w)
 	case plan.Group:
-		return j.runner.Group(start, j.fleet.Merger(j.ctx, start), j.fleet.Combiner(j.ctx, start))
+		return j.runner.Group(start, j.fleet.Merger(j.ctx, start), j.fleet.Combiner(j.ctx, start), w)
 	case plan.Harness:
 		if def.TimeSorted && !start.Timers {
-			return j.runner.Buffer(start)
+			return j.runner.Buffer(start, w)
 		}
 		if def.StableInput { // what user code does elsewhere must not be undone by a crash that loses its input
-			if err := j.store.WaitDurable(j.ctx, j.store.Applied()); err != nil {
+			err := j.store.WaitDurable(j.ctx, j.store.Applied())
+			if w.To(profile.Stable); err != nil {
 				return nil, err
 			}
 		}
@@ -74,6 +83,9 @@ func (j *job) runBundle(start *scheduler.Start, link *bundle.Link) (*bundle.Resu
 
 // bundleEnded commits what a bundle brings, or deals with its failure.
 func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure) {
+	if res != nil {
+		res.Watch.To(profile.Driver)
+	}
 	if !j.over && j.pause.keep(func() { j.bundleEnded(start, res, f) }) {
 		return
 	}
@@ -87,6 +99,7 @@ func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure
 	case j.sched.Ordered(start.Stage):
 		j.arrived(start, res, f)
 	case f != nil:
+		j.inVain(start.Stage, f.watch)
 		j.bundleFailed(start, f)
 	default:
 		j.commit(start, res)
@@ -96,6 +109,7 @@ func (j *job) bundleEnded(start *scheduler.Start, res *bundle.Result, f *failure
 // commit is the only write path of a running job.
 func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	defer res.Discard()
+	res.Watch.To(profile.Order)
 	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Outputs: res.Outputs, Timers: res.Timers,
 		Returned: res.Returned}
 	if res.Empty {
@@ -108,8 +122,9 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 		return
 	}
 	j.expireSides(c)
+	res.Watch.To(profile.Route)
 	seq, err := j.store.Commit(c)
-	if err != nil {
+	if res.Watch.To(profile.Commit); err != nil {
 		j.end(err)
 		return
 	}
@@ -122,7 +137,7 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 			ev.Holds = append(ev.Holds, scheduler.HoldDelta{At: t, Delta: n})
 		}
 	}
-	j.count(start.Stage, res)
+	j.count(start, res)
 	j.committed(start, res, seq)
 	j.tell(ev)
 }
@@ -132,6 +147,7 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 	for _, id := range c.Consumed {
 		j.cache.drop(id.Seq)
 	}
+	now := j.cfg.Stopwatch()
 	added := make([]scheduler.StageBlock, len(c.Added))
 	for i := range c.Added {
 		a := &c.Added[i]
@@ -139,6 +155,7 @@ func (j *job) inCache(c *store.Commit) []scheduler.StageBlock {
 			j.cache.put(a.Block.Seq, a.Block.Data)
 		}
 		added[i] = scheduler.StageBlock{Stage: int(a.Stage), Block: bundle.SchedulerBlock(a.Group, int(a.Edge), a.Block.Header)}
+		added[i].Block.Since = now
 	}
 	return added
 }
@@ -152,6 +169,7 @@ func (j *job) restInCache(c *store.Commit) (rest *scheduler.Block) {
 			j.cache.put(t.ID.Seq, t.Block.Data)
 		}
 		b := bundle.SchedulerBlock(t.ID.Group, int(t.ID.Edge), t.Block.Header)
+		b.Since = j.cfg.Stopwatch()
 		rest = &b
 	}
 	return rest
@@ -215,7 +233,7 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 			j.fleet.Progressed(def.Env)
 		}
 		if res.Finalize != nil {
-			j.effects.after(seq, func() {
+			j.effects.after(start.Stage, seq, func() {
 				ctx, cancel := context.WithTimeout(j.ctx, finalizeFor)
 				defer cancel()
 				j.warn(res.Finalize(ctx), "finalising a bundle")
@@ -227,7 +245,7 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 		src.watermark = max(src.watermark, res.Watermark)
 		src.mu.Unlock()
 		if len(res.Positions) > 0 {
-			j.effects.after(seq, func() {
+			j.effects.after(start.Stage, seq, func() {
 				if reader := src.current(); reader != nil {
 					reader.Durable(res.Positions)
 				}
@@ -240,14 +258,6 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 	case plan.Sink:
 		j.sinks[start.Stage].add(res.Commit.Outbox, seq)
 	}
-}
-
-func (j *job) count(stage int, res *bundle.Result) {
-	t := &j.stages[stage]
-	t.bundles++
-	t.in += res.ElementsIn
-	t.out += res.ElementsOut
-	t.late += res.DroppedLate + res.DroppedClosed
 }
 
 // dropBlocks discards restrictions that a drain gives up.

@@ -57,8 +57,9 @@ func (j *job) describe() *jobserver.Description {
 	d := &jobserver.Description{
 		Plan: j.plan.String(), Durability: string(j.cfg.Durability), Settings: j.describeSettings(), Checkpoints: j.checkpoints.describe(),
 	}
+	sdk := j.sdkTimes()
 	for i, def := range j.plan.Stages {
-		st, n := j.sched.Status(i), j.stages[i]
+		st, n := j.sched.Status(i), &j.stages[i]
 		sd := jobserver.StageDescription{
 			ID: string(def.ID), Name: def.Name, Kind: string(def.Kind),
 			InputWatermark: st.Input.String(), OutputWatermark: st.Output.String(),
@@ -66,6 +67,7 @@ func (j *job) describe() *jobserver.Description {
 			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
 			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting, Splits: n.splits,
 			BundlesFailed: n.failed, BundlesLost: n.lost, Suspect: n.suspect,
+			Profile: j.describeProfile(i, sdk),
 		}
 		if p := j.sinks[i]; p != nil {
 			b := p.backlog()

@@ -2,6 +2,9 @@ package engine
 
 import (
 	"sync"
+	"time"
+
+	"padstone/engine/profile"
 )
 
 // effects runs, in order, what must wait until a commit is durable: finalisation of bundles, commits of source positions. The
@@ -12,21 +15,28 @@ type effects struct {
 		sync.Mutex
 		queue []effect
 		busy  bool
+		waits map[int]profile.Waits // until commits were durable, by stage
 	}
 	wake chan struct{} // 1-buffered
 }
 
 type effect struct {
-	seq uint64
-	run func()
+	stage int
+	since time.Duration
+	seq   uint64
+	run   func()
 }
 
-func newEffects(j *job) *effects { return &effects{job: j, wake: make(chan struct{}, 1)} }
+func newEffects(j *job) *effects {
+	e := &effects{job: j, wake: make(chan struct{}, 1)}
+	e.mu.waits = make(map[int]profile.Waits)
+	return e
+}
 
-// after runs fn once the commit is durable, unless the job ends before.
-func (e *effects) after(seq uint64, fn func()) {
+// after runs fn once the commit of a bundle of the stage is durable, unless the job ends before.
+func (e *effects) after(stage int, seq uint64, fn func()) {
 	e.mu.Lock()
-	e.mu.queue = append(e.mu.queue, effect{seq: seq, run: fn})
+	e.mu.queue = append(e.mu.queue, effect{stage: stage, since: e.job.cfg.Stopwatch(), seq: seq, run: fn})
 	e.mu.Unlock()
 	select {
 	case e.wake <- struct{}{}:
@@ -52,6 +62,7 @@ func (e *effects) run() {
 			if e.job.store.WaitDurable(e.job.ctx, next.seq) != nil {
 				return // the job is ending: an error of the store has reached it by its own way
 			}
+			e.waited(next)
 			next.run()
 		}
 		e.mu.Lock()
@@ -59,6 +70,25 @@ func (e *effects) run() {
 		e.mu.Unlock()
 		e.job.post(e.job.settle)
 	}
+}
+
+// waited counts how long an effect had to wait.
+func (e *effects) waited(done effect) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.mu.waits[done.stage]
+	w.Add(e.job.cfg.Stopwatch() - done.since)
+	e.mu.waits[done.stage] = w
+}
+
+// waits is how long effects of a stage have waited. A job that ends before it begins has none.
+func (e *effects) waits(stage int) profile.Waits {
+	if e == nil {
+		return profile.Waits{}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.mu.waits[stage]
 }
 
 func (e *effects) take() []effect {

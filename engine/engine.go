@@ -102,6 +102,8 @@ type Config struct {
 	Now func() element.Time
 	// Elapsed is a clock that does not jump when Now does. Default, for the default of Now: that of the machine; else none.
 	Elapsed func() time.Duration
+	// Stopwatch takes times for the profile, and decides nothing. It must not go back; default the machine's.
+	Stopwatch func() time.Duration
 	// Turn is called by the goroutine of each bundle before it begins, and again before it hands over what it brings. It may make the
 	// bundle wait: a simulation lets one thing happen at a time. May be nil.
 	Turn func(job string, at Turn, b scheduler.BundleID)
@@ -146,6 +148,10 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = func() element.Time { return element.Time(time.Now().UnixMilli()) }
+	}
+	if c.Stopwatch == nil {
+		started := time.Now()
+		c.Stopwatch = func() time.Duration { return time.Since(started) }
 	}
 	if c.Turn == nil {
 		c.Turn = func(string, Turn, scheduler.BundleID) {}

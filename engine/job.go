@@ -13,6 +13,7 @@ import (
 	"padstone/engine/bundle"
 	"padstone/engine/metrics"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/internal/durable"
@@ -68,6 +69,7 @@ type job struct {
 	totals  *metrics.Totals // of committed bundles
 	// failedTotals are of failed attempts.
 	failedTotals *metrics.Totals
+	sdkBefore    map[string]metrics.Execution // what transforms had taken before this run
 	attending    map[scheduler.BundleID]*attended
 	asked        map[scheduler.BundleID]scheduler.Split // not answered yet
 	stages       []stageTotals
@@ -91,6 +93,7 @@ type stageTotals struct {
 	bundles, in, out, late, splits int64
 	failed, lost                   int64  // bundles: in user code or for a wrong answer, and with their harness
 	suspect                        string // an input of the stage that keeps losing its harness, in words
+	profile                        profile.Stage
 }
 
 // tickMax is how long the driver sleeps at most while something is due at a time.

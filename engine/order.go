@@ -37,6 +37,7 @@ func (j *job) inOrder(stage int) {
 		if !f.failed && !f.behind && f.cause != nil {
 			f.failed = true
 			j.giveBackBehind(stage)
+			j.inVain(stage, f.cause.watch)
 			j.bundleFailed(f.start, f.cause)
 			continue
 		}
@@ -45,6 +46,7 @@ func (j *job) inOrder(stage int) {
 		case f.failed:
 		case f.behind:
 			if f.res != nil {
+				j.inVain(stage, f.res.Watch)
 				f.res.Discard()
 			}
 			j.tell(scheduler.Failed{Bundle: f.start.Bundle, RetryAt: element.MinTime})

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
 	"padstone/connector"
 	"padstone/engine/element"
+	"padstone/engine/profile"
 	"padstone/engine/store"
 	"padstone/internal/fault"
 )
@@ -41,6 +43,8 @@ type publisher struct {
 		waiting backlog
 		writer  connector.Writer
 		failure string // of the last attempt to open or to write, while there will be another
+		// How long blocks have waited until they were durable, and then until they were written.
+		durable, written profile.Waits
 	}
 	wake chan struct{} // 1-buffered: the queue has grown
 	free chan struct{} // 1-buffered: the queue has shrunk
@@ -58,6 +62,7 @@ func (b *backlog) count(o outgoing, sign int64) {
 type outgoing struct {
 	block store.Block
 	seq   uint64
+	since time.Duration
 }
 
 // newPublisher takes up what an earlier run has left in the outbox.
@@ -77,7 +82,7 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 	}
 	p.resumeAt = p.dropped.seq
 	err = j.store.Outbox(uint32(stage), func(b store.Block) bool {
-		o := outgoing{block: b}
+		o := outgoing{block: b, since: j.cfg.Stopwatch()}
 		p.mu.queue = append(p.mu.queue, o)
 		p.mu.bytes += len(b.Data)
 		p.mu.waiting.count(o, +1)
@@ -89,9 +94,10 @@ func newPublisher(j *job, stage int) (*publisher, error) {
 
 // add queues blocks that a commit has put into the outbox.
 func (p *publisher) add(blocks []store.Block, seq uint64) {
+	now := p.job.cfg.Stopwatch()
 	p.mu.Lock()
 	for _, b := range blocks {
-		o := outgoing{block: b, seq: seq}
+		o := outgoing{block: b, seq: seq, since: now}
 		p.mu.queue = append(p.mu.queue, o)
 		p.mu.bytes += len(b.Data)
 		p.mu.waiting.count(o, +1)
@@ -214,6 +220,7 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 	if err := p.job.store.WaitDurable(ctx, batch[len(batch)-1].seq); err != nil {
 		return err
 	}
+	durable := p.job.cfg.Stopwatch()
 	blocks := make([]connector.OutboxBlock, len(batch))
 	for i, o := range batch {
 		blocks[i] = connector.OutboxBlock{
@@ -222,7 +229,29 @@ func (p *publisher) publish(ctx context.Context, w connector.Writer, batch []out
 		}
 	}
 	doing := fmt.Sprintf("writing to %q", p.job.plan.Stages[p.stage].Name)
-	return p.job.home.again(ctx, doing, p.noting(func() error { return w.Publish(ctx, blocks) }))
+	err := p.job.home.again(ctx, doing, p.noting(func() error { return w.Publish(ctx, blocks) }))
+	if err == nil {
+		p.waited(batch, durable)
+	}
+	return err
+}
+
+// waited counts how long the blocks of a batch that has been written have waited.
+func (p *publisher) waited(batch []outgoing, durable time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.job.cfg.Stopwatch()
+	for _, o := range batch {
+		p.mu.durable.Add(durable - o.since)
+		p.mu.written.Add(now - durable)
+	}
+}
+
+// waits is how long blocks have waited to be durable, and then to be written.
+func (p *publisher) waits() (durable, written profile.Waits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.durable, p.mu.written
 }
 
 // open opens the sink and drops what it says is written already. That it cannot be opened when the job is new is a mistake that its

@@ -12,6 +12,7 @@ import (
 	"padstone/engine/bundle"
 	"padstone/engine/element"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/internal/fault"
 )
@@ -45,6 +46,7 @@ type failure struct {
 	again bool // the bundle runs again; else the job ends with the error
 	items int  // elements or timers that it had for user code
 	only  string
+	watch *profile.Watch
 }
 
 // runHarness runs a bundle of a Harness stage. An input that has lost its harness several times is preceded by nothing at all: a harness

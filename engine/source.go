@@ -6,6 +6,7 @@ import (
 	"padstone/connector"
 	"padstone/engine/bundle"
 	"padstone/engine/element"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/internal/fault"
 )
@@ -33,7 +34,7 @@ func (s *source) wasOpened() bool {
 
 // runSource polls a native source, opening it first. A reader that has failed may have lost what it had fetched: another takes its
 // place, at the positions that are committed.
-func (j *job) runSource(start *scheduler.Start) (*bundle.Result, error) {
+func (j *job) runSource(start *scheduler.Start, w *profile.Watch) (*bundle.Result, error) {
 	src := j.sources[start.Stage]
 	src.mu.Lock()
 	reader, last := src.reader, src.watermark
@@ -47,7 +48,8 @@ func (j *job) runSource(start *scheduler.Start) (*bundle.Result, error) {
 		src.reader, src.opened = reader, true
 		src.mu.Unlock()
 	}
-	res, err := j.runner.Source(j.ctx, start, reader, last)
+	w.To(profile.Process)
+	res, err := j.runner.Source(j.ctx, start, reader, last, w)
 	if err != nil {
 		src.mu.Lock()
 		src.reader = nil

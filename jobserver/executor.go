@@ -127,6 +127,8 @@ type StageDescription struct {
 	BundlesLost           int64  `json:"bundles_lost,omitempty"`   // attempts that lost their harness; they ran again
 	Suspect               string `json:"suspect,omitempty"`        // an input that keeps losing its harness, in words
 	Waiting               string `json:"waiting,omitempty"`        // why the stage does not progress, in words
+	// Profile is where the time of its bundles went; nil where the executor takes none.
+	Profile *ProfileDescription `json:"profile,omitempty"`
 }
 
 // SourceDescription is one native source with its splits.

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"padstone/engine/metrics"
+	"padstone/engine/profile"
 	"padstone/fnapi"
 	"padstone/internal/fault"
 )
@@ -22,6 +23,8 @@ type Link struct {
 	Divide func(ctx context.Context, d *Division) error
 	// Undivided says that a request brought nothing.
 	Undivided func()
+	// Watch takes the bundle's time; nil: nobody wants to know.
+	Watch *profile.Watch
 }
 
 // Progress is how far a bundle has come.

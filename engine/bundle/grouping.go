@@ -7,6 +7,7 @@ import (
 	"padstone/engine/element"
 	"padstone/engine/group"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/engine/timer"
@@ -37,11 +38,12 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 
 // Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
 // groups at once. merge merges windows if the SDK has to, combine accumulators if it can.
-func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group.Combiner) (*Result, error) {
+func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group.Combiner, w *profile.Watch) (*Result, error) {
+	merge, combine = timedMerger(merge, w), timedCombiner(combine, w)
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
-		combine: combine, env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
+		watch: w, combine: combine, env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
 	switch {
 	case start.Deferred && start.Timers:
@@ -55,6 +57,7 @@ func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group
 	ahead := r.Store.WriteAhead()
 	g.result.held.pool = r.Memory.Outputs
 	g.router.writeAhead(r.Store, ahead, &g.result.held)
+	g.router.aside = newAside(w)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
 	if st.feedsStateBacked() {
 		g.out.Contents = ahead
@@ -75,6 +78,7 @@ type grouping struct {
 	env     group.Env
 	combine group.Combiner
 	router  *router
+	watch   *profile.Watch
 	out     group.Output
 	result  Result
 }
@@ -187,7 +191,9 @@ func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for _, b := range blocks {
 			g.result.ElementsIn += int64(b.Count)
-			if data, err := g.runner.Load(g.start.Stage, b); !yield(data, err) {
+			g.watch.To(profile.Process)
+			data, err := g.runner.Load(g.start.Stage, b)
+			if g.watch.To(profile.Load); !yield(data, err) {
 				return
 			}
 		}
@@ -196,10 +202,44 @@ func (g *grouping) load(blocks []scheduler.Block) iter.Seq2[[]byte, error] {
 
 // flush hands emitted panes to the consumers.
 func (g *grouping) flush(b element.Block, backed []group.Backed) error {
+	g.watch.To(profile.Process)
+	defer g.routed()
 	for _, o := range g.stage.outputs {
 		if err := g.router.writeBacked(o, b.Data, backed); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// routed says that the time until now went into output, or into what of it was written ahead.
+func (g *grouping) routed() {
+	if g.watch != nil {
+		g.watch.To(profile.Route)
+		g.watch.Shift(profile.Route, profile.Commit, g.router.aside.ahead.take())
+	}
+}
+
+// timedMerger is the merger with the time that the harness takes.
+func timedMerger(merge group.Merger, w *profile.Watch) group.Merger {
+	if merge == nil {
+		return nil
+	}
+	return func(sets [][][]byte) ([][]group.Merged, error) {
+		w.To(profile.Process)
+		defer w.To(profile.Harness)
+		return merge(sets)
+	}
+}
+
+// timedCombiner is the combiner, likewise.
+func timedCombiner(combine group.Combiner, w *profile.Watch) group.Combiner {
+	if combine == nil {
+		return nil
+	}
+	return func(sets []group.Accumulators) ([][]byte, error) {
+		w.To(profile.Process)
+		defer w.To(profile.Harness)
+		return combine(sets)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/fnapi"
@@ -35,8 +36,9 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	rt := newRouter(r.Job.Plan.KeyGroups)
 	h := &harnessBundle{
 		runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt, r.Memory.Intake),
-		inputs: held{pool: r.Memory.Inputs},
+		inputs: held{pool: r.Memory.Inputs}, watch: link.Watch, aside: newAside(link.Watch),
 	}
+	h.intake.aside, rt.aside = h.aside, h.aside
 	h.result.held.pool = r.Memory.Outputs
 	rt.writeAhead(r.Store, ahead, &h.result.held)
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: ahead}
@@ -62,6 +64,7 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	if err == nil {
 		err = h.finish(resp)
 	}
+	h.routed()
 	if err != nil {
 		h.result.Discard()
 		return nil, err
@@ -80,6 +83,9 @@ type harnessBundle struct {
 	router *router
 	intake *intake
 	result Result
+
+	watch *profile.Watch // nil where nobody wants to know
+	aside *aside         // nil likewise
 
 	link     *Link
 	sequence *sequence                  // of a bundle of timers
@@ -115,7 +121,8 @@ type message struct {
 func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, error) {
 	defer h.inputs.release()
 	var err error
-	if h.sent, err = h.prepare(ctx); err != nil {
+	h.sent, err = h.prepare(ctx)
+	if h.prepared(); err != nil {
 		return nil, err
 	}
 	if h.runner.Ahead != nil {
@@ -127,11 +134,13 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	if h.bundle, err = h.slot.Worker.StartBundle(ctx, h.request()); err != nil {
 		return nil, err
 	}
+	h.watch.To(profile.Encode)
 	stop := h.attend(ctx)
 	resp, err := h.exchange(ctx, h.sent)
 	if serr := stop(); err == nil {
 		err = serr
 	}
+	h.answered()
 	if err == nil {
 		err = h.settle(resp.GetMonitoringInfos())
 	}
@@ -169,10 +178,12 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	if h.start.Timers {
 		return h.prepareTimers()
 	}
-	in := inputs{blocks: &feed{load: func(b scheduler.Block) ([]byte, error) { return h.runner.Load(h.start.Stage, b) }}}
+	in := inputs{blocks: &feed{load: h.load}}
 	ahead := h.stage.Stateful() || h.stage.Def.Splittable != nil
 	if ahead {
-		if err := h.inputs.await(ctx, bytesOf(h.start.Blocks)); err != nil {
+		h.prepared()
+		err := h.inputs.await(ctx, bytesOf(h.start.Blocks))
+		if h.watch.To(profile.Memory); err != nil {
 			return in, err
 		}
 	}
@@ -196,9 +207,17 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	return in, nil
 }
 
+// load reads a block.
+func (h *harnessBundle) load(b scheduler.Block) ([]byte, error) {
+	from := h.aside.now()
+	data, err := h.runner.Load(h.start.Stage, b)
+	h.aside.add(toLoad, from)
+	return data, err
+}
+
 // look reads a block before the bundle begins: to take its first elements only, to let them in, or to count its restrictions.
 func (h *harnessBundle) look(p *part, l *loaded, taken int) error {
-	data, err := h.runner.Load(h.start.Stage, p.block)
+	data, err := h.load(p.block)
 	if err == nil && taken < p.count {
 		data, err = h.trim(p.block, data, taken)
 		p.count, p.data = taken, data
@@ -233,7 +252,7 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 	sb := fnapi.StartBundle{
 		InstructionID: h.slot.Instruction, DescriptorID: h.slot.Descriptor, DataStreamID: h.slot.DataStream,
 		Inputs: []string{h.stage.Def.InputRead},
-		State:  h.state,
+		State:  timedState{h.state, h.aside},
 		OnData: func(transform string, data []byte) {
 			h.intake.put(message{transform: transform, data: data})
 		},
@@ -257,9 +276,10 @@ func (h *harnessBundle) send(ctx context.Context, in inputs) error {
 	for _, r := range in.runs {
 		var err error
 		if r.family == nil {
-			err = h.bundle.SendData(ctx, h.stage.Def.InputRead, r.data)
+			err = h.sendData(ctx, r.data)
 		} else {
 			err = h.bundle.SendTimers(ctx, r.family.def.Transform, r.family.def.Family, r.data)
+			h.watch.To(profile.Harness)
 		}
 		if err != nil {
 			return err
@@ -270,7 +290,16 @@ func (h *harnessBundle) send(ctx context.Context, in inputs) error {
 			return err
 		}
 	}
+	h.prepared()
 	return h.bundle.Finish(ctx)
+}
+
+// sendData sends a message. What it waits for is the harness, which is to read what it was sent before.
+func (h *harnessBundle) sendData(ctx context.Context, data []byte) error {
+	h.prepared()
+	err := h.bundle.SendData(ctx, h.stage.Def.InputRead, data)
+	h.watch.To(profile.Harness)
+	return err
 }
 
 // sendBlocks sends blocks, small ones together.
@@ -282,7 +311,7 @@ func (h *harnessBundle) sendBlocks(ctx context.Context, blocks *feed) error {
 		}
 		data := small
 		small = nil
-		return h.bundle.SendData(ctx, h.stage.Def.InputRead, data)
+		return h.sendData(ctx, data)
 	}
 	for {
 		data, more, err := blocks.next()
@@ -295,7 +324,7 @@ func (h *harnessBundle) sendBlocks(ctx context.Context, blocks *feed) error {
 				return err
 			}
 			if n >= messageBytes/4 {
-				if err := errors.Join(flush(), h.bundle.SendData(ctx, h.stage.Def.InputRead, data[:n])); err != nil {
+				if err := errors.Join(flush(), h.sendData(ctx, data[:n])); err != nil {
 					return err
 				}
 			} else {

@@ -21,6 +21,7 @@ type intake struct {
 	// begun holds, of the goroutine as well, the beginning of an element whose rest the next message of the output brings.
 	begun map[*output][]byte
 	pool  *memory.Pool
+	aside *aside          // of the bundle
 	open  context.Context // ends with the intake: nobody waits for room any more
 	close context.CancelFunc
 	done  chan struct{}
@@ -44,8 +45,10 @@ func (in *intake) start() { go in.run() }
 
 // put takes a message, or drops it when the bundle is at its end or has failed.
 func (in *intake) put(m message) {
+	from := in.aside.now()
 	var err error
-	if m.held, err = in.pool.Take(in.open, len(m.data)); err != nil {
+	m.held, err = in.pool.Take(in.open, len(m.data))
+	if in.aside.add(toRoom, from); err != nil {
 		return
 	}
 	in.mu.Lock()
@@ -79,7 +82,10 @@ func (in *intake) run() {
 		}
 		for i, m := range queue {
 			queue[i] = message{} // its data is the router's, which keeps or drops it
-			in.routed(m.held, in.route(m))
+			from := in.aside.now()
+			err := in.route(m)
+			in.aside.add(toRoute, from)
+			in.routed(m.held, err)
 		}
 	}
 }

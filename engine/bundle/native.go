@@ -7,6 +7,7 @@ import (
 	"padstone/connector"
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/internal/fault"
@@ -40,10 +41,12 @@ const (
 
 // Source runs one bundle of a native source: what one poll brings, with the positions behind it. last is the watermark of the
 // bundle before.
-func (r *Runner) Source(ctx context.Context, start *scheduler.Start, reader connector.Reader, last element.Time) (*Result, error) {
+func (r *Runner) Source(
+	ctx context.Context, start *scheduler.Start, reader connector.Reader, last element.Time, w *profile.Watch,
+) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	batch, err := reader.Poll(ctx, pollElementsMax, pollBytesMax, pollWait)
-	if err != nil {
+	if w.To(profile.Poll); err != nil {
 		return nil, sourceError(err, st)
 	}
 	rt := newRouter(r.Job.Plan.KeyGroups)
@@ -76,11 +79,12 @@ func sourceError(err error, st *Stage) error {
 }
 
 // Sink moves the waiting elements of a native sink into its outbox. They leave it once they are durable.
-func (r *Runner) Sink(start *scheduler.Start) (*Result, error) {
+func (r *Runner) Sink(start *scheduler.Start, w *profile.Watch) (*Result, error) {
 	res := &Result{Commit: store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start)}}
 	for _, b := range start.Blocks {
+		w.To(profile.Process)
 		data, err := r.Load(start.Stage, b)
-		if err != nil {
+		if w.To(profile.Load); err != nil {
 			return nil, err
 		}
 		count, lo, hi, err := r.Job.Stages[start.Stage].input.scanner.Stat(data)

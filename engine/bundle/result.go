@@ -12,6 +12,7 @@ import (
 	"padstone/engine/element"
 	"padstone/engine/group"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
@@ -45,6 +46,9 @@ type Result struct {
 	LeftOut bool
 	// Empty says that there is nothing to commit: a poll that returned neither elements nor positions.
 	Empty bool
+
+	// Watch takes the bundle's time, until its commit is applied; nil: nobody wants to know.
+	Watch *profile.Watch
 
 	held held // of the blocks in Commit.Added
 }

@@ -24,6 +24,7 @@ type router struct {
 	held   *held        // of them; nil: no bound
 	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
 	store  *store.Store // to read contents from; set where ahead is
+	aside  *aside       // of the bundle
 
 	// Scratch of keyed splitting, reused between messages.
 	marks []mark
@@ -141,8 +142,10 @@ func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []
 	h.Bytes, h.Hold, h.AvailableAt = len(data), holdOf(h.MinTS), element.MinTime
 	b := store.Block{Header: h, Data: data, Refs: refs}
 	if r.ahead != nil && (r.bytes+len(data) > blocksBytesMax || !r.held.try(len(data))) {
+		from := r.aside.now()
 		body := r.ahead.New()
-		if err := body.Append(data); err != nil {
+		err := body.Append(data)
+		if r.aside.add(toAhead, from); err != nil {
 			return err
 		}
 		b.Data, b.Body = nil, body.ID()

@@ -7,6 +7,7 @@ import (
 	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/plan"
+	"padstone/engine/profile"
 	"padstone/engine/rows"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
@@ -20,8 +21,8 @@ import (
 // have to go before it.
 
 // Buffer runs a bundle of data of a stage with time-sorted input. It needs no harness.
-func (r *Runner) Buffer(start *scheduler.Start) (*Result, error) {
-	h := &harnessBundle{runner: r, stage: r.Job.Stages[start.Stage], start: start}
+func (r *Runner) Buffer(start *scheduler.Start, w *profile.Watch) (*Result, error) {
+	h := &harnessBundle{runner: r, stage: r.Job.Stages[start.Stage], start: start, watch: w}
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Rows: r.Store.Begin(uint32(start.Stage))}
 	h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	if err := h.buffer(); err != nil {
@@ -34,8 +35,9 @@ func (r *Runner) Buffer(start *scheduler.Start) (*Result, error) {
 func (h *harnessBundle) buffer() error {
 	seen := make(map[string]bool)
 	for _, b := range h.start.Blocks {
+		h.watch.To(profile.Process)
 		data, err := h.runner.Load(h.start.Stage, b)
-		if err != nil {
+		if h.watch.To(profile.Load); err != nil {
 			return err
 		}
 		h.result.ElementsIn += int64(b.Count)

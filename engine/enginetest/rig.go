@@ -55,22 +55,29 @@ func NewOffline(t testing.TB, change func(c *engine.Config)) *Rig {
 
 func newRig(t testing.TB, serve bool, change func(c *engine.Config)) *Rig {
 	t.Helper()
-	server, err := fnapi.New(fnapi.Config{})
+	r := &Rig{T: t, Patience: Patience, Natives: newNatives(), dir: t.TempDir()}
+	began := time.Now()
+	server, err := fnapi.New(fnapi.Config{Clock: func() time.Duration {
+		if r.Config.Stopwatch != nil {
+			return r.Config.Stopwatch()
+		}
+		return time.Since(began)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	if serve {
-		go func() { served <- server.Run(context.Background()) }()
-	} else {
-		served <- nil
-	}
-	r := &Rig{T: t, Patience: Patience, Natives: newNatives(), Harnesses: newHarnesses(server), dir: t.TempDir()}
+	r.Harnesses = newHarnesses(server)
 	r.Config = engine.Config{
 		Logger: zap.NewNop(), Harnesses: r.Harnesses, Natives: r.Natives, KeyGroups: 8, StopTimeout: Patience,
 	}
 	if change != nil {
 		change(&r.Config)
+	}
+	served := make(chan error, 1)
+	if serve { // from here on its clock may be asked
+		go func() { served <- server.Run(context.Background()) }()
+	} else {
+		served <- nil
 	}
 	r.Engine = engine.New(r.Config)
 	t.Cleanup(func() {

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"time"
+
 	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/engine/watermark"
@@ -24,6 +26,8 @@ type Block struct {
 	AvailableAt element.Time // processing time; MinTime: at once
 	Hold        element.Time // watermark that the block holds while it waits or runs
 	Residual    bool         // restrictions that came back from a bundle
+	// Since is when the block came, on a clock of its owner's, who gets it back; 0 when nobody knows.
+	Since time.Duration
 }
 
 // Event is something that happened.

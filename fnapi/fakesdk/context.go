@@ -56,6 +56,9 @@ func (c *Context) Count(name string, n int64) {
 	c.bundle.counters[counterKey{c.node.id, name}] += n
 }
 
+// Took has the harness say that processing elements has taken so many milliseconds.
+func (c *Context) Took(ms int64) { c.Count(urnTook, ms) }
+
 // OnFinalize registers a callback for when the bundle is durable.
 func (c *Context) OnFinalize(f func() error) {
 	c.bundle.mu.Lock()

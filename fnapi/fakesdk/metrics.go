@@ -20,6 +20,7 @@ const (
 	urnReadIndex = "beam:metric:data_channel:read_index:v1"
 	urnCompleted = "beam:metric:ptransform_progress:completed:v1"
 	urnRemaining = "beam:metric:ptransform_progress:remaining:v1"
+	urnTook      = "beam:metric:pardo_execution_time:process_bundle_msecs:v1"
 )
 
 // info is the counter as a MonitoringInfo without payload.
@@ -27,7 +28,7 @@ func (k counterKey) info() *pipepb.MonitoringInfo {
 	switch k.name {
 	case urnElements:
 		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:sum_int64:v1", Labels: map[string]string{"PCOLLECTION": k.transform}}
-	case urnReadIndex:
+	case urnReadIndex, urnTook:
 		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:sum_int64:v1", Labels: map[string]string{"PTRANSFORM": k.transform}}
 	case urnCompleted, urnRemaining:
 		return &pipepb.MonitoringInfo{Urn: k.name, Type: "beam:metrics:progress:v1", Labels: map[string]string{"PTRANSFORM": k.transform}}
