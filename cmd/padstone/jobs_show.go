@@ -38,7 +38,7 @@ func newJobsList(term *terminal, o *jobsOptions) *cobra.Command {
 }
 
 func newJobsDescribe(term *terminal, o *jobsOptions) *cobra.Command {
-	plan := false
+	var show describeOptions
 	cmd := &cobra.Command{
 		Use:   "describe JOB",
 		Short: "Describe a job: settings, stages, watermarks, backlog, sources, workers",
@@ -51,12 +51,16 @@ func newJobsDescribe(term *terminal, o *jobsOptions) *cobra.Command {
 			if o.json {
 				return printJSON(term.out, job.raw)
 			}
-			return printJob(term.out, job, plan, time.Now())
+			return printJob(term.out, job, show, time.Now())
 		},
 	}
-	cmd.Flags().BoolVar(&plan, "plan", false, "print the compiled plan, too")
+	cmd.Flags().BoolVar(&show.plan, "plan", false, "print the compiled plan, too")
+	cmd.Flags().BoolVar(&show.profile, "profile", false, "print all parts of the bundles' time, too")
 	return cmd
 }
+
+// describeOptions are what `padstone jobs describe` prints besides.
+type describeOptions struct{ plan, profile bool }
 
 func newJobsMessages(term *terminal, o *jobsOptions) *cobra.Command {
 	return newJobsPart(term, o, "messages", "Print the messages of a job", func(ctx context.Context, api *client, id string) error {
@@ -142,7 +146,7 @@ func printJobs(w io.Writer, jobs []jobRecord, now time.Time) error {
 }
 
 // printJob prints one job with its stages under the user's names.
-func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
+func printJob(w io.Writer, j *jobRecord, show describeOptions, now time.Time) error {
 	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, j.Name, j.State, ago(j.since(), now))
 	if j.LastError != "" {
 		fmt.Fprintf(w, "error    %s\n", gist(j.LastError))
@@ -169,6 +173,14 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 	if err := printStages(w, d.Stages, now); err != nil {
 		return err
 	}
+	if err := printProfile(w, d.Stages); err != nil {
+		return err
+	}
+	if show.profile {
+		if err := printParts(w, d.Stages); err != nil {
+			return err
+		}
+	}
 	if err := printSources(w, d.Sources); err != nil {
 		return err
 	}
@@ -176,7 +188,7 @@ func printJob(w io.Writer, j *jobRecord, plan bool, now time.Time) error {
 		return err
 	}
 	printCheckpoints(w, d.Checkpoints, now)
-	if plan && d.Plan != "" {
+	if show.plan && d.Plan != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(d.Plan, "\n"))
 	}
 	return nil

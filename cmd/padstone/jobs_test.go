@@ -33,7 +33,11 @@ const paymentsJob = `{
       {"name": "sdk_worker_parallelism", "value": 0, "unit": "processes", "from": "option", "changeable": false, "note": "4: cores"}],
     "stages": [
       {"id": "s1", "name": "ReadFromKafka", "kind": "source", "transforms": ["ReadFromKafka"], "elements_out": 1234567,
-       "output_watermark_millis": 1767323046000, "backlog_elements": 12, "bundles_committed": 7, "bundles_in_flight": 1},
+       "output_watermark_millis": 1767323046000, "backlog_elements": 12, "bundles_committed": 7, "bundles_in_flight": 1,
+       "profile": {"bundles": 7, "seconds": 1.25, "last_elements": 1200, "millis": {"p50": 3.21, "p99": 44.4}, "elements": {"p50": 1000},
+         "parts": [{"group": "runner", "part": "route", "seconds": 0.25}, {"group": "harness", "part": "harness", "seconds": 0.995},
+           {"group": "store", "part": "load", "seconds": 0.002}, {"group": "store", "part": "commit", "seconds": 0.003}],
+         "inbox": {"count": 4, "seconds": 0.01, "max_millis": 9}, "sdk": [{"transform": "Parse", "process_bundle_millis": 900}]}},
       {"id": "s2", "name": "CombinePerKey(sum)", "kind": "group", "transforms": ["CombinePerKey(sum)/Group", "CombinePerKey(sum)/Merge"],
        "elements_in": 1234000, "output_watermark_millis": -9223372036854775, "dropped_late": 3, "waiting": "for ReadFromKafka"}
     ],
@@ -137,6 +141,14 @@ func TestJobs(t *testing.T) {
 			"max_bundle_size         5000   elements      set", "latency_budget_millis   auto   milliseconds  default",
 			"sdk_worker_parallelism  0      processes     option   4: cores",
 			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
+		}},
+		{"describe the profile", nil, []string{"describe", "payments-1f"}, 0, []string{
+			"BUNDLES OF     SECONDS  MS P50  P99  ELEMENTS P50  LAST   RUNNER  HARNESS  STORE  INBOX MS  DURABLE MS",
+			"ReadFromKafka  1.2      3.2     44   1,000         1,200  20 %    80 %     <1 %   2.5       -",
+		}},
+		{"describe all parts", nil, []string{"describe", "payments-1f", "--profile"}, 0, []string{
+			"runner: route  ReadFromKafka  0.250    20 %   36", "store: commit  ReadFromKafka  0.003    <1 %   0.4",
+			"before: inbox  ReadFromKafka  0.010           2.5 of 4, 9.0 at most", "SDK: Parse     ReadFromKafka  0.900",
 		}},
 		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
 		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom: Traceback"}},

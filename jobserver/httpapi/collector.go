@@ -25,6 +25,7 @@ type collector struct {
 	answerFor time.Duration
 
 	jobs, info, user, attempted, lag *prometheus.Desc
+	profile                          *profileMetrics
 	stages                           []stageMetric
 	checkpoints                      []checkpointMetric
 	counterURN                       string
@@ -56,6 +57,7 @@ func newCollector(cfg Config) *collector {
 		server: cfg.Server, log: cfg.Log, answerFor: cfg.AnswerFor,
 		counterURN:  specURN(pipepb.MonitoringInfoSpecs_USER_SUM_INT64),
 		checkpoints: checkpointMetrics(desc),
+		profile:     newProfileMetrics(desc),
 		jobs:        desc("jobs", "Jobs in the registry.", "state"),
 		info:        desc("job_info", "1 for every job that is not over; joins a job's id with its name.", "job", "name"),
 		user:        desc("user_counter", "Committed value of a counter of the pipeline's own.", "job", "transform", "namespace", "name"),
@@ -132,7 +134,7 @@ func specURN(spec pipepb.MonitoringInfoSpecs_Enum) string {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.info, c.user, c.attempted, c.lag} {
+	for _, d := range append(c.profile.descs(), c.jobs, c.info, c.user, c.attempted, c.lag) {
 		out <- d
 	}
 	for _, s := range c.stages {
@@ -176,6 +178,7 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 		for _, m := range c.stages {
 			send(out, m.desc, m.kind, m.of(&description.Stages[i]), info.ID, names[i])
 		}
+		c.profile.collect(out, description.Stages[i].Profile, info.ID, names[i])
 	}
 	if d := description.Checkpoints; d != nil {
 		for _, m := range c.checkpoints {
@@ -245,12 +248,17 @@ func (c *collector) collectUser(desc *prometheus.Desc, job string, infos []*pipe
 	}
 }
 
-// send sends one metric; labels are users' names and may hold anything.
-func send(out chan<- prometheus.Metric, desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+// valid makes labels of users' names, which may hold anything.
+func valid(labels []string) []string {
 	for i, label := range labels {
 		labels[i] = strings.ToValidUTF8(label, "\uFFFD")
 	}
-	metric, err := prometheus.NewConstMetric(desc, kind, value, labels...)
+	return labels
+}
+
+// send sends one metric.
+func send(out chan<- prometheus.Metric, desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+	metric, err := prometheus.NewConstMetric(desc, kind, value, valid(labels)...)
 	if err != nil {
 		metric = prometheus.NewInvalidMetric(desc, err)
 	}

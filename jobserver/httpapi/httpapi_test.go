@@ -51,7 +51,10 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 			Plan: "the plan",
 			Stages: []jobserver.StageDescription{
 				{ID: "s1", Name: "Group", InputWatermarkMillis: 1500, BacklogElements: 7, DroppedLate: 3, Waiting: "held by a timer"},
-				{ID: "s2", Name: "Group"}, {ID: "s3", Name: transform, ElementsIn: 11},
+				{ID: "s2", Name: "Group"}, {ID: "s3", Name: transform, ElementsIn: 11, Profile: profiled()},
+			},
+			Settings: []jobserver.SettingDescription{
+				{Name: "max_bundle_size", Value: new(int64), Unit: "elements", From: "option"}, {Name: "latency_budget_millis", From: "default"},
 			},
 			Sources: []jobserver.SourceDescription{{Stage: "s3", Name: "Kafka", Splits: []connector.SplitStatus{
 				{Split: "p-0", Position: 10, End: 25}, {Split: "p-1", End: -1},
@@ -100,6 +103,24 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 	s.run = exec.Runs()[0]
 	t.Cleanup(func() { _ = s.run.Cancel(context.Background()) })
 	return s
+}
+
+// profiled is the profile of four bundles of 1.5 ms.
+func profiled() *jobserver.ProfileDescription {
+	counts := make([]int64, 32)
+	for k := 11; k < len(counts); k++ {
+		counts[k] = 4
+	}
+	return &jobserver.ProfileDescription{
+		Bundles: 4, Seconds: 0.006, LastElements: 7,
+		Parts: []jobserver.PartDescription{
+			{Group: "runner", Part: "prepare", Seconds: 0.001}, {Group: "runner", Part: "route", Seconds: 0.002},
+			{Group: "harness", Part: "harness", Seconds: 0.003},
+		},
+		Millis: jobserver.Spread{Sum: 6, P99: 1.5, Counts: counts}, Elements: jobserver.Spread{Sum: 28, Counts: counts},
+		Inbox: jobserver.Waits{Count: 2, Seconds: 0.5},
+		SDK:   []jobserver.SDKTime{{Transform: "a <b>", ProcessMillis: 30}},
+	}
 }
 
 func counter(urn string, value byte) *pipepb.MonitoringInfo {
@@ -392,6 +413,15 @@ func TestMetrics(t *testing.T) {
 		`padstone_checkpoint_uploaded_bytes_total{job="` + s.id + `"} 900`, `padstone_checkpoint_last_bytes{job="` + s.id + `"} 300`,
 		`padstone_checkpoint_last_time_seconds{job="` + s.id + `"} 1.5`, `padstone_checkpoint_last_uploaded_bytes{job="` + s.id + `"} 100`,
 		`padstone_checkpoint_last_duration_seconds{job="` + s.id + `"} 0.25`,
+		`padstone_stage_bundle_part_seconds_total{group="runner",job="` + s.id + `",part="route",stage="Read <payments>` + "\uFFFD" + `"} 0.002`,
+		`padstone_stage_bundle_duration_seconds_bucket{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `",le="0.001023"} 0`,
+		`padstone_stage_bundle_duration_seconds_bucket{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `",le="0.004095"} 4`,
+		`padstone_stage_bundle_duration_seconds_sum{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 0.006`,
+		`padstone_stage_bundle_elements_sum{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 28`,
+		`padstone_stage_wait_seconds_total{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `",wait="inbox"} 0.5`,
+		`padstone_stage_bundle_last_elements{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 7`,
+		`padstone_transform_sdk_seconds_total{job="` + s.id + `",method="process_bundle",stage="Read <payments>` + "\uFFFD" +
+			`",transform="a <b>"} 0.03`,
 		"go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
@@ -412,7 +442,8 @@ func TestPages(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"/": {"&lt;b&gt;", s.id, "RUNNING"},
 		"/jobs/" + s.id: {
-			"4 taken, 900 bytes uploaded, 2 failed",
+			"4 taken, 900 bytes uploaded, 2 failed", "Time of bundles", "50\u00a0%", "harness harness: 0.003 s", "250.0",
+			`<td>max_bundle_size</td><td class="n">0</td>`, `<td>latency_budget_millis</td><td class="n">auto</td>`,
 			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
 		},
 	} {

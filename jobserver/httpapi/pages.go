@@ -2,12 +2,16 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
+
+	"padstone/jobserver"
 )
 
 // messagesShown is how many of a job's latest messages its page shows; the API has them all.
@@ -69,6 +73,22 @@ func (h *handler) render(w http.ResponseWriter, page string, data any) {
 
 func pageFuncs() template.FuncMap {
 	return template.FuncMap{
+		"profiled": func(stages []jobserver.StageDescription) bool {
+			return slices.ContainsFunc(stages, func(s jobserver.StageDescription) bool { return s.Profile != nil && s.Profile.Bundles > 0 })
+		},
+		"shares": func(p *jobserver.ProfileDescription) (texts []string) {
+			_, shares := p.Shares()
+			for _, share := range shares {
+				texts = append(texts, fmt.Sprintf("%.0f\u00a0%%", 100*share))
+			}
+			return texts
+		},
+		"mean": func(w jobserver.Waits) string {
+			if w.Count == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%.1f", 1000*w.Seconds/float64(w.Count))
+		},
 		"time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		// No-break spaces, which HTML keeps.
 		"indent": func(depth int) string { return strings.Repeat("\u00a0\u00a0", depth) },

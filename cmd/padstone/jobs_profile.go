@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"padstone/jobserver"
+)
+
+// printProfile prints where the time of bundles went, a row a stage.
+func printProfile(w io.Writer, stages []jobserver.StageDescription) error {
+	var t *table
+	for i := range stages {
+		p := stages[i].Profile
+		if p == nil || p.Bundles == 0 {
+			continue
+		}
+		groups, shares := p.Shares()
+		if t == nil {
+			fmt.Fprintln(w)
+			t = newTable(w, append(append([]string{"BUNDLES OF", "SECONDS", "MS P50", "P99", "ELEMENTS P50", "LAST"},
+				upper(groups)...), "INBOX MS", "DURABLE MS")...)
+		}
+		row := []string{
+			stages[i].Name, fmt.Sprintf("%.1f", p.Seconds), short(p.Millis.P50), short(p.Millis.P99), short(p.Elements.P50),
+			thousands(p.LastElements),
+		}
+		for _, share := range shares {
+			row = append(row, percent(share))
+		}
+		t.row(append(row, mean(p.Inbox), mean(p.Durable))...)
+	}
+	if t == nil {
+		return nil
+	}
+	return t.flush()
+}
+
+// printParts prints all parts of the time, and what stages wait for before and after it, a line a part.
+func printParts(w io.Writer, stages []jobserver.StageDescription) error {
+	fmt.Fprintln(w)
+	t := newTable(w, "PART", "OF", "SECONDS", "SHARE", "MS A BUNDLE")
+	for i := range stages {
+		p := stages[i].Profile
+		if p == nil || p.Bundles == 0 {
+			continue
+		}
+		for _, part := range p.Parts {
+			if part.Seconds == 0 {
+				continue
+			}
+			name := part.Group
+			if part.Part != part.Group {
+				name += ": " + part.Part
+			}
+			t.row(name, stages[i].Name, fmt.Sprintf("%.3f", part.Seconds), percent(part.Seconds/p.Seconds),
+				short(part.Seconds*1000/float64(p.Bundles)))
+		}
+		for _, x := range []struct {
+			name string
+			jobserver.Waits
+		}{{"before: inbox", p.Inbox}, {"after: durable", p.Durable}, {"after: written", p.Written}, {"in vain", p.Again}} {
+			if x.Count > 0 {
+				t.row(x.name, stages[i].Name, fmt.Sprintf("%.3f", x.Seconds), "",
+					fmt.Sprintf("%s of %s, %s at most", mean(x.Waits), thousands(x.Count), short(x.MaxMillis)))
+			}
+		}
+		for _, s := range p.SDK {
+			t.row("SDK: "+s.Transform, stages[i].Name, fmt.Sprintf("%.3f", float64(s.ProcessMillis)/1000), "",
+				fmt.Sprintf("start %d ms, finish %d ms in all", s.StartMillis, s.FinishMillis))
+		}
+	}
+	return t.flush()
+}
+
+func upper(words []string) []string {
+	out := make([]string, len(words))
+	for i, word := range words {
+		out[i] = strings.ToUpper(word)
+	}
+	return out
+}
+
+// short prints a number with as many places as it is worth.
+func short(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v < 0.1:
+		return fmt.Sprintf("%.3f", v)
+	case v < 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return thousands(int64(v + 0.5))
+}
+
+func percent(share float64) string {
+	if share > 0 && share < 0.01 {
+		return "<1 %"
+	}
+	return fmt.Sprintf("%.0f %%", 100*share)
+}
+
+// mean is the mean wait in milliseconds, "-" where nothing has waited.
+func mean(w jobserver.Waits) string {
+	if w.Count == 0 {
+		return "-"
+	}
+	return short(1000 * w.Seconds / float64(w.Count))
+}
