@@ -28,7 +28,8 @@ const (
 	SettingWorkers = "sdk_worker_parallelism"
 	// SettingParallelism is Flink's default parallelism of a job. There a job's operators have so many instances, one if it is -1 and
 	// nobody has configured another; here what can run beside each other does, and it bounds how much: harness processes of an
-	// environment, and groupings. -1 is no bound. Spec: java FlinkPipelineOptions.
+	// environment, and groupings. -1, which the Python SDK sends unless told, is nobody's choice. Spec: FlinkPipelineOptions (Java),
+	// FlinkRunnerOptions (Python), "If the parallelism is not set, the configured Flink default is used".
 	SettingParallelism = "parallelism"
 )
 
@@ -40,7 +41,7 @@ type setting struct {
 	name     string
 	def      int64 // Padstone's own value; left: what it does depends
 	min, max int64
-	also     int64 // is allowed beside them
+	also     int64 // is allowed beside them, and means that nobody has chosen
 	live     bool  // it may be changed while the job runs
 	unit     string
 	says     string // for DescribePipelineOptions
@@ -75,7 +76,7 @@ func settings() []setting {
 		},
 		{
 			name: SettingParallelism, def: -1, min: 1, max: settingParallelismMax, also: -1, unit: "at a time",
-			says: "The most harness processes of an environment, and the most groupings at a time; -1, the default, for no bound.",
+			says: "The most harness processes of an environment, and the most groupings at a time; -1: the server's, else no bound.",
 		},
 	}
 }
@@ -163,7 +164,7 @@ func (s *setting) option(options *structpb.Struct) (v int64, ok bool, err error)
 	if wrong != "" {
 		return 0, false, fault.New(fault.Pipeline, codeOption, "--%s: %s", s.name, wrong).WithHint("%s", s.hint())
 	}
-	return v, true, nil
+	return v, s.also == 0 || v != s.also, nil
 }
 
 // codeOption refuses the value of a pipeline option.

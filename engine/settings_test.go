@@ -88,7 +88,7 @@ func set(r *enginetest.Rig, j *enginetest.Job, values map[string]string) (string
 // TestSettingsLayers: the server's value counts where a job does not choose, the job's own before it, and what is set by hand before that.
 func TestSettingsLayers(t *testing.T) {
 	r := newRig(t, func(c *engine.Config) { c.Settings = map[string]int64{"max_bundle_size": 70, "parallelism": 5} })
-	c := newCounting(r, 1, enginetest.Options{"max_bundle_size": "50", "latency_budget_millis": "30"})
+	c := newCounting(r, 1, enginetest.Options{"max_bundle_size": "50", "latency_budget_millis": "30", "parallelism": "-1"})
 	c.job.AwaitIdle()
 	const submitted = "max_bundle_size=50(option) latency_budget_millis=30(option) parallelism=5(server)"
 	if got := describedSettings(t, r, c.job); got != submitted {

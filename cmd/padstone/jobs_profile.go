@@ -23,7 +23,7 @@ func printProfile(w io.Writer, stages []jobserver.StageDescription) error {
 				upper(groups)...), "INBOX MS", "DURABLE MS")...)
 		}
 		row := []string{
-			stages[i].Name, fmt.Sprintf("%.1f", p.Seconds), short(p.Millis.P50), short(p.Millis.P99), short(p.Elements.P50),
+			stages[i].Name, fmt.Sprintf("%.1f", p.Seconds), short(p.Millis.P50), short(p.Millis.P99), thousands(int64(p.Elements.P50 + 0.5)),
 			thousands(p.LastElements),
 		}
 		for _, share := range shares {
@@ -37,38 +37,43 @@ func printProfile(w io.Writer, stages []jobserver.StageDescription) error {
 	return t.flush()
 }
 
-// printParts prints all parts of the time, and what stages wait for before and after it, a line a part.
+// shareMin is the share of a part that is worth a line.
+const shareMin = 0.005
+
+// printParts prints the parts of the time, with what stages wait for before and after it, a line a part.
 func printParts(w io.Writer, stages []jobserver.StageDescription) error {
 	fmt.Fprintln(w)
-	t := newTable(w, "PART", "OF", "SECONDS", "SHARE", "MS A BUNDLE")
+	t := newTable(w, "STAGE", "PART", "SECONDS", "SHARE", "MS A BUNDLE")
 	for i := range stages {
 		p := stages[i].Profile
 		if p == nil || p.Bundles == 0 {
 			continue
 		}
+		name := stages[i].Name
+		row := func(part string, seconds float64, share, ms string) {
+			t.row(name, part, fmt.Sprintf("%.3f", seconds), share, ms)
+			name = ""
+		}
 		for _, part := range p.Parts {
-			if part.Seconds == 0 {
-				continue
-			}
-			name := part.Group
+			text := part.Group
 			if part.Part != part.Group {
-				name += ": " + part.Part
+				text += ": " + part.Part
 			}
-			t.row(name, stages[i].Name, fmt.Sprintf("%.3f", part.Seconds), percent(part.Seconds/p.Seconds),
-				short(part.Seconds*1000/float64(p.Bundles)))
+			if share := part.Seconds / p.Seconds; share >= shareMin {
+				row(text, part.Seconds, percent(share), short(part.Seconds*1000/float64(p.Bundles)))
+			}
 		}
 		for _, x := range []struct {
 			name string
 			jobserver.Waits
 		}{{"before: inbox", p.Inbox}, {"after: durable", p.Durable}, {"after: written", p.Written}, {"in vain", p.Again}} {
 			if x.Count > 0 {
-				t.row(x.name, stages[i].Name, fmt.Sprintf("%.3f", x.Seconds), "",
-					fmt.Sprintf("%s of %s, %s at most", mean(x.Waits), thousands(x.Count), short(x.MaxMillis)))
+				row(x.name, x.Seconds, "", fmt.Sprintf("%s for %s, %s at most", mean(x.Waits), plural(int(x.Count), "wait"), short(x.MaxMillis)))
 			}
 		}
 		for _, s := range p.SDK {
-			t.row("SDK: "+s.Transform, stages[i].Name, fmt.Sprintf("%.3f", float64(s.ProcessMillis)/1000), "",
-				fmt.Sprintf("start %d ms, finish %d ms in all", s.StartMillis, s.FinishMillis))
+			row("SDK: "+s.Transform, float64(s.StartMillis+s.ProcessMillis+s.FinishMillis)/1000, "",
+				fmt.Sprintf("in all: start %d, process %d, finish %d", s.StartMillis, s.ProcessMillis, s.FinishMillis))
 		}
 	}
 	return t.flush()

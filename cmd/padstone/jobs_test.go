@@ -147,8 +147,8 @@ func TestJobs(t *testing.T) {
 			"ReadFromKafka  1.2      3.2     44   1,000         1,200  20 %    80 %     <1 %   2.5       -",
 		}},
 		{"describe all parts", nil, []string{"describe", "payments-1f", "--profile"}, 0, []string{
-			"runner: route  ReadFromKafka  0.250    20 %   36", "store: commit  ReadFromKafka  0.003    <1 %   0.4",
-			"before: inbox  ReadFromKafka  0.010           2.5 of 4, 9.0 at most", "SDK: Parse     ReadFromKafka  0.900",
+			"ReadFromKafka  runner: route  0.250    20 %   36", "harness        0.995    80 %   142", "before: inbox  0.010           2.5 for 4 waits, 9.0 at most",
+			"SDK: Parse     0.900           in all: start 0, process 900, finish 0",
 		}},
 		{"describe with the plan", nil, []string{"describe", "payments-1f", "--plan"}, 0, []string{"\nthe plan\n"}},
 		{"describe a failed job", []string{"FAILED"}, []string{"describe", "payments-1f"}, 0, []string{"error    boom: Traceback"}},

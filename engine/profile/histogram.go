@@ -1,6 +1,9 @@
 package profile
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // buckets is the number of a histogram's buckets: one for 0, and two for each power of two up to 2^31.
 const buckets = 65
@@ -60,7 +63,7 @@ func (h *Histogram) Max() int64 { return h.max }
 
 // Quantile is about the number that a share q of all numbers are not above: off by half a bucket at most. 0 for an empty histogram.
 func (h *Histogram) Quantile(q float64) float64 {
-	rank := q * float64(h.count)
+	rank := math.Ceil(q * float64(h.count))
 	below := int64(0)
 	for i, n := range h.counts {
 		if n == 0 || float64(below+n) < rank {
