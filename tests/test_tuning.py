@@ -142,7 +142,7 @@ def test_a_profile_of_a_running_job(server, diary, tmp_path):
         whole = [
             value for name, value in mine.items() if name.startswith("padstone_stage_bundle_duration_seconds_sum{")
         ]
-        assert [pytest.approx(total)] == whole and total >= profile["seconds"]
+        assert [pytest.approx(total)] == whole and total > 0.999 * profile["seconds"]
 
         # Its workers are threads of one process, which it is told.
         (warning,) = [m["text"] for m in server.api.messages(job) if "sdk_worker_parallelism is 3" in m["text"]]
