@@ -27,6 +27,7 @@ const (
 	codeScript      fault.Code = "script-not-started"
 	codePipeline    fault.Code = "pipeline-unreadable"
 	codeWait        fault.Code = "wait-timeout"
+	codeBenchImage  fault.Code = "bench-image"
 )
 
 // exitError ends the command with a code; a nil err prints nothing, since everything has been said.

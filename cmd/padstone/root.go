@@ -36,7 +36,8 @@ func newRoot(term *terminal) *cobra.Command {
 		return usageError(fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath()))
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(term), newRun(term), newJobs(term), newCheckpoints(term), newPlan(term), newVersion(term))
+	root.AddCommand(newServe(term), newRun(term), newJobs(term), newCheckpoints(term), newPlan(term), newBench(term),
+		newVersion(term))
 	return root
 }
 

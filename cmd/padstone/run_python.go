@@ -7,11 +7,14 @@ import (
 	"padstone/internal/fault"
 )
 
-// findPython chooses the interpreter: the flag, the active virtual environment, ./.venv, python3 of the PATH. A named one that
-// cannot be run is an error, not a reason to take another: the pipeline would meet another set of packages.
+// findPython chooses the interpreter: the flag, PADSTONE_PYTHON, the active virtual environment, ./.venv, python3 of the PATH. A named
+// one that cannot be run is an error, not a reason to take another: the pipeline would meet another set of packages.
 func findPython(flag string, getenv func(string) string) (string, error) {
 	if flag != "" {
 		return lookPython(flag, "--python")
+	}
+	if chosen := getenv("PADSTONE_PYTHON"); chosen != "" {
+		return lookPython(chosen, "PADSTONE_PYTHON")
 	}
 	if env := getenv("VIRTUAL_ENV"); env != "" {
 		return lookPython(filepath.Join(env, "bin", "python"), "VIRTUAL_ENV")

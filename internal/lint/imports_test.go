@@ -45,8 +45,8 @@ var importRules = []importRule{
 		except: []string{"engine/checkpoint"}, tests: true, forbid: []string{"github.com/minio/minio-go"},
 	},
 	{
-		why:    "only engine/bundle, harness and cmd speak the Fn API: let them do it for you",
-		except: []string{"fnapi", "engine/bundle", "harness", "cmd"}, forbid: []string{module + "/fnapi"},
+		why:    "only engine/bundle, harness, cmd and the runner without an engine speak the Fn API: let them do it for you",
+		except: []string{"fnapi", "engine/bundle", "harness", "cmd", "internal/bench/saturate"}, forbid: []string{module + "/fnapi"},
 	},
 	{
 		why: "pure packages know no proto, no network, no disk and no goroutine's tools: pass values in, return decisions",
@@ -97,6 +97,10 @@ var importRules = []importRule{
 	},
 	{
 		why: "package fault is at the bottom", in: []string{"internal/fault"}, forbid: []string{module},
+	},
+	{
+		why:    "benchmarks look at the product from outside: nothing but commands needs them",
+		except: []string{"cmd", "internal/bench"}, forbid: []string{module + "/internal/bench"},
 	},
 	{
 		why: "nothing imports a command", except: []string{"cmd"}, tests: true, forbid: []string{module + "/cmd"},
@@ -169,6 +173,9 @@ func TestImportRules(t *testing.T) {
 		{"cmd/padstone/serve.go", kafkaPath + "/pkg/kgo", true},
 		{"engine/bundle/run.go", module + "/fnapi", false},
 		{"engine/run.go", module + "/fnapi", true},
+		{"internal/bench/saturate/probe.go", module + "/fnapi", false},
+		{"internal/bench/fit.go", module + "/fnapi", true},
+		{"engine/run.go", module + "/internal/bench/proc", true},
 		{"engine/run_test.go", module + "/fnapi/fakesdk", false},
 		{"engine/scheduler/step.go", "sync", true},
 		{"engine/scheduler/step_test.go", "os", false},

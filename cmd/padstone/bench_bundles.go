@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"padstone/internal/bench"
+	"padstone/internal/bench/saturate"
+	"padstone/internal/fault"
+)
+
+// bundlesOptions are the flags of `padstone bench bundles`.
+type bundlesOptions struct {
+	python, image string
+	sizes         []int
+	times         []time.Duration
+	elementBytes  int
+	seconds       float64
+	inFlight      int
+	latencyBudget time.Duration
+	overhead      float64 // in percent
+	out           string
+	logLevel      string
+}
+
+const bundlesLong = `Keep one Python harness busy with bundles of several sizes, and show what a bundle costs and what an element does.
+
+The harness is started in the interpreter that ` + "`padstone run`" + ` would take, and runs one stage, an identity function over bytes.
+It gets bundles straight from this process, without an engine: what is measured is what no runner can do better. A line is fitted to
+the costs (least squares of the relative error); from it, and from the latencies, comes the recommended size: the smallest one of
+whose cost no more than --overhead is fixed, if 99 of 100 such bundles are done within --latency-budget, else the largest for which
+that is so. Choose it for a job with --max_bundle_size.
+
+With --times the sizes are those of bundles that take about so long. The figures are printed, and saved as JSON and as a page in --out.`
+
+func newBenchBundles(term *terminal) *cobra.Command {
+	o := bundlesOptions{sizes: []int{1, 10, 100, 1000, 10000, 100000}}
+	cmd := &cobra.Command{
+		Use:   "bundles",
+		Short: "Measure what bundles of each size cost a harness",
+		Long:  bundlesLong,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(cmd.Flags().Changed("sizes")); err != nil {
+				return err
+			}
+			return untilInterrupted(cmd.Context(), func(ctx context.Context) error {
+				curve, err := o.measure(ctx, term)
+				if err != nil {
+					return err
+				}
+				return publish(term, curve, o.out, "bundles")
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&o.python, "python", "", "Python interpreter (default: $PADSTONE_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
+	fs.StringVar(&o.image, "image", "", "image of a container for the harness: not supported yet")
+	fs.IntSliceVar(&o.sizes, "sizes", o.sizes, "elements a bundle")
+	fs.DurationSliceVar(&o.times, "times", nil, "how long a bundle is to take, instead of --sizes")
+	fs.IntVar(&o.elementBytes, "element-bytes", 10, "size of an element")
+	fs.Float64Var(&o.seconds, "seconds", 2, "how long each size is measured")
+	fs.IntVar(&o.inFlight, "in-flight", 2, "bundles that the harness has at a time")
+	fs.DurationVar(&o.latencyBudget, "latency-budget", 100*time.Millisecond, "how long 99 of 100 bundles may take")
+	fs.Float64Var(&o.overhead, "overhead", 5, "percent of a bundle's cost that may be fixed")
+	fs.StringVar(&o.out, "out", "padstone-bench", "directory for bundles.json and bundles.html")
+	fs.StringVar(&o.logLevel, "log-level", "error", "log level")
+	return cmd
+}
+
+// validate lists every fault of the flags.
+func (o *bundlesOptions) validate(sizesChosen bool) error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	const sizeMax, timeMax, bytesMax, inFlightMax = 10_000_000, time.Minute, 16 << 20, 64
+	for _, n := range o.sizes {
+		check(n >= 1 && n <= sizeMax, "--sizes: %d is not from 1 to %d", n, sizeMax)
+	}
+	for _, t := range o.times {
+		check(t > 0 && t <= timeMax, "--times: %s is not within %s", t, timeMax)
+	}
+	check(len(o.sizes) > 0, "--sizes: none")
+	check(len(o.times) == 0 || !sizesChosen, "--sizes and --times exclude each other")
+	check(o.elementBytes >= 0 && o.elementBytes <= bytesMax, "--element-bytes: %d is not from 0 to %d", o.elementBytes, bytesMax)
+	check(o.seconds > 0 && o.seconds <= 3600, "--seconds: %g is not within an hour", o.seconds)
+	check(o.inFlight >= 1 && o.inFlight <= inFlightMax, "--in-flight: %d is not from 1 to %d", o.inFlight, inFlightMax)
+	check(o.latencyBudget > 0, "--latency-budget: %s is not above zero", o.latencyBudget)
+	check(o.overhead > 0 && o.overhead < 100, "--overhead: %g is not between 0 and 100 percent", o.overhead)
+	if len(faults) > 0 {
+		return usageError(errors.Join(faults...))
+	}
+	if o.image != "" {
+		return fault.New(fault.Pipeline, codeBenchImage, "--image %s: harnesses in containers are not supported yet", o.image).
+			WithHint("install what the image has into a virtual environment, and name its interpreter with --python")
+	}
+	return nil
+}
+
+// measure measures all sizes.
+func (o *bundlesOptions) measure(ctx context.Context, term *terminal) (*bench.Curve, error) {
+	python, err := findPython(o.python, term.getenv)
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLogger(term.err, o.logLevel, "console")
+	if err != nil {
+		return nil, err
+	}
+	stage, versions, err := saturate.Identity(ctx, python, o.elementBytes)
+	if err != nil {
+		return nil, err
+	}
+	curve := &bench.Curve{About: about(), Stage: stage.Name, InFlight: o.inFlight}
+	curve.About.Python, curve.About.Beam = versions.Python, versions.Beam
+	if err := o.saturate(ctx, term, log, stage, curve); err != nil {
+		return nil, err
+	}
+	curve.Complete(bench.Wishes{LatencyBudget: o.latencyBudget, Overhead: o.overhead / 100})
+	return curve, nil
+}
+
+// saturate measures all sizes of a stage.
+func (o *bundlesOptions) saturate(ctx context.Context, term *terminal, log *zap.Logger, stage *saturate.Stage, curve *bench.Curve) error {
+	const startFor, aroundFor = 2 * time.Second, 400 * time.Millisecond
+	each := time.Duration(o.seconds * float64(time.Second))
+	sizes := o.sizes
+	if len(o.times) > 0 {
+		sizes = nil
+	}
+	steps := len(sizes) + len(o.times)
+	shown := newProgress(term, "bundles of "+stage.Name, steps, startFor+time.Duration(steps)*(each+aroundFor))
+	defer shown.close()
+	probe, err := saturate.Open(ctx, saturate.Config{Logger: log, InFlight: o.inFlight, For: each}, stage)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	sizes = slices.Compact(slices.Sorted(slices.Values(sizes)))
+	for _, n := range sizes {
+		shown.step("bundles of %s", plural(n, "element"))
+		point, err := probe.Measure(ctx, n)
+		if err != nil {
+			return err
+		}
+		curve.Points = append(curve.Points, point)
+		shown.next()
+	}
+	for _, t := range o.times {
+		shown.step("bundles of %s", t)
+		point, err := probe.MeasureTime(ctx, t)
+		if err != nil {
+			return err
+		}
+		curve.Points = append(curve.Points, point)
+		shown.next()
+	}
+	curve.HarnessMemory = probe.Memory()
+	return nil
+}

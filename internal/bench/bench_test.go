@@ -1,0 +1,250 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite testdata with what comes out")
+
+func TestFitCosts(t *testing.T) {
+	exact := func(fixed, slope float64, sizes ...float64) (costs []Cost) {
+		for _, n := range sizes {
+			costs = append(costs, Cost{Elements: n, Millis: fixed + slope*n})
+		}
+		return costs
+	}
+	cases := []struct {
+		name         string
+		costs        []Cost
+		fixed, slope float64 // ms, µs
+		residual     float64
+		ok           bool
+	}{
+		{"exact", exact(1.5, 0.002, 1, 10, 100, 1000, 10000, 100000), 1.5, 2, 0, true},
+		{"two points", exact(3, 0.01, 1, 1000), 3, 10, 0, true},
+		{"twice as far off above as below", []Cost{{1, 1}, {1, 2}, {1000000, 1000}}, 1.2, 1000 * (1000 - 1.2) / 1e6, 0, true},
+		{"no fixed part", exact(-1, 0.1, 20, 100, 1000), 0, 65.89, 0.308, true},
+		{"no part an element", []Cost{{1, 2}, {100, 1.9}, {1000, 1.8}}, 1.893, 0, 0.04, true},
+		{"one size", []Cost{{10, 2}, {10, 3}}, 0, 0, 0, false},
+		{"what is not known", []Cost{{1, 0}, {0, 1}, {5, -1}}, 0, 0, 0, false},
+		{"none", nil, 0, 0, 0, false},
+	}
+	for _, c := range cases {
+		f, ok := FitCosts(c.costs)
+		if ok != c.ok {
+			t.Errorf("%s: ok %v", c.name, ok)
+			continue
+		}
+		if math.Abs(f.FixedMillis-c.fixed) > 0.01*c.fixed+1e-9 || math.Abs(f.ElementMicros-c.slope) > 0.01*c.slope+1e-9 {
+			t.Errorf("%s: %.4f ms + %.4f µs, not %.4f + %.4f", c.name, f.FixedMillis, f.ElementMicros, c.fixed, c.slope)
+		}
+		if c.residual > 0 && (f.Residual < c.residual/2 || f.Residual > c.residual*2 || f.ResidualMax < f.Residual) {
+			t.Errorf("%s: residual %.4f, at most %.4f; not about %.4f", c.name, f.Residual, f.ResidualMax, c.residual)
+		}
+	}
+}
+
+// TestFitIsLeast holds that no line nearby has a smaller sum of squared relative errors.
+func TestFitIsLeast(t *testing.T) {
+	costs := []Cost{{1, 1.9}, {10, 1.4}, {100, 1.6}, {1000, 3.7}, {10000, 21}, {100000, 199}}
+	f, ok := FitCosts(costs)
+	if !ok {
+		t.Fatal("no fit")
+	}
+	sum := func(f Fit) (s float64) {
+		for _, c := range costs {
+			e := (f.Millis(c.Elements) - c.Millis) / c.Millis
+			s += e * e
+		}
+		return s
+	}
+	for _, by := range []float64{0.98, 1.02} {
+		for _, other := range []Fit{
+			{FixedMillis: f.FixedMillis * by, ElementMicros: f.ElementMicros},
+			{FixedMillis: f.FixedMillis, ElementMicros: f.ElementMicros * by},
+			{FixedMillis: f.FixedMillis * by, ElementMicros: f.ElementMicros / by},
+		} {
+			if sum(other) <= sum(f) {
+				t.Errorf("%+v is no worse than %+v", other, f)
+			}
+		}
+	}
+}
+
+func TestSizeFor(t *testing.T) {
+	f := Fit{FixedMillis: 2, ElementMicros: 2}
+	for _, overhead := range []float64{0.01, 0.05, 0.5, 0.99} {
+		if got := f.Overhead(f.SizeFor(overhead)); math.Abs(got-overhead) > 1e-9 {
+			t.Errorf("a size for %g has an overhead of %g", overhead, got)
+		}
+	}
+	if n := (Fit{ElementMicros: 3}).SizeFor(0.05); n != 1 {
+		t.Errorf("without a fixed part %g elements", n)
+	}
+	if n := (Fit{FixedMillis: 3}).SizeFor(0.05); !math.IsInf(n, 1) {
+		t.Errorf("with nothing else %g elements", n)
+	}
+}
+
+// points are those of a harness with 2 ms a bundle and 2 µs an element, whose latencies are twice the time of a bundle.
+func points(sizes ...int) (all []Point) {
+	for _, n := range sizes {
+		ms := 2 + float64(n)*0.002
+		micros := ms * 1000 / float64(n)
+		runner := 0.3 * micros
+		all = append(all, Point{
+			Elements: n, Bundles: 100, Seconds: ms / 10, ElementsPerSecond: 1e6 / micros, HarnessMillis: &ms, HarnessMicros: &micros,
+			RunnerMicros: &runner, WallMillis: ms, P50Millis: 1.5 * ms, P99Millis: 2 * ms,
+		})
+	}
+	return all
+}
+
+func TestAdvice(t *testing.T) {
+	all := []int{1, 10, 100, 1000, 10000, 100000}
+	cases := []struct {
+		name                         string
+		sizes                        []int
+		budget                       time.Duration
+		overhead                     float64
+		recommended, latency, enough int
+		say                          string
+	}{
+		{"both", all, 100 * time.Millisecond, 0.05, 19000, 23000, 19000, "up to 23 000 fit into the latency budget of 100 ms"},
+		{"budget too small", all, 20 * time.Millisecond, 0.05, 3400, 3400, 19000, "The latency budget of 20.0 ms allows no more. Below 5 % fixed cost they would need 19 000"},
+		{"budget below one element", all, time.Millisecond, 0.05, 0, 0, 19000, "No bundle is done within 1 ms: one element alone takes 4 ms"},
+		{"budget beyond all", all, time.Minute, 0.05, 19000, 100000, 19000, "no size that was measured exceeds the latency budget"},
+		{"too small a range", []int{1, 100}, time.Second, 0.05, 100, 100, 19000, "That is the largest size that was measured"},
+		{"half", all, 100 * time.Millisecond, 0.5, 1000, 21000, 1000, "50 % of their cost is fixed"},
+		{"one size", []int{100}, time.Second, 0.05, 0, 0, 0, "at least two sizes"},
+	}
+	for _, c := range cases {
+		curve := &Curve{Points: points(c.sizes...)}
+		curve.Complete(Wishes{LatencyBudget: c.budget, Overhead: c.overhead})
+		a := curve.Advice
+		if a.Recommended != c.recommended || !near(a.SizeForLatency, c.latency) || a.SizeForOverhead != c.enough {
+			t.Errorf("%s: recommended %d, latency %d, overhead %d; want %d, %d, %d", c.name,
+				a.Recommended, a.SizeForLatency, a.SizeForOverhead, c.recommended, c.latency, c.enough)
+		}
+		if !strings.Contains(a.Text, c.say) {
+			t.Errorf("%s: %q does not say %q", c.name, a.Text, c.say)
+		}
+	}
+}
+
+// near allows for the straight lines between measured sizes.
+func near(got, want int) bool { return math.Abs(float64(got-want)) <= 0.1*float64(want) }
+
+// TestAdviceWithNoise holds that one slow small bundle does not forbid all sizes.
+func TestAdviceWithNoise(t *testing.T) {
+	curve := &Curve{Points: points(1, 10, 100, 1000, 10000)}
+	curve.Points[0].P99Millis = 500
+	curve.Complete(Wishes{LatencyBudget: 100 * time.Millisecond, Overhead: 0.05})
+	if a := curve.Advice; a.SizeForLatency != 10000 || a.Recommended != 10000 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestWithoutCPU holds that a system which tells no CPU times gets a fit of times, and n/a.
+func TestWithoutCPU(t *testing.T) {
+	curve := &Curve{Stage: "identity", InFlight: 1, Points: points(1, 100, 10000)}
+	for i := range curve.Points {
+		curve.Points[i].HarnessMillis, curve.Points[i].HarnessMicros = nil, nil
+	}
+	curve.Complete(Wishes{LatencyBudget: time.Second, Overhead: 0.05})
+	if curve.CPU != nil || curve.Wall == nil || curve.Advice.SizeForOverhead != 19000 {
+		t.Errorf("%+v, %+v", curve.Wall, curve.Advice)
+	}
+	var text, page, program bytes.Buffer
+	for err := range map[error]bool{curve.Text(&text): true, curve.HTML(&page): true, curve.JSON(&program): true} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(text.String(), "n/a") || !strings.Contains(page.String(), "n/a") {
+		t.Errorf("no n/a in\n%s", text.String())
+	}
+	if !strings.Contains(program.String(), `"harness_cpu_us_per_element": null`) {
+		t.Errorf("no null in\n%s", program.String())
+	}
+}
+
+// TestCurve compares a report in all its forms with testdata; a rewrite is to be looked at in a browser.
+func TestCurve(t *testing.T) {
+	memory := int64(200 << 20)
+	curve := &Curve{
+		About: About{
+			At: time.Date(2026, 11, 26, 5, 20, 0, 0, time.UTC), Padstone: "v1.2.3", Machine: "linux/amd64, 2 CPUs, <a processor>",
+			Python: "3.11.2", Beam: "2.77.0",
+		},
+		Stage: "identity over 10 bytes", InFlight: 2, Points: points(100000, 1, 10, 100, 1000, 10000), HarnessMemory: &memory,
+	}
+	curve.Complete(Wishes{LatencyBudget: 100 * time.Millisecond, Overhead: 0.05})
+	golden(t, "curve.txt", func(w *bytes.Buffer) error { return curve.Text(w) })
+	golden(t, "curve.html", func(w *bytes.Buffer) error { return curve.HTML(w) })
+	var program bytes.Buffer
+	if err := curve.JSON(&program); err != nil {
+		t.Fatal(err)
+	}
+	var back Curve
+	if err := json.Unmarshal(program.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Points) != 6 || back.Points[0].Elements != 1 || back.CPU.ElementMicros != curve.CPU.ElementMicros || back.Advice != curve.Advice {
+		t.Errorf("JSON reads back as %+v", back)
+	}
+}
+
+// golden compares what write writes with a file of testdata.
+func golden(t *testing.T, name string, write func(w *bytes.Buffer) error) {
+	t.Helper()
+	var got bytes.Buffer
+	if err := write(&got); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(got.String(), "://") {
+		t.Errorf("%s refers to something on the network", name)
+	}
+	path := filepath.Join("testdata", name)
+	if *rewrite {
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%s differs; look at it and run the test with -rewrite\n%s", path, got.String())
+	}
+}
+
+// TestFigures holds how numbers are written for people.
+func TestFigures(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0.00", 0.004: "0.00", 2.349: "2.35", 9.996: "10.0", 12.34: "12.3", 99.96: "100", 123.4: "123", 999.6: "1 000", 123456.7: "123 457", -2.5: "-2.50",
+	} {
+		if got := figure(v); got != want {
+			t.Errorf("%g is written %q, not %q", v, got, want)
+		}
+	}
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1 000", 1234567: "1 234 567", -1234: "-1 234", -123: "-123"} {
+		if got := count(n); got != want {
+			t.Errorf("%d is written %q, not %q", n, got, want)
+		}
+	}
+	for v, want := range map[float64]string{0: "0 %", 0.001: "0.1 %", 0.05: "5 %", 1: "100 %"} {
+		if got := percent(v); got != want {
+			t.Errorf("%g is written %q, not %q", v, got, want)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package saturate
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/engine/plan"
+	"padstone/internal/fault"
+	"padstone/translate"
+)
+
+// Codes; docs/errors/bench.md has a section for each.
+const (
+	codePython fault.Code = "bench-python"
+	codeStage  fault.Code = "bench-stage"
+	codeResult fault.Code = "bench-result"
+	codeStall  fault.Code = "bench-stalled"
+)
+
+// Stage is what a harness is kept busy with.
+type Stage struct {
+	Name        string
+	Plan        *plan.Stage
+	Environment *pipepb.Environment
+	Sample      *Sample
+	// Of the job that it was taken from, if any: what its harness fetches.
+	Options                          *structpb.Struct
+	JobID                            string
+	ArtifactEndpoint, RetrievalToken string
+	// Identity says that as many bytes must come out as went in.
+	Identity bool
+}
+
+// Refuse says why bundles of a stage cannot be run without an engine; nil if they can.
+func Refuse(s *plan.Stage, input *plan.Edge) error {
+	why := ""
+	switch {
+	case s.Kind != plan.Harness:
+		why = "runs in the runner, not in a harness"
+	case len(s.States) > 0:
+		why = "has state"
+	case len(s.Timers) > 0:
+		why = "has timers"
+	case len(s.SideInputs) > 0:
+		why = "has side inputs"
+	case s.Splittable != nil:
+		why = "processes restrictions of a splittable DoFn"
+	case s.TimeSorted:
+		why = "takes its input in the order of time"
+	case input == nil:
+		why = "has no input of elements"
+	default:
+		return nil
+	}
+	return fault.New(fault.Pipeline, codeStage, "stage %q cannot be kept busy without an engine: it %s", s.Name, why).
+		WithHint("choose another stage with --stage, or measure the whole job with --whole-job")
+}
+
+//go:embed stage.py
+var stageSource string
+
+// Versions are those of the Python side.
+type Versions struct {
+	Python string `json:"python"`
+	Beam   string `json:"apache_beam"`
+}
+
+// Identity makes the built-in stage: an identity function in the given interpreter over elements of that many bytes.
+func Identity(ctx context.Context, python string, elementBytes int) (*Stage, Versions, error) {
+	pipeline, versions, err := builtIn(ctx, python)
+	if err != nil {
+		return nil, versions, err
+	}
+	compiled, err := translate.Compile(pipeline, translate.Options{Name: "bench"})
+	if err != nil {
+		return nil, versions, err
+	}
+	s, err := Find(compiled, "Identity")
+	if err != nil {
+		return nil, versions, err
+	}
+	input := edge(compiled, s.Input)
+	if input == nil || input.Element != "lp" || input.Window != plan.GlobalWindow {
+		return nil, versions, fault.New(fault.Internal, codeStage, "the built-in stage reads %+v, not bytes in the global window", input)
+	}
+	env, err := EnvironmentOf(compiled, s)
+	if err != nil {
+		return nil, versions, err
+	}
+	return &Stage{
+		Name: fmt.Sprintf("identity over %d bytes", elementBytes), Plan: s, Environment: env, Identity: true,
+		Sample: NewSample([][]byte{encode(bytes.Repeat([]byte{'x'}, elementBytes))}),
+	}, versions, nil
+}
+
+// builtIn has the SDK write the pipeline.
+func builtIn(ctx context.Context, python string) (*pipepb.Pipeline, Versions, error) {
+	var versions Versions
+	dir, err := os.MkdirTemp("", "padstone-bench-")
+	if err != nil {
+		return nil, versions, fmt.Errorf("directory for the pipeline: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "pipeline.pb")
+	command := exec.CommandContext(ctx, python, "-c", stageSource, file)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr, command.WaitDelay = &stdout, &stderr, time.Second
+	if err := command.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, versions, context.Cause(ctx)
+		}
+		return nil, versions, fault.New(fault.Environment, codePython, "%s: %w: %s", python, err, lastLine(stderr.String())).
+			WithHint("name an interpreter that has apache-beam with --python")
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &versions); err != nil {
+		return nil, versions, fmt.Errorf("versions of %s: %w", python, err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, versions, err
+	}
+	pipeline := &pipepb.Pipeline{}
+	return pipeline, versions, proto.Unmarshal(text, pipeline)
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// Find returns the stage of a transform: by its unique name, or a part of it that no other stage has.
+func Find(p *plan.Plan, name string) (*plan.Stage, error) {
+	var found []*plan.Stage
+	for _, s := range p.Stages {
+		for _, t := range s.Transforms {
+			if t.Name == name {
+				return s, nil
+			}
+			if strings.Contains(t.Name, name) && (len(found) == 0 || found[len(found)-1] != s) {
+				found = append(found, s)
+			}
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	var names []string
+	for _, s := range p.Stages {
+		if s.Kind == plan.Harness {
+			names = append(names, fmt.Sprintf("%q", s.Root))
+		}
+	}
+	return nil, fault.New(fault.Pipeline, codeStage, "%d stages have a transform named like %q", len(found), name).
+		WithHint("the harness stages begin with %s", strings.Join(names, ", "))
+}
+
+// edge returns an edge of the plan, or nil.
+func edge(p *plan.Plan, id plan.EdgeID) *plan.Edge {
+	for _, e := range p.Edges {
+		if e.ID == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// EnvironmentOf returns the environment of a stage.
+func EnvironmentOf(p *plan.Plan, s *plan.Stage) (*pipepb.Environment, error) {
+	for _, e := range p.Environments {
+		if e.ID == s.Env {
+			env := &pipepb.Environment{}
+			return env, proto.Unmarshal(e.Proto, env)
+		}
+	}
+	return nil, fault.New(fault.Internal, codeStage, "stage %q has no environment", s.Name)
+}
+
+// encode writes an element of bytes: at the beginning of time, in the global window, in the pane of elements that no trigger has seen.
+// Spec: beam_runner_api.proto StandardCoders.WINDOWED_VALUE; timestamps are shifted so that they sort as unsigned numbers.
+func encode(value []byte) []byte {
+	const beginning = -9223372036854775 // BoundedWindow.TIMESTAMP_MIN_VALUE in milliseconds
+	at := int64(beginning)
+	b := binary.BigEndian.AppendUint64(nil, uint64(at)^1<<63)
+	b = binary.BigEndian.AppendUint32(b, 1) // windows; the global one has no bytes
+	const noFiring = 0x0f
+	b = append(b, noFiring)
+	b = binary.AppendUvarint(b, uint64(len(value)))
+	return append(b, value...)
+}
