@@ -13,7 +13,7 @@ LATE      ?= 1
 BOOTSTRAP ?=
 
 # What ruff looks at.
-PYTHON_DIRS := demo tests conformance chaos testdata/kafka
+PYTHON_DIRS := demo tests conformance chaos testdata/kafka internal/bench
 
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:

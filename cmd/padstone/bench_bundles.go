@@ -18,6 +18,7 @@ import (
 // bundlesOptions are the flags of `padstone bench bundles`.
 type bundlesOptions struct {
 	python, image string
+	script, stage string
 	sizes         []int
 	times         []time.Duration
 	elementBytes  int
@@ -37,21 +38,25 @@ the costs (least squares of the relative error); from it, and from the latencies
 whose cost no more than --overhead is fixed, if 99 of 100 such bundles are done within --latency-budget, else the largest for which
 that is so. Choose it for a job with --max_bundle_size.
 
+With --script the stage is one of that script's pipeline, with elements of its own: the pipeline is run up to the stage, until 20 000
+elements have come, and no further, so that nothing is written anywhere; then the stage gets these elements over and over. Its functions
+do run, that many times. What needs more of a runner than elements (state, timers, side inputs, splittable DoFns) is refused by name.
+Arguments of the script stand behind a --.
+
 With --times the sizes are those of bundles that take about so long. The figures are printed, and saved as JSON and as a page in --out.`
 
 func newBenchBundles(term *terminal) *cobra.Command {
 	o := bundlesOptions{sizes: []int{1, 10, 100, 1000, 10000, 100000}}
 	cmd := &cobra.Command{
-		Use:   "bundles",
+		Use:   "bundles [flags] [-- arguments of the script]",
 		Short: "Measure what bundles of each size cost a harness",
 		Long:  bundlesLong,
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.validate(cmd.Flags().Changed("sizes")); err != nil {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.validate(cmd.Flags().Changed, args); err != nil {
 				return err
 			}
 			return untilInterrupted(cmd.Context(), func(ctx context.Context) error {
-				curve, err := o.measure(ctx, term)
+				curve, err := o.measure(ctx, term, args)
 				if err != nil {
 					return err
 				}
@@ -61,6 +66,9 @@ func newBenchBundles(term *terminal) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&o.python, "python", "", "Python interpreter (default: $PADSTONE_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
+	fs.StringVar(&o.script, "script", "", "measure a stage of the pipeline that this Python script submits, with elements of its input")
+	fs.StringVar(&o.stage, "stage", "",
+		"with --script: a transform of the stage, or a part of its name (default: the first stage that elements come to)")
 	fs.StringVar(&o.image, "image", "", "image of a container for the harness: not supported yet")
 	fs.IntSliceVar(&o.sizes, "sizes", o.sizes, "elements a bundle")
 	fs.DurationSliceVar(&o.times, "times", nil, "how long a bundle is to take, instead of --sizes")
@@ -75,7 +83,7 @@ func newBenchBundles(term *terminal) *cobra.Command {
 }
 
 // validate lists every fault of the flags.
-func (o *bundlesOptions) validate(sizesChosen bool) error {
+func (o *bundlesOptions) validate(chosen func(flag string) bool, args []string) error {
 	var faults []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -90,7 +98,10 @@ func (o *bundlesOptions) validate(sizesChosen bool) error {
 		check(t > 0 && t <= timeMax, "--times: %s is not within %s", t, timeMax)
 	}
 	check(len(o.sizes) > 0, "--sizes: none")
-	check(len(o.times) == 0 || !sizesChosen, "--sizes and --times exclude each other")
+	check(o.script != "" || len(args) == 0, "%q: arguments are those of a --script", args)
+	check(o.script != "" || o.stage == "", "--stage needs a --script")
+	check(o.script == "" || !chosen("element-bytes"), "--element-bytes: the elements are those of the --script")
+	check(len(o.times) == 0 || !chosen("sizes"), "--sizes and --times exclude each other")
 	check(o.elementBytes >= 0 && o.elementBytes <= bytesMax, "--element-bytes: %d is not from 0 to %d", o.elementBytes, bytesMax)
 	check(o.seconds > 0 && o.seconds <= 3600, "--seconds: %g is not within an hour", o.seconds)
 	check(o.inFlight >= 1 && o.inFlight <= inFlightMax, "--in-flight: %d is not from 1 to %d", o.inFlight, inFlightMax)
@@ -107,7 +118,7 @@ func (o *bundlesOptions) validate(sizesChosen bool) error {
 }
 
 // measure measures all sizes.
-func (o *bundlesOptions) measure(ctx context.Context, term *terminal) (*bench.Curve, error) {
+func (o *bundlesOptions) measure(ctx context.Context, term *terminal, args []string) (*bench.Curve, error) {
 	python, err := findPython(o.python, term.getenv)
 	if err != nil {
 		return nil, err
@@ -120,9 +131,25 @@ func (o *bundlesOptions) measure(ctx context.Context, term *terminal) (*bench.Cu
 	if err != nil {
 		return nil, err
 	}
+	closeScript := func() error { return nil }
+	if o.script != "" {
+		script, err := startBenchScript(ctx, term, o, python, args)
+		if err != nil {
+			return nil, err
+		}
+		closeScript = script.close
+		if stage, err = script.stage(ctx); err != nil {
+			return nil, errors.Join(err, script.close())
+		}
+		fmt.Fprintf(term.err, "padstone: stage %q, with %s of about %.0f bytes from its input\n",
+			stage.Name, plural(stage.Sample.Distinct(), "element"), stage.Sample.Bytes())
+		if len(stage.Others) > 0 {
+			fmt.Fprintf(term.err, "padstone: other stages for --stage begin with %q\n", stage.Others)
+		}
+	}
 	curve := &bench.Curve{About: about(), Stage: stage.Name, InFlight: o.inFlight}
 	curve.About.Python, curve.About.Beam = versions.Python, versions.Beam
-	if err := o.saturate(ctx, term, log, stage, curve); err != nil {
+	if err := errors.Join(o.saturate(ctx, term, log, stage, curve), closeScript()); err != nil {
 		return nil, err
 	}
 	curve.Complete(bench.Wishes{LatencyBudget: o.latencyBudget, Overhead: o.overhead / 100})

@@ -10,6 +10,7 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 
+	"padstone/connector"
 	"padstone/connector/kafka"
 	"padstone/engine"
 	"padstone/engine/bundle"
@@ -37,6 +38,11 @@ type executor struct {
 
 // newExecutor starts the runner's half of the Fn API and opens the engine on it.
 func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
+	return newExecutorOn(cfg, log, kafka.Registry(log.Named("kafka")))
+}
+
+// newExecutorOn does the same with other native transforms.
+func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*executor, error) {
 	limit, from := memory.Detect(int64(cfg.MemoryLimit))
 	budget := memory.Share(limit)
 	memory.Apply(limit, engine.OutsideHeap(budget))
@@ -57,7 +63,7 @@ func newExecutor(cfg Config, log *zap.Logger) (*executor, error) {
 		}
 	})
 	eng := engine.New(engine.Config{
-		Logger: log.Named("engine"), Natives: kafka.Registry(log.Named("kafka")), Harnesses: &harnesses{manager: manager, server: server},
+		Logger: log.Named("engine"), Natives: natives, Harnesses: &harnesses{manager: manager, server: server},
 		Durability:   engine.Durability(cfg.Durability),
 		Settings:     cfg.jobSettings(),
 		HideElements: cfg.HideElements,

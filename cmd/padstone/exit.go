@@ -28,6 +28,7 @@ const (
 	codePipeline    fault.Code = "pipeline-unreadable"
 	codeWait        fault.Code = "wait-timeout"
 	codeBenchImage  fault.Code = "bench-image"
+	codeBenchScript fault.Code = "bench-script"
 )
 
 // exitError ends the command with a code; a nil err prints nothing, since everything has been said.

@@ -69,7 +69,7 @@ func newRun(term *terminal) *cobra.Command {
 	fs.SetInterspersed(false)
 	fs.StringVar(&o.server, "server", "", "host:port or URL of a server's HTTP API (also PADSTONE_SERVER)")
 	fs.StringVar(&o.dataDir, "data-dir", "", "data directory of the server to look for, and of one to start")
-	fs.StringVar(&o.python, "python", "", "Python interpreter (default: $VIRTUAL_ENV, ./.venv, python3)")
+	fs.StringVar(&o.python, "python", "", "Python interpreter (default: $PADSTONE_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
 	fs.StringVarP(&o.module, "module", "m", "", "run a module, as in python -m, instead of a script")
 	fs.StringVar(&o.logLevel, "log-level", "warn", "log level of a server that has to be started")
 	fs.Var(&repeated{values: &o.expansionServices}, "expansion-service",

@@ -69,6 +69,11 @@ func reachServer(ctx context.Context, term *terminal, o runOptions, console *con
 // startServer runs a server in this process, on free ports. Without --data-dir its data goes to a temporary directory which is
 // removed at the end: jobs of a script that is over must not come back with the next one.
 func startServer(ctx context.Context, term *terminal, o runOptions, console *console) (*runServer, error) {
+	return startServerOn(ctx, term, o, console, newExecutor)
+}
+
+// startServerOn runs a server whose jobs another executor runs.
+func startServerOn(ctx context.Context, term *terminal, o runOptions, console *console, open opener) (*runServer, error) {
 	cfg := defaultConfig(term.getenv)
 	cfg.JobEndpoint, cfg.ArtifactEndpoint, cfg.ExpansionEndpoint, cfg.HTTP = "localhost:0", "localhost:0", "localhost:0", "localhost:0"
 	cfg.LogLevel = o.logLevel
@@ -92,7 +97,7 @@ func startServer(ctx context.Context, term *terminal, o runOptions, console *con
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ready, ended := make(chan Endpoints, 1), make(chan error, 1)
-	go func() { ended <- serve(ctx, cfg, log, func(e Endpoints) { ready <- e }) }()
+	go func() { ended <- serveOn(ctx, cfg, log, open, func(e Endpoints) { ready <- e }) }()
 	stop := func() error {
 		cancel()
 		return errors.Join(<-ended, remove())

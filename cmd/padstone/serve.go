@@ -60,7 +60,15 @@ func newServe(term *terminal) *cobra.Command {
 
 // serve runs a server until ctx is done; ready, if not nil, is called once everything listens and server.json is written.
 func serve(ctx context.Context, cfg Config, log *zap.Logger, ready func(Endpoints)) error {
-	s, err := buildServer(ctx, cfg, log)
+	return serveOn(ctx, cfg, log, newExecutor, ready)
+}
+
+// opener makes what runs the jobs of a server.
+type opener func(cfg Config, log *zap.Logger) (*executor, error)
+
+// serveOn runs a server whose jobs another executor runs.
+func serveOn(ctx context.Context, cfg Config, log *zap.Logger, open opener, ready func(Endpoints)) error {
+	s, err := buildServer(ctx, cfg, log, open)
 	if err != nil {
 		return err
 	}
@@ -77,7 +85,7 @@ func serve(ctx context.Context, cfg Config, log *zap.Logger, ready func(Endpoint
 
 // buildServer wires a server in data-flow order. Everything listens when it returns; nothing is served before stack.run. Parts stop
 // in the reverse order: the HTTP API and the job server first, so that the engine's own end is not taken for that of its jobs.
-func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, err error) {
+func buildServer(ctx context.Context, cfg Config, log *zap.Logger, open opener) (_ *stack, err error) {
 	s := &stack{log: log, dataDir: cfg.DataDir}
 	defer func() {
 		if err != nil {
@@ -87,7 +95,7 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger) (_ *stack, er
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, configFault("data-dir: %w", err)
 	}
-	executor, err := newExecutor(cfg, log)
+	executor, err := open(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}

@@ -31,7 +31,7 @@ type mark struct {
 
 const (
 	chartWidth, chartHeight         = 640.0, 360.0
-	leftMargin, rightMargin         = 70.0, 20.0
+	leftMargin, rightMargin         = 70.0, 34.0
 	topMargin, bottomMargin         = 62.0, 48.0
 	colourOne, colourTwo, colourFit = "#1f6fb4", "#c4572c", "#7a8794"
 )

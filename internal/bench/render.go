@@ -157,21 +157,16 @@ const sizeAxis = "elements a bundle"
 
 func (c *Curve) costChart() chart {
 	ch := chart{title: "What an element costs the harness", x: sizeAxis, y: "CPU µs an element", marks: c.chosen()}
-	if c.CPU == nil {
-		return ch
+	if c.CPU != nil {
+		ch.series = append(ch.series, series{name: "fit", colour: colourFit, points: c.sampled(c.CPU.MicrosPerElement), dashed: true})
 	}
-	return chart{
-		title: ch.title, x: ch.x, y: ch.y, marks: ch.marks,
-		series: []series{
-			{name: "fit", colour: colourFit, points: c.sampled(c.CPU.MicrosPerElement), dashed: true},
-			{name: "measured", colour: colourOne, dots: true, points: c.measured(func(p Point) float64 {
-				if p.HarnessMicros == nil {
-					return 0
-				}
-				return *p.HarnessMicros
-			})},
-		},
-	}
+	ch.series = append(ch.series, series{name: "measured", colour: colourOne, dots: true, points: c.measured(func(p Point) float64 {
+		if p.HarnessMicros == nil {
+			return 0
+		}
+		return *p.HarnessMicros
+	})})
+	return ch
 }
 
 func (c *Curve) rateChart() chart {

@@ -8,19 +8,28 @@ import (
 	"strings"
 )
 
-// Tree returns what a process and its descendants have used.
-func Tree(pid int) (Usage, error) {
+// Tree returns what processes and their descendants have used.
+func Tree(pids ...int) (Usage, error) {
 	all := processes()
-	if _, ok := all[pid]; !ok {
-		return Usage{}, fmt.Errorf("there is no process %d", pid)
+	var total Usage
+	for _, pid := range pids {
+		if _, ok := all[pid]; !ok {
+			return Usage{}, fmt.Errorf("there is no process %d", pid)
+		}
+		u := sum(all, append(below(all, pid), pid))
+		total.CPU, total.PeakBytes, total.Processes = total.CPU+u.CPU, total.PeakBytes+u.PeakBytes, total.Processes+u.Processes
 	}
-	return sum(all, append(below(all, pid), pid)), nil
+	return total, nil
 }
 
-// Descendants returns what the descendants of a process have used.
-func Descendants(pid int) (Usage, error) {
-	all := processes()
-	return sum(all, below(all, pid)), nil
+// Children returns the processes that a process has started itself, as far as they run.
+func Children(pid int) (pids []int, err error) {
+	for child, s := range processes() {
+		if s.parent == pid {
+			pids = append(pids, child)
+		}
+	}
+	return pids, nil
 }
 
 // ForgetPeak begins the peak of a process and its descendants anew. Spec: proc_pid_clear_refs(5). Only their user may.

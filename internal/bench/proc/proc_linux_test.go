@@ -4,17 +4,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
 
-// TestDescendants reads what a child has used, which it has used up for certain.
-func TestDescendants(t *testing.T) {
-	before, err := Descendants(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command("sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; read line")
+// TestTree reads what a child has used, which it has used up for certain.
+func TestTree(t *testing.T) {
+	child := exec.Command("sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sh -c 'echo done; read line'; true")
 	in, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -26,30 +23,30 @@ func TestDescendants(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+	pid := child.Process.Pid
 	if _, err := out.Read(make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	after, err := Descendants(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
+	u, err := Tree(pid)
+	if err != nil || u.CPU < tick || u.CPU > time.Minute || u.Processes != 2 || u.PeakBytes <= 0 {
+		t.Errorf("the child and its child have used %+v, %v", u, err)
 	}
-	if used := after.CPU - before.CPU; used < tick || used > time.Minute {
-		t.Errorf("the child has used %v", used)
+	if both, err := Tree(pid, os.Getpid()); err != nil || both.Processes < 5 || both.CPU < 2*u.CPU {
+		t.Errorf("the child, this process and the child again have used %+v, %v", both, err)
 	}
-	if after.Processes != before.Processes+1 || after.PeakBytes <= before.PeakBytes {
-		t.Errorf("before %+v, after %+v", before, after)
+	if children, err := Children(os.Getpid()); err != nil || !slices.Contains(children, pid) {
+		t.Errorf("children %v, %v, without %d", children, err, pid)
 	}
-	tree, err := Tree(os.Getpid())
-	if err != nil || tree.CPU < after.CPU-before.CPU || tree.Processes <= after.Processes {
-		t.Errorf("tree %+v, %v", tree, err)
+	if err := ForgetPeak(pid); err != nil {
+		t.Error(err)
 	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := child.Wait(); err == nil {
-		t.Error("read of a closed input succeeded") // sh's read fails at the end of its input
+	if err := child.Wait(); err != nil {
+		t.Error(err)
 	}
-	if _, err := Tree(child.Process.Pid); err == nil {
+	if _, err := Tree(pid); err == nil {
 		t.Error("a process that has ended has a tree")
 	}
 }

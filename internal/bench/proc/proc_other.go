@@ -2,11 +2,11 @@
 
 package proc
 
-// Tree returns what a process and its descendants have used.
-func Tree(int) (Usage, error) { return Usage{}, ErrUnknown }
+// Tree returns what processes and their descendants have used.
+func Tree(...int) (Usage, error) { return Usage{}, ErrUnknown }
 
-// Descendants returns what the descendants of a process have used.
-func Descendants(int) (Usage, error) { return Usage{}, ErrUnknown }
+// Children returns the processes that a process has started itself, as far as they run.
+func Children(int) ([]int, error) { return nil, ErrUnknown }
 
 // ForgetPeak begins the peak of a process and its descendants anew.
 func ForgetPeak(int) error { return ErrUnknown }

@@ -49,6 +49,7 @@ type Probe struct {
 	descriptor fnapi.DescriptorID
 	serving    sync.WaitGroup
 	bundles    atomic.Int64
+	harness    []int // the processes of ours that were started with it
 }
 
 // Open starts a harness for the stage.
@@ -74,6 +75,7 @@ func Open(ctx context.Context, cfg Config, stage *Stage) (p *Probe, err error) {
 	if err != nil {
 		return nil, err
 	}
+	before, _ := proc.Children(os.Getpid()) // where they are not known, nothing is
 	p.pool, err = manager.Start(ctx, harness.Spec{
 		JobID: stage.JobID, JobName: "bench", EnvID: string(stage.Plan.Env), Environment: stage.Environment, Options: stage.Options,
 		ArtifactEndpoint: stage.ArtifactEndpoint, RetrievalToken: stage.RetrievalToken, Processes: 1,
@@ -81,6 +83,8 @@ func Open(ctx context.Context, cfg Config, stage *Stage) (p *Probe, err error) {
 	if err != nil {
 		return nil, err
 	}
+	after, _ := proc.Children(os.Getpid())
+	p.harness = slices.DeleteFunc(after, func(pid int) bool { return slices.Contains(before, pid) })
 	workers := p.pool.Workers()
 	if len(workers) == 0 {
 		return nil, fault.New(fault.Environment, codeStage, "the harness was lost as soon as it had started")
@@ -134,7 +138,7 @@ func describe(raw []byte, server *fnapi.Server) (*fnpb.ProcessBundleDescriptor, 
 
 // Memory is the most memory that the harness has had, if that is known.
 func (p *Probe) Memory() *int64 {
-	u, err := proc.Descendants(os.Getpid())
+	u, err := proc.Tree(p.harness...)
 	if err != nil || u.PeakBytes == 0 {
 		return nil
 	}
@@ -146,7 +150,7 @@ func (p *Probe) Measure(ctx context.Context, n int) (bench.Point, error) {
 	if _, err := p.keepBusy(ctx, n, warmFor, 1); err != nil {
 		return bench.Point{}, err
 	}
-	harnessBefore, unknown := proc.Descendants(os.Getpid())
+	harnessBefore, unknown := proc.Tree(p.harness...)
 	ownBefore := ownCPU()
 	start := time.Now()
 	taken, err := p.keepBusy(ctx, n, p.cfg.For, bundlesMin)
@@ -163,7 +167,7 @@ func (p *Probe) Measure(ctx context.Context, n int) (bench.Point, error) {
 		WallMillis:   elapsed.Seconds() * 1000 / bundles,
 		P50Millis:    quantile(taken, 0.50), P99Millis: quantile(taken, 0.99),
 	}
-	if harnessAfter, err := proc.Descendants(os.Getpid()); err == nil && unknown == nil {
+	if harnessAfter, err := proc.Tree(p.harness...); err == nil && unknown == nil && harnessBefore.Processes > 0 {
 		cpu := harnessAfter.CPU - harnessBefore.CPU
 		point.HarnessMillis, point.HarnessMicros = ptr(cpu.Seconds()*1e3/bundles), ptr(cpu.Seconds()*1e6/elements)
 	}

@@ -7,13 +7,14 @@ const messageBytes = 1 << 20
 
 // Sample is encoded elements, one behind the other, that bundles are cut from. It is not changed once made.
 type Sample struct {
-	data   []byte
-	starts []int // where elements begin, and at last the end of data
+	data     []byte
+	starts   []int // where elements begin, and at last the end of data
+	distinct int   // elements before they were repeated
 }
 
 // NewSample repeats the elements until they fill a message. There must be one at least.
 func NewSample(elements [][]byte) *Sample {
-	s := &Sample{}
+	s := &Sample{distinct: len(elements)}
 	for len(s.data) < messageBytes {
 		for _, e := range elements {
 			s.starts = append(s.starts, len(s.data))
@@ -26,6 +27,9 @@ func NewSample(elements [][]byte) *Sample {
 
 // Len is the number of elements.
 func (s *Sample) Len() int { return len(s.starts) - 1 }
+
+// Distinct is the number of elements that were given.
+func (s *Sample) Distinct() int { return s.distinct }
 
 // Bytes is the mean size of an element.
 func (s *Sample) Bytes() float64 { return float64(len(s.data)) / float64(s.Len()) }

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"padstone/engine/coder"
+	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/internal/fault"
 	"padstone/translate"
@@ -40,6 +42,8 @@ type Stage struct {
 	Options                          *structpb.Struct
 	JobID                            string
 	ArtifactEndpoint, RetrievalToken string
+	// Others are the first transforms of the job's other stages that could be measured.
+	Others []string
 	// Identity says that as many bytes must come out as went in.
 	Identity bool
 }
@@ -66,7 +70,7 @@ func Refuse(s *plan.Stage, input *plan.Edge) error {
 		return nil
 	}
 	return fault.New(fault.Pipeline, codeStage, "stage %q cannot be kept busy without an engine: it %s", s.Name, why).
-		WithHint("choose another stage with --stage, or measure the whole job with --whole-job")
+		WithHint("choose another stage with --stage")
 }
 
 //go:embed stage.py
@@ -92,7 +96,7 @@ func Identity(ctx context.Context, python string, elementBytes int) (*Stage, Ver
 	if err != nil {
 		return nil, versions, err
 	}
-	input := edge(compiled, s.Input)
+	input := compiled.Edge(s.Input)
 	if input == nil || input.Element != "lp" || input.Window != plan.GlobalWindow {
 		return nil, versions, fault.New(fault.Internal, codeStage, "the built-in stage reads %+v, not bytes in the global window", input)
 	}
@@ -167,16 +171,6 @@ func Find(p *plan.Plan, name string) (*plan.Stage, error) {
 		WithHint("the harness stages begin with %s", strings.Join(names, ", "))
 }
 
-// edge returns an edge of the plan, or nil.
-func edge(p *plan.Plan, id plan.EdgeID) *plan.Edge {
-	for _, e := range p.Edges {
-		if e.ID == id {
-			return e
-		}
-	}
-	return nil
-}
-
 // EnvironmentOf returns the environment of a stage.
 func EnvironmentOf(p *plan.Plan, s *plan.Stage) (*pipepb.Environment, error) {
 	for _, e := range p.Environments {
@@ -189,14 +183,9 @@ func EnvironmentOf(p *plan.Plan, s *plan.Stage) (*pipepb.Environment, error) {
 }
 
 // encode writes an element of bytes: at the beginning of time, in the global window, in the pane of elements that no trigger has seen.
-// Spec: beam_runner_api.proto StandardCoders.WINDOWED_VALUE; timestamps are shifted so that they sort as unsigned numbers.
 func encode(value []byte) []byte {
-	const beginning = -9223372036854775 // BoundedWindow.TIMESTAMP_MIN_VALUE in milliseconds
-	at := int64(beginning)
-	b := binary.BigEndian.AppendUint64(nil, uint64(at)^1<<63)
-	b = binary.BigEndian.AppendUint32(b, 1) // windows; the global one has no bytes
-	const noFiring = 0x0f
-	b = append(b, noFiring)
+	noFiring := []byte{0x0f}
+	b := coder.AppendHeader(nil, element.MinTime, 1, nil, noFiring)
 	b = binary.AppendUvarint(b, uint64(len(value)))
 	return append(b, value...)
 }

@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import sys
+from pathlib import Path
 
 try:
     import apache_beam as beam
@@ -17,7 +18,7 @@ def main(path: str) -> None:
     command = json.dumps({"command": sys.executable})
     options = PipelineOptions(["--environment_type=PROCESS", f"--environment_config={command}"])
     pipeline = beam.Pipeline(options=options)
-    # Between two Reshuffles the function is a stage of its own: it reads elements from the runner and writes them to it.
+    # Between two Reshuffles the function is a stage of its own: it reads from the runner and writes to it.
     (
         pipeline
         | beam.Create([b""])
@@ -27,8 +28,7 @@ def main(path: str) -> None:
         | "End" >> beam.Map(lambda element: element).with_output_types(bytes)
     )
     environment = environments.ProcessEnvironment.from_options(options.view_as(PortableOptions))
-    with open(path, "wb") as out:
-        out.write(pipeline.to_runner_api(default_environment=environment).SerializeToString())
+    Path(path).write_bytes(pipeline.to_runner_api(default_environment=environment).SerializeToString())
     print(json.dumps({"python": platform.python_version(), "apache_beam": beam.__version__}))
 
 

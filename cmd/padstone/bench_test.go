@@ -1,0 +1,41 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestBenchArguments holds that what cannot be measured is refused before anything is started, with all faults at once.
+func TestBenchArguments(t *testing.T) {
+	cases := []struct {
+		args string
+		code int
+		says []string
+	}{
+		{"bundles --sizes 0,10000001 --seconds 0", exitUsage, []string{"--sizes: 0", "--sizes: 10000001", "--seconds: 0"}},
+		{"bundles --sizes 1 --times 1s", exitUsage, []string{"--sizes and --times exclude each other"}},
+		{"bundles --times 2h", exitUsage, []string{"--times: 2h0m0s"}},
+		{"bundles --in-flight 0 --overhead 100 --latency-budget 0s", exitUsage, []string{"--in-flight: 0", "--overhead: 100", "--latency-budget: 0s"}},
+		{"bundles --element-bytes -1", exitUsage, []string{"--element-bytes: -1"}},
+		{"bundles --script x.py --element-bytes 3", exitUsage, []string{"--element-bytes: the elements are those of the --script"}},
+		{"bundles --stage x", exitUsage, []string{"--stage needs a --script"}},
+		{"bundles leftover", exitUsage, []string{`["leftover"]: arguments are those of a --script`}},
+		{"bundles --image beam", exitFailed, []string{"bench-image", "--python"}},
+		{"bundles --python /nowhere/python", exitFailed, []string{"python-not-found"}},
+		{"nothing", exitUsage, []string{"nothing"}},
+	}
+	for _, c := range cases {
+		var stdout, stderr strings.Builder
+		term := &terminal{out: &stdout, err: &stderr, getenv: func(string) string { return "" }, width: func() int { return 0 }}
+		code := execute(t.Context(), term, append([]string{"bench"}, strings.Fields(c.args)...))
+		out, errText := stdout.String(), stderr.String()
+		if code != c.code || out != "" {
+			t.Errorf("%s: exit code %d, not %d; stdout %q", c.args, code, c.code, out)
+		}
+		for _, say := range c.says {
+			if !strings.Contains(errText, say) {
+				t.Errorf("%s: %q does not say %q", c.args, errText, say)
+			}
+		}
+	}
+}
