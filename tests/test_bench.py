@@ -1,5 +1,7 @@
 """`padstone bench` with Padstone alone: what it says must fit together; how quick the machine is does not matter."""
 
+import argparse
+import importlib
 import json
 import re
 import signal
@@ -95,6 +97,87 @@ def test_what_cannot_be_measured_is_refused(tmp_path, arguments, code, say):
     assert ended.returncode == code, ended.stderr
     assert say in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+def compared(out: Path) -> dict:
+    page = (out / "peers.html").read_text()
+    assert "://" not in page
+    return json.loads((out / "peers.json").read_text())
+
+
+def test_padstone_as_its_only_peer(tmp_path):
+    ended = bench(
+        *["peers", "--case=reshuffle,empty", "--elements=small", "--runs=1", "--timeout=60s"],
+        *[f"--out={tmp_path}", f"--python={sys.executable}"],
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "2 of 2: reshuffle on padstone (run 1 of 1)" in ended.stderr
+    result = compared(tmp_path)
+    assert [r["case"] for r in result["runs"]] == ["empty", "reshuffle"]
+    for run in result["runs"]:
+        assert 0 < run["seconds"] < 60
+        assert 0 < run["harness_cpu_s"] < 60 and run["harness_peak_bytes"] > 50 << 20  # a Python with apache-beam
+        if Path("/proc/self/stat").exists():
+            assert 0 <= run["runner_cpu_s"] < 30 and run["runner_peak_bytes"] > 10 << 20
+    (empty, reshuffle) = result["cells"]
+    assert (empty["case"], empty["runs"], empty["elements"]) == ("empty", 1, 1)
+    assert (reshuffle["case"], reshuffle["runs"], reshuffle["elements"]) == ("reshuffle", 1, 15_000)
+    assert reshuffle["harness_cpu_us_per_element"] == pytest.approx(
+        (reshuffle["harness_cpu_s"] - empty["harness_cpu_s"]) * 1e6 / 15_000
+    )
+    assert empty["ratio"] == 1
+
+
+def test_all_cases_verify_their_results(tmp_path, server):
+    ended = bench(
+        *["peers", "--elements=small", "--runs=1", "--timeout=60s", f"--out={tmp_path}"],
+        *[f"--python={sys.executable}", f"--endpoint=here={server.job_endpoint}"],
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = compared(tmp_path)
+    assert result["peers"][0]["pid"] == server.process.pid or not Path("/proc/self/stat").exists()
+    assert len(result["cells"]) == 11 and all("error" not in cell for cell in result["cells"])
+    latency = result["cells"][-1]
+    assert 20 <= len(result["runs"][-1]["latencies_ms"]) <= 21
+    assert 0 < latency["latency_p50_ms"] <= latency["latency_p99_ms"]
+
+
+def test_a_peer_that_fails_is_shown_as_failed(tmp_path, server):
+    wrong = f"--endpoint=wrong={server.endpoints['expansion']}"  # a gRPC server, but of another service
+    ended = bench(
+        *["peers", "--case=empty", "--elements=small", "--runs=2", "--timeout=60s", f"--out={tmp_path}"],
+        *[wrong, f"--endpoint=right={server.job_endpoint}", f"--python={sys.executable}"],
+    )
+    assert ended.returncode == 1
+    failed, succeeded = compared(tmp_path)["cells"]
+    assert failed["peer"] == "wrong" and failed["runs"] == 1 and failed["error"], "it was tried again, or not at all"
+    assert succeeded["peer"] == "right" and succeeded["runs"] == 2 and "error" not in succeeded
+    assert f"wrong failed empty: {failed['error']}" in ended.stdout
+
+
+def test_a_result_that_is_wrong_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BINARY.parent.parent / "internal/bench/peers/load"))
+    cases = importlib.import_module("padstone_load.cases")
+    client = importlib.import_module("padstone_load.__main__")
+    verdict = tmp_path / "verdict"
+    asked = argparse.Namespace(case="gbk", directory=tmp_path)
+    with pytest.raises(ValueError, match="nothing has arrived"):
+        client.judge(asked)
+    with pytest.raises(ValueError, match="wrong result: 6 instead of 7"):
+        cases.judge((0, 6), 7, str(verdict))
+    with pytest.raises(ValueError, match="wrong result: 6 instead of 7"):
+        client.judge(asked)
+    cases.judge((0, 7), 7, str(verdict))
+    client.judge(asked)
+    (tmp_path / "latencies").write_text("0.001\n" * 19)
+    with pytest.raises(ValueError, match="19 of 20"):
+        client.judge(argparse.Namespace(case="latency", directory=tmp_path, seconds=2))
+
+
+def test_nothing_answers_for_a_peer(tmp_path):
+    ended = bench("peers", "--endpoint=gone=localhost:1", f"--out={tmp_path}", f"--python={sys.executable}")
+    assert ended.returncode == 1 and "bench-peer" in ended.stderr and "gone" in ended.stderr
 
 
 def children(pid: int) -> list[Path]:

@@ -54,3 +54,11 @@ func (p *progress) close() {
 		_ = p.bar.Clear()
 	}
 }
+
+// say prints a line of what has happened.
+func (p *progress) say(format string, args ...any) {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	fmt.Fprintf(p.term.err, "padstone: %s\n", fmt.Sprintf(format, args...))
+}

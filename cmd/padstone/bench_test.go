@@ -22,6 +22,12 @@ func TestBenchArguments(t *testing.T) {
 		{"bundles leftover", exitUsage, []string{`["leftover"]: arguments are those of a --script`}},
 		{"bundles --image beam", exitFailed, []string{"bench-image", "--python"}},
 		{"bundles --python /nowhere/python", exitFailed, []string{"python-not-found"}},
+		{"peers --case gbk,nothing --elements huge --runs 0 --timeout 1ms", exitUsage,
+			[]string{`no case "nothing"; there are empty, chain`, `--elements: "huge"`, "--runs: 0", "--timeout: 1ms"}},
+		{"peers --endpoint prism --endpoint a=b:1 --endpoint a=b:2 --endpoint =c:1 --endpoint d=e", exitUsage,
+			[]string{`"prism" is no name=host:port`, `"a" is named twice`, `"=c:1"`, `"d=e"`}},
+		{"peers --endpoint a=b:1 --pid a=x --pid c=7", exitUsage, []string{`"a=x" is no name=PID`, `"c=7" is no name=PID`}},
+		{"peers --python /nowhere/python", exitFailed, []string{"python-not-found"}},
 		{"nothing", exitUsage, []string{"nothing"}},
 	}
 	for _, c := range cases {

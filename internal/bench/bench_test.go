@@ -248,3 +248,73 @@ func TestFigures(t *testing.T) {
 		}
 	}
 }
+
+func seconds(v float64) *float64 { return &v }
+func size(mib int64) *int64      { v := mib << 20; return &v }
+
+// comparison has two peers and three passes; each figure of pass p is off by the p-th of the noise.
+func comparison() *Comparison {
+	c := &Comparison{
+		About: About{At: time.Date(2026, 11, 26, 5, 50, 0, 0, time.UTC), Padstone: "v1.2.3", Machine: "linux/amd64, 2 CPUs, a processor"},
+		Size:  "full", Peers: []Peer{{Name: "padstone", Endpoint: "localhost:8099", PID: 17}, {Name: "other <runner>", Endpoint: "elsewhere:1"}},
+	}
+	noise := []float64{0.3, 0, -0.2}
+	for pass := range 3 {
+		run := func(peer, name string, elements int, runner *float64, harness, took float64, latencies ...float64) {
+			if runner != nil {
+				runner = seconds(*runner + noise[pass])
+			}
+			harness += noise[pass]
+			c.Runs = append(c.Runs, Run{
+				Peer: peer, Case: name, Pass: pass + 1, Elements: elements, Seconds: took + noise[pass], RunnerSeconds: runner, HarnessSeconds: &harness,
+				RunnerPeak: size(50 + int64(pass)), HarnessPeak: size(180), Latencies: latencies,
+			})
+		}
+		run("padstone", "empty", 1, seconds(0.5), 1, 2)
+		run("other <runner>", "empty", 1, nil, 1, 3)
+		run("padstone", "gbk", 1_000_000, seconds(1.5), 3, 6)
+		run("other <runner>", "gbk", 1_000_000, nil, 3.5, 3)
+		run("padstone", "latency", 0, seconds(0.6), 1, 10, 5, 6, 7, float64(100+pass))
+		run("other <runner>", "latency", 0, nil, 1, 10, 12, 13)
+		if pass == 0 {
+			c.Runs = append(c.Runs, Run{Peer: "other <runner>", Case: "state", Pass: 1, Elements: 10_000, Error: "wrong result: 1 instead of 2"})
+		}
+		run("padstone", "state", 10_000, seconds(0.6), 2, 4)
+	}
+	c.Complete()
+	return c
+}
+
+func TestComparison(t *testing.T) {
+	c := comparison()
+	got := c.Cell("gbk", "padstone")
+	if *got.RunnerMicros != 1 || *got.HarnessMicros != 2 || *got.TotalMicros != 3 || *got.ElementsPerSecond != 250_000 || *got.Ratio != 1 || got.Runs != 3 {
+		t.Errorf("gbk on padstone: %+v", got)
+	}
+	if *got.RunnerPeak != 51<<20 || *got.RunnerSeconds != 1.5 {
+		t.Errorf("medians of gbk on padstone: %+v", got)
+	}
+	other := c.Cell("gbk", "other <runner>")
+	if other.RunnerMicros != nil || other.TotalMicros != nil || other.Ratio != nil || *other.HarnessMicros != 2.5 || other.ElementsPerSecond != nil {
+		t.Errorf("gbk on another machine: %+v", other)
+	}
+	if l := c.Cell("latency", "other <runner>"); *l.P50Millis != 13 || *l.Ratio != 13.0/7 || l.RunnerMicros != nil {
+		t.Errorf("latency: %+v", l)
+	}
+	if f := c.Failures(); len(f) != 1 || f[0].Case != "state" || f[0].Error != "wrong result: 1 instead of 2" || f[0].RunnerSeconds != nil {
+		t.Errorf("failures: %+v", f)
+	}
+	if c.Cell("state", "padstone").Ratio == nil || c.Cell("empty", "padstone").RunnerMicros != nil {
+		t.Errorf("%+v", c.Cells)
+	}
+	golden(t, "comparison.txt", func(w *bytes.Buffer) error { return c.Text(w) })
+	golden(t, "comparison.html", func(w *bytes.Buffer) error { return c.HTML(w) })
+	var program bytes.Buffer
+	if err := c.JSON(&program); err != nil {
+		t.Fatal(err)
+	}
+	var back Comparison
+	if err := json.Unmarshal(program.Bytes(), &back); err != nil || len(back.Runs) != len(c.Runs) || len(back.Cells) != len(c.Cells) {
+		t.Errorf("JSON reads back as %+v, %v", back, err)
+	}
+}
