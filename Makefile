@@ -19,7 +19,7 @@ PYTHON_DIRS := demo tests conformance chaos testdata/kafka internal/bench
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery
+.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check
 
 all: build
 
@@ -137,6 +137,10 @@ bench-memory: build
 KEYS ?= 10000000
 bench-recovery: build $(VENV)/.test
 	cd bench && $(GO) run . recovery -keys $(KEYS) $(ARGS)
+
+# What this build costs against bench/ratios.json, in terms of the same machine's harness. ARGS=--update accepts what has changed.
+bench-check: build $(VENV)/.demo
+	bin/padstone bench check --ratios bench/ratios.json $(ARGS)
 
 fmt: $(VENV)/.test
 	git ls-files '*.go' | xargs gofmt -w

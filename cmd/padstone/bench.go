@@ -25,7 +25,7 @@ func newBench(term *terminal) *cobra.Command {
 		Args:  usageArgs(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchBundles(term), newBenchPeers(term))
+	cmd.AddCommand(newBenchBundles(term), newBenchPeers(term), newBenchCheck(term))
 	return cmd
 }
 

@@ -19,16 +19,17 @@ const (
 
 // Fault codes of the command line; docs/errors/cli.md has a section for each.
 const (
-	codeConfig      fault.Code = "config-invalid"
-	codeAddress     fault.Code = "address-unavailable"
-	codeServer      fault.Code = "server-unreachable"
-	codeServerReply fault.Code = "server-refused"
-	codePython      fault.Code = "python-not-found"
-	codeScript      fault.Code = "script-not-started"
-	codePipeline    fault.Code = "pipeline-unreadable"
-	codeWait        fault.Code = "wait-timeout"
-	codeBenchImage  fault.Code = "bench-image"
-	codeBenchScript fault.Code = "bench-script"
+	codeConfig          fault.Code = "config-invalid"
+	codeAddress         fault.Code = "address-unavailable"
+	codeServer          fault.Code = "server-unreachable"
+	codeServerReply     fault.Code = "server-refused"
+	codePython          fault.Code = "python-not-found"
+	codeScript          fault.Code = "script-not-started"
+	codePipeline        fault.Code = "pipeline-unreadable"
+	codeWait            fault.Code = "wait-timeout"
+	codeBenchImage      fault.Code = "bench-image"
+	codeBenchScript     fault.Code = "bench-script"
+	codeBenchRegression fault.Code = "bench-regression"
 )
 
 // exitError ends the command with a code; a nil err prints nothing, since everything has been said.

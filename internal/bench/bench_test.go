@@ -318,3 +318,46 @@ func TestComparison(t *testing.T) {
 		t.Errorf("JSON reads back as %+v, %v", back, err)
 	}
 }
+
+func TestRatios(t *testing.T) {
+	before, err := ReadRatios(strings.NewReader(`{"margin": 1.5, "cases": {"gbk": {"runner": 0.5, "harness": 1}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", "{}", `{"margin": 1, "cases": {"gbk": {}}}`, `{"margin": 2, "cases": {}}`, `{"margin": 2, "case": {"gbk": {}}}`} {
+		if _, err := ReadRatios(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q is taken for ratios", bad)
+		}
+	}
+	curve := &Curve{Points: points(1, 100, 10000)}
+	curve.Complete(Wishes{LatencyBudget: time.Second, Overhead: 0.05})
+	c := comparison() // gbk costs 1 + 2 µs an element, and the harness needs 2
+	now, err := RatiosOf(c, "padstone", curve, []string{"gbk"})
+	if err != nil || now["gbk"] != (CaseRatios{Runner: 0.5, Harness: 1}) {
+		t.Errorf("%+v, %v", now, err)
+	}
+	for _, v := range before.Check(now) {
+		if v.Grown || v.Then != v.Now {
+			t.Errorf("%+v", v)
+		}
+	}
+	grown := before.Check(map[string]CaseRatios{"gbk": {Runner: 0.81, Harness: 1.5}})
+	if len(grown) != 2 || !grown[0].Grown || grown[1].Grown {
+		t.Errorf("%+v", grown)
+	}
+	var text strings.Builder
+	if err := WriteVerdicts(&text, grown); err != nil || strings.Count(text.String(), "GROWN") != 1 || strings.Count(text.String(), "as before") != 1 {
+		t.Errorf("%v: %s", err, text.String())
+	}
+	for peer, name := range map[string]string{"padstone": "nothing", "other <runner>": "state"} {
+		if _, err := RatiosOf(c, peer, curve, []string{name}); err == nil {
+			t.Errorf("%s of %s has ratios", name, peer)
+		}
+	}
+	if _, err := RatiosOf(c, "other <runner>", curve, []string{"gbk"}); err == nil {
+		t.Error("a runner elsewhere has ratios")
+	}
+	if _, err := RatiosOf(c, "padstone", &Curve{}, []string{"gbk"}); err == nil {
+		t.Error("there are ratios without a unit")
+	}
+}
