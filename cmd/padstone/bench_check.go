@@ -83,7 +83,8 @@ func (o *checkOptions) check(ctx context.Context, term *terminal, before bench.R
 		return fault.New(fault.Environment, codeBenchRegression, "there is nothing to compare: %w", err).
 			WithHint("run it on Linux, and look at what `padstone bench peers` says of the case")
 	}
-	fmt.Fprintf(term.out, "An element costs the harness %.2f µs, in bundles without end; the rest is in terms of that.\n\n", curve.CPU.ElementMicros)
+	fmt.Fprintf(term.out, "An element costs the harness %.2f µs, in bundles without end; the rest is in terms of that.\n\n",
+		curve.CPU.ElementMicros)
 	verdicts := before.Check(now)
 	if err := bench.WriteVerdicts(term.out, verdicts); err != nil {
 		return err
@@ -98,7 +99,8 @@ func (o *checkOptions) check(ctx context.Context, term *terminal, before bench.R
 		}
 	}
 	if len(grown) > 0 {
-		return fault.New(fault.Internal, codeBenchRegression, "more than %g times as much as before: %s", before.Margin, strings.Join(grown, ", ")).
+		what := strings.Join(grown, ", ")
+		return fault.New(fault.Internal, codeBenchRegression, "more than %g times as much as before: %s", before.Margin, what).
 			WithHint("run it again on a quiet machine; then look for what has changed, or accept it with --update")
 	}
 	return nil

@@ -65,6 +65,9 @@ func startBenchScript(ctx context.Context, term *terminal, o *bundlesOptions, py
 		return nil, err
 	}
 	own := []string{"--environment_type=PROCESS", "--environment_config=" + string(command), noSubmissionLog}
+	if _, chosen := option(args, "sdk_worker_parallelism"); !chosen {
+		own = append(own, "--sdk_worker_parallelism=1") // one is measured
+	}
 	plan := planArgs(slices.Concat(args, own), b.server.info.Endpoints.Job)
 	b.script = exec.Command(python, append([]string{o.script}, plan.args...)...)
 	// What it prints is not the result.
