@@ -162,6 +162,8 @@ func (o *peersOptions) compare(ctx context.Context, term *terminal, cfg peers.Co
 	if err != nil {
 		return nil, err
 	}
-	result.About = about()
+	at := about()
+	at.Python, at.Beam = result.About.Python, result.About.Beam
+	result.About = at
 	return result, nil
 }

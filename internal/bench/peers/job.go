@@ -30,10 +30,12 @@ const (
 
 // job is one case on one peer.
 type job struct {
-	cfg  *Config
-	kit  string
-	peer bench.Peer
-	kind Case
+	cfg *Config
+	kit string
+	// versions takes those of the client.
+	versions func(said outcome)
+	peer     bench.Peer
+	kind     Case
 }
 
 // outcome is what the client says.
@@ -41,6 +43,8 @@ type outcome struct {
 	OK      bool    `json:"ok"`
 	Error   string  `json:"error"`
 	Seconds float64 `json:"run_s"`
+	Python  string  `json:"python"`
+	Beam    string  `json:"apache_beam"`
 }
 
 // run runs the job. A job that fails is a result; the error is for what is no fault of the peer.
@@ -66,6 +70,7 @@ func (j *job) run(ctx context.Context) (bench.Run, error) {
 	if err != nil {
 		return run, err
 	}
+	j.versions(said)
 	run.Seconds, run.Error = said.Seconds, said.Error
 	if !said.OK && run.Error == "" {
 		run.Error = "the client did not say why"

@@ -78,7 +78,9 @@ func Compare(ctx context.Context, cfg Config) (*bench.Comparison, error) {
 					continue
 				}
 				cfg.Step(pass, c, peer.Name)
-				j := &job{cfg: &cfg, kit: kit + "/load", peer: peer, kind: c}
+				j := &job{cfg: &cfg, kit: kit + "/load", peer: peer, kind: c, versions: func(said outcome) {
+					result.About.Python, result.About.Beam = said.Python, said.Beam
+				}}
 				run, err := j.run(ctx)
 				if err != nil {
 					return nil, err

@@ -6,6 +6,7 @@ Usage: python -m padstone_load --case gbk --elements 1000000 --job_endpoint HOST
 import argparse
 import json
 import logging
+import platform
 import signal
 import threading
 import time
@@ -105,7 +106,8 @@ def main() -> None:
     except Exception as failure:  # noqa: BLE001 (a peer may fail in any way)
         traceback.print_exc()
         outcome = {"ok": False, "error": str(failure) or repr(failure)}
-    print(json.dumps(outcome), flush=True)
+    versions = {"python": platform.python_version(), "apache_beam": beam.__version__}
+    print(json.dumps({**outcome, **versions}), flush=True)
 
 
 if __name__ == "__main__":
