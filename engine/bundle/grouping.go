@@ -56,7 +56,7 @@ func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group
 	g.env.Merge = merge
 	ahead := r.Store.WriteAhead()
 	g.result.held.pool = r.Memory.Outputs
-	g.router.writeAhead(r.Store, ahead, &g.result.held)
+	g.router.writeAhead(ahead, &g.result.held)
 	g.router.aside = newAside(w)
 	g.out.Flush, g.out.FlushBytes = g.flush, flushBytes
 	if st.feedsStateBacked() {

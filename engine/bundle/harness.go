@@ -40,7 +40,7 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	}
 	h.intake.aside, rt.aside = h.aside, h.aside
 	h.result.held.pool = r.Memory.Outputs
-	rt.writeAhead(r.Store, ahead, &h.result.held)
+	rt.writeAhead(ahead, &h.result.held)
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: ahead}
 	if st.Def.KeyCoder != "" {
 		h.result.Commit.Rows = r.Store.Begin(uint32(start.Stage))

@@ -40,7 +40,7 @@ func TestIntake(t *testing.T) {
 	s := openStore(t)
 	for _, kind := range []plan.EdgeKind{plan.FIFO, plan.Keyed} {
 		ahead, rt := s.WriteAhead(), newRouter(8)
-		rt.writeAhead(s, ahead, nil)
+		rt.writeAhead(ahead, nil)
 		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
 		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, byWrite: map[string]*output{"out": o}}, rt, memory.NewPool("intake", 32<<20))
 		in.start()
@@ -171,7 +171,7 @@ func TestInline(t *testing.T) {
 	e := testEdge(t, plan.FIFO)
 	e.value, e.scanner = prog, coder.NewScanner(prog, plan.IntervalWindow)
 	rt := newRouter(8)
-	rt.writeAhead(s, ahead, nil)
+	rt.writeAhead(ahead, nil)
 	if err := rt.writeBacked(&output{edges: []*edge{e}}, out.Block.Data, out.Backed); err != nil {
 		t.Fatal(err)
 	}

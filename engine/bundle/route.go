@@ -23,7 +23,6 @@ type router struct {
 	bytes  int          // of the blocks in added
 	held   *held        // of them; nil: no bound
 	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
-	store  *store.Store // to read contents from; set where ahead is
 	aside  *aside       // of the bundle
 
 	// Scratch of keyed splitting, reused between messages.
@@ -47,8 +46,8 @@ type groupSize struct {
 func newRouter(groups int) *router { return &router{groups: groups} }
 
 // writeAhead has the router write ahead what is too much to keep until the commit.
-func (r *router) writeAhead(s *store.Store, ahead *store.Ahead, h *held) {
-	r.store, r.ahead, r.held = s, ahead, h
+func (r *router) writeAhead(ahead *store.Ahead, h *held) {
+	r.ahead, r.held = ahead, h
 }
 
 // write routes one message: whole encoded elements of an output. It keeps data; the caller must not change it.
@@ -175,7 +174,7 @@ func (r *router) inline(e *edge, data []byte, backed []group.Backed) ([]byte, er
 		out = append(out, data[at:b.At+len(el.Raw)-len(el.Rest())]...)
 		out = group.AppendIterable(out, nil, b.Count) // so many bytes hold no more values than a length can tell
 		for page := range b.Pages {
-			values, err := r.store.Page(b.Content, page)
+			values, err := r.ahead.Page(b.Content, page)
 			if err != nil {
 				return nil, err
 			}

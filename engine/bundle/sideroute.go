@@ -107,7 +107,7 @@ func (r *router) sideElement(e *edge, el *coder.Elem, w []byte, pane uint64, bac
 		return eachValue(value, el.Rest(), func(v []byte) error { return r.sideValue(e, named, end, pane, v, e.keyOf(v)) })
 	}
 	for page := range backed.Pages {
-		values, err := r.store.Page(backed.Content, page)
+		values, err := r.ahead.Page(backed.Content, page)
 		if err != nil {
 			return err
 		}

@@ -24,8 +24,8 @@ const (
 	Source  Table = 0x0a // split name → position state; group is 0
 	Outbox  Table = 0x0b // seq u64 → block, to be published; group is 0
 	Metric  Table = 0x0c // metric key → aggregated MonitoringInfo; stage and group are 0
-	// 0x0d was never written. Content rows are written ahead of the commit that refers to them (see package store); stage and group are 0.
-	Page       Table = 0x0e // content id u64, page u64 → a page
+	// 0x0d was never written. Contents are written ahead of the commit that refers to them (see package store); stage and group are 0.
+	Page       Table = 0x0e // content id u64, page u64 → segment, place, length and checksum of a page
 	ContentRef Table = 0x0f // block seq u64, content id u64 → empty: the waiting block refers to the content
 	// Of side inputs; stage is the edge, or 0 for runs, and group is 0.
 	SideWindow Table = 0x10 // end, window → empty: a window of Side that expires

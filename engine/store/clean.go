@@ -42,7 +42,7 @@ func (s *Store) ended() error {
 	if s.durability != None || s.Err() != nil {
 		return nil
 	}
-	if err := s.db.Flush(); err != nil {
+	if err := errors.Join(s.segments.syncAll(), s.db.Flush()); err != nil {
 		return err
 	}
 	if s.Err() != nil {

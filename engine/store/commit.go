@@ -69,7 +69,8 @@ func (s *Store) Commit(c *Commit) (uint64, error) {
 	}
 	seq := s.mu.applied + 1
 	s.mu.Unlock()
-
+	s.committing.Lock()
+	defer s.committing.Unlock()
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	if err := s.fill(batch, c, seq); err != nil {
@@ -98,11 +99,12 @@ func (s *Store) Commit(c *Commit) (uint64, error) {
 		s.broadcastLocked()
 	}
 	s.mu.Unlock()
-	return seq, nil
+	return seq, s.reap(seq)
 }
 
 // fill writes c into the batch.
 func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
+	s.dropping = seq
 	w := batchWriter{batch: batch}
 	stage := s.numbers.stage(c.Stage)
 	if c.Rows != nil {
@@ -130,7 +132,7 @@ func (s *Store) fill(batch *pebble.Batch, c *Commit, seq uint64) error {
 	for i := range c.Trimmed {
 		w.note(s.trim(&w, c.Stage, &c.Trimmed[i]))
 	}
-	w.note(s.dropUnreferred(batch, c.Ahead))
+	w.note(s.keepAhead(batch, c.Ahead))
 	s.fillSide(&w, c)
 	for i := range c.Outbox {
 		c.Outbox[i].Seq = s.nextSeq()

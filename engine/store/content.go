@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -12,18 +13,19 @@ import (
 
 // content is a content that a commit has made known.
 type content struct {
-	refs  int    // waiting blocks that refer to it
-	pages uint64 // 0: an earlier process wrote it, and did not tell
+	refs    int // waiting blocks that refer to it
+	extents []extent
 }
 
-// Ahead is what one bundle writes ahead of its commit. Its pages go into the log before the commit does, so that a commit that
-// survives a crash finds them; without the commit nobody refers to them, and Open removes them. It implements rows.Contents, belongs
+// Ahead is what one bundle writes ahead of its commit: contents in segments, and rows of side inputs, which go into the log. A commit that
+// survives a crash finds both; without the commit nobody refers to them, and Open removes them. It implements rows.Contents, belongs
 // to one goroutine at a time, and ends in Store.Commit or Discard.
 type Ahead struct {
-	store *Store
-	made  []*Content
-	side  *sideRun // nil until rows of side inputs are written ahead
-	ended bool
+	store    *Store
+	made     []*Content
+	segments []*segment
+	side     *sideRun // nil until rows of side inputs are written ahead
+	ended    bool
 }
 
 // WriteAhead begins what a bundle writes ahead of its commit.
@@ -31,7 +33,7 @@ func (s *Store) WriteAhead() *Ahead { return &Ahead{store: s} }
 
 // New begins a content.
 func (a *Ahead) New() rows.Content {
-	c := &Content{store: a.store, id: rows.ContentID(a.store.contentSeq.Add(1))}
+	c := &Content{ahead: a, id: rows.ContentID(a.store.contentSeq.Add(1))}
 	a.made = append(a.made, c)
 	return c
 }
@@ -42,22 +44,16 @@ func (a *Ahead) Discard() {
 		return
 	}
 	a.ended = true
-	for _, c := range a.made {
-		if err := deletePages(a.store.db, c.id, c.pages); err != nil {
-			a.store.fail(err)
-			return
-		}
-	}
-	if err := a.discardSide(); err != nil {
+	if err := errors.Join(a.store.segments.abandon(a.segments), a.discardSide()); err != nil {
 		a.store.fail(err)
 	}
 }
 
 // Content is a content that is being written. It implements rows.Content.
 type Content struct {
-	store *Store
-	id    rows.ContentID
-	pages uint64
+	ahead   *Ahead
+	id      rows.ContentID
+	extents []extent
 }
 
 // ID returns the content's id.
@@ -65,21 +61,80 @@ func (c *Content) ID() rows.ContentID { return c.id }
 
 // Append adds a page.
 func (c *Content) Append(page []byte) error {
-	if err := c.store.db.Set(pageKey(c.id, c.pages), page, pebble.NoSync); err != nil {
-		c.store.fail(err)
+	e, err := c.ahead.place(page)
+	if err != nil {
+		c.ahead.store.fail(err)
 		return fault.New(fault.Environment, "store-write", "cannot write ahead of a commit: %w", err)
 	}
-	c.pages++
+	c.extents = append(c.extents, e)
 	return nil
 }
 
-// Page reads a page of a content. The data is owned by the caller.
-func (s *Store) Page(id rows.ContentID, page uint64) ([]byte, error) {
-	data, err := s.get(pageKey(id, page))
-	if err == nil && data == nil {
-		err = fault.New(fault.Corruption, "store-corrupt", "page %d of content %d is missing", page, id)
+// place writes into the bundle's segment.
+func (a *Ahead) place(b []byte) (extent, error) {
+	g := a.store.segments
+	n := len(a.segments)
+	if n == 0 || a.segments[n-1].size >= segmentBytesMax {
+		seg, err := g.create(a.store.contentSeq.Add(1))
+		if err != nil {
+			return extent{}, err
+		}
+		a.segments = append(a.segments, seg)
+		n++
 	}
-	return data, err
+	return g.write(a.segments[n-1], b)
+}
+
+// Page reads a page of a content of the bundle's own. The data is owned by the caller.
+func (a *Ahead) Page(id rows.ContentID, page uint64) ([]byte, error) {
+	for _, c := range a.made {
+		if c.id == id && page < uint64(len(c.extents)) {
+			b := make([]byte, c.extents[page].size)
+			return b, a.store.segments.read(c.extents[page], b)
+		}
+	}
+	return nil, noPage(id, page)
+}
+
+// Page reads a page of a content that a commit has made known. The data is owned by the caller.
+func (s *Store) Page(id rows.ContentID, page uint64) ([]byte, error) {
+	b := []byte(nil)
+	err := s.readPage(id, page, func(n int) []byte { b = make([]byte, n); return b })
+	return b, err
+}
+
+// readPage reads a page into memory that alloc gives.
+func (s *Store) readPage(id rows.ContentID, page uint64, alloc func(n int) []byte) error {
+	e, err := s.extent(id, page)
+	if err != nil {
+		return err
+	}
+	err = s.segments.read(e, alloc(e.size))
+	if fault.KindOf(err) != fault.Corruption {
+		return err
+	}
+	if _, gone := s.extent(id, page); gone != nil { // let go of meanwhile, for whatever reason somebody still reads it
+		return gone
+	}
+	s.guard.freeze(err)
+	return err
+}
+
+// extent reads where a page lies.
+func (s *Store) extent(id rows.ContentID, page uint64) (e extent, err error) {
+	v, closer, err := s.db.Get(pageKey(id, page))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return e, noPage(id, page)
+	}
+	if err != nil {
+		return e, readError(err)
+	}
+	e, err = parseExtent(v)
+	return e, errors.Join(err, closer.Close())
+}
+
+func noPage(id rows.ContentID, page uint64) error {
+	return fault.New(fault.Corruption, CodeCorrupt, "page %d of content %d is missing", page, id)
 }
 
 // adopt makes the contents of a bundle known.
@@ -89,8 +144,39 @@ func (s *Store) adopt(a *Ahead) {
 	}
 	a.ended = true
 	for _, c := range a.made {
-		s.contents[c.id] = &content{pages: c.pages}
+		s.contents[c.id] = &content{extents: c.extents}
 	}
+}
+
+// keepAhead writes where the contents of a bundle lie. What it wrote for nobody goes: every consumer wanted the values inline.
+func (s *Store) keepAhead(batch *pebble.Batch, a *Ahead) error {
+	if a == nil {
+		return nil
+	}
+	pages := make(map[uint64]int)
+	for _, made := range a.made {
+		if s.contents[made.id].refs == 0 {
+			delete(s.contents, made.id)
+			continue
+		}
+		for i, e := range made.extents {
+			pages[e.segment]++
+			if err := batch.Set(pageKey(made.id, uint64(i)), e.append(nil), nil); err != nil {
+				return err
+			}
+		}
+	}
+	var unused []*segment
+	for _, seg := range a.segments {
+		if pages[seg.id] == 0 {
+			unused = append(unused, seg)
+			continue
+		}
+		if err := s.segments.adopt(seg, pages[seg.id]); err != nil {
+			return err
+		}
+	}
+	return s.segments.abandon(unused)
 }
 
 // refer counts the contents that a new block refers to.
@@ -152,30 +238,18 @@ func (s *Store) release(batch *pebble.Batch, seq uint64) error {
 	return nil
 }
 
-// dropUnreferred drops what a bundle wrote for nobody: every consumer wanted the values inline.
-func (s *Store) dropUnreferred(batch *pebble.Batch, a *Ahead) error {
-	if a == nil {
-		return nil
-	}
-	for _, made := range a.made {
-		if c := s.contents[made.id]; c != nil && c.refs == 0 {
-			if err := s.drop(batch, made.id, c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 func (s *Store) drop(batch *pebble.Batch, id rows.ContentID, c *content) error {
 	delete(s.contents, id)
-	return deletePages(batch, id, c.pages)
+	for _, e := range c.extents {
+		s.segments.release(e, s.dropping)
+	}
+	return deletePages(batch, id, uint64(len(c.extents)))
 }
 
 // deletePages deletes a content: page by page while they are few, as pebble pays dearly for many small deleted ranges.
 func deletePages(w pebble.Writer, id rows.ContentID, pages uint64) error {
 	const fewPages = 16
-	if pages == 0 || pages > fewPages {
+	if pages > fewPages {
 		return w.DeleteRange(contentKey(id), contentKey(id+1), pebble.NoSync)
 	}
 	for page := range pages {
@@ -186,13 +260,13 @@ func deletePages(w pebble.Writer, id rows.ContentID, pages uint64) error {
 	return nil
 }
 
-// loadContents reads which contents are referred to, and removes those that no commit has made known.
+// loadContents reads which contents are referred to, and where they lie. What no commit has made known goes.
 func (s *Store) loadContents() error {
 	s.contents = make(map[rows.ContentID]*content)
 	s.referred = make(map[uint64][]rows.ContentID)
 	err := s.scanTable(rows.ContentRef, func(_ uint32, _ uint16, suffix, _ []byte) error {
 		if len(suffix) != 16 {
-			return fault.New(fault.Corruption, "store-corrupt", "a reference to a content is malformed")
+			return corrupt("a reference to a content is malformed")
 		}
 		seq, id := binary.BigEndian.Uint64(suffix), rows.ContentID(binary.BigEndian.Uint64(suffix[8:]))
 		s.referred[seq] = append(s.referred[seq], id)
@@ -205,38 +279,23 @@ func (s *Store) loadContents() error {
 	if err != nil {
 		return err
 	}
-	ids, err := s.contentIDs()
+	err = s.scanTable(rows.Page, func(_ uint32, _ uint16, suffix, v []byte) error {
+		if len(suffix) != 16 {
+			return corrupt("the key of a page is malformed")
+		}
+		id, page := rows.ContentID(binary.BigEndian.Uint64(suffix)), binary.BigEndian.Uint64(suffix[8:])
+		c := s.contents[id]
+		if c == nil || page != uint64(len(c.extents)) {
+			return corrupt("page %d of content %d is one too many", page, id)
+		}
+		e, err := parseExtent(v)
+		c.extents = append(c.extents, e)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		s.contentSeq.Store(max(s.contentSeq.Load(), uint64(id)))
-		if s.contents[id] == nil {
-			if err := deletePages(s.db, id, 0); err != nil {
-				return readError(err)
-			}
-		}
-	}
-	return nil
-}
-
-// contentIDs lists all contents, known or not. It reads one row of each.
-func (s *Store) contentIDs() (ids []rows.ContentID, err error) {
-	for next := rows.ContentID(0); ; {
-		found := false
-		err := scan(s.db, contentKey(next), after([]byte{byte(rows.Page)}), func(k, _ []byte) (bool, error) {
-			if len(k) != rows.PrefixLen+16 {
-				return false, fault.New(fault.Corruption, "store-corrupt", "the key of a page is malformed")
-			}
-			found = true
-			ids = append(ids, rows.ContentID(binary.BigEndian.Uint64(k[rows.PrefixLen:])))
-			return false, nil
-		})
-		if err != nil || !found {
-			return ids, err
-		}
-		next = ids[len(ids)-1] + 1
-	}
+	return s.segments.load(s.contents)
 }
 
 func contentKey(id rows.ContentID) []byte {

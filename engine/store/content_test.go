@@ -2,10 +2,13 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -50,15 +53,57 @@ func consume(seqs ...uint64) *Commit {
 	return c
 }
 
-// kept checks which contents are there.
-func kept(t *testing.T, s *Store, want ...rows.ContentID) {
+// kept checks which contents are known, in memory and in rows, and that there are files for them and no others, but for some that are
+// being written or wait for the log.
+func kept(t *testing.T, s *Store, others int, want ...rows.ContentID) {
 	t.Helper()
-	got, err := s.contentIDs()
+	known := slices.Sorted(maps.Keys(s.contents))
+	var stored []rows.ContentID
+	files := make(map[string]bool)
+	err := s.scanTable(rows.Page, func(_ uint32, _ uint16, suffix, v []byte) error {
+		stored = append(stored, rows.ContentID(binary.BigEndian.Uint64(suffix)))
+		e, err := parseExtent(v)
+		files[segmentName(e.segment)] = true
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("contents %v are there, not %v", got, want)
+	stored = slices.Compact(stored)
+	if !slices.Equal(known, want) || !slices.Equal(stored, want) {
+		t.Errorf("contents %v are known and %v stored, not %v", known, stored, want)
+	}
+	there := segmentFiles(t, s)
+	for name := range files {
+		if !there[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if len(there) != len(files)+others {
+		t.Errorf("there are %d segments, not %d and %d", len(there), len(files), others)
+	}
+}
+
+func segmentFiles(t *testing.T, s *Store) map[string]bool {
+	t.Helper()
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := make(map[string]bool)
+	for _, name := range names {
+		if strings.HasSuffix(name, segmentSuffix) {
+			there[name] = true
+		}
+	}
+	return there
+}
+
+// makeDurable makes everything durable that was committed.
+func makeDurable(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.WaitDurable(t.Context(), s.Applied()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -68,21 +113,27 @@ func TestContentLives(t *testing.T) {
 	s := open(t, fs, Frontier)
 	a := s.WriteAhead()
 	one, unused := written(t, a, "a", "b", "c"), written(t, a, "nobody wants it")
-	kept(t, s, one, unused)
+	kept(t, s, 1)
+	page, err := a.Page(one, 1)
+	if err != nil || string(page) != "b" {
+		t.Errorf("page 1 is %q, %v", page, err)
+	}
 	first := commit(t, s, adding(a, one))
 	a.Discard() // harmless now
-	kept(t, s, one)
-	page, err := s.Page(one, 2)
-	if err != nil || string(page) != "c" {
+	kept(t, s, 0, one)
+	if page, err := s.Page(one, 2); err != nil || string(page) != "c" {
 		t.Errorf("page 2 is %q, %v", page, err)
 	}
-	if _, err := s.Page(one, 3); fault.KindOf(err) != fault.Corruption {
-		t.Errorf("a page that is not there: %v", err)
+	for _, id := range []rows.ContentID{one, unused} {
+		if _, err := s.Page(id, 3); fault.KindOf(err) != fault.Corruption {
+			t.Errorf("a page that is not there: %v", err)
+		}
 	}
 	second := commit(t, s, adding(nil, one))
 
 	closeStore(t, s)
 	s = open(t, fs, Frontier)
+	kept(t, s, 0, one)
 	a = s.WriteAhead()
 	two := written(t, a, make([]string, 40)...) // more pages than are deleted one by one
 	if two <= one {
@@ -91,20 +142,21 @@ func TestContentLives(t *testing.T) {
 	c := adding(a, one, two)
 	c.Consumed = consume(first, second).Consumed
 	third := commit(t, s, c) // from block to block
-	kept(t, s, one, two)
+	kept(t, s, 0, one, two)
 	commit(t, s, consume(third))
-	kept(t, s)
+	kept(t, s, 2) // what has let go of them is not durable
+	makeDurable(t, s)
+	kept(t, s, 0)
 
 	a = s.WriteAhead()
 	lost := written(t, a, "a")
 	a.Discard()
-	kept(t, s)
-	a = s.WriteAhead()
-	orphan := written(t, a, "a")
-	kept(t, s, orphan)
+	kept(t, s, 0)
+	written(t, s.WriteAhead(), "a")
+	kept(t, s, 1)
 	closeStore(t, s)
 	s = open(t, fs, Frontier)
-	kept(t, s)
+	kept(t, s, 0)
 	if _, err := s.Commit(adding(nil, lost)); err == nil {
 		t.Errorf("a block refers to content %d, which is not there: %v", lost, err)
 	}
@@ -138,7 +190,8 @@ func TestBody(t *testing.T) {
 	consumed := consume()
 	consumed.Consumed = []BlockID{{Group: 3, Edge: 4, Seq: seq}}
 	commit(t, s, consumed)
-	kept(t, s)
+	makeDurable(t, s)
+	kept(t, s, 0)
 	closeStore(t, s)
 }
 
@@ -189,7 +242,7 @@ func whole(t *testing.T, s *Store) {
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)
-	kept(t, s, want...)
+	kept(t, s, 0, want...)
 	for _, id := range want {
 		for page, text := range []string{"begin", "end"} {
 			if got, err := s.Page(id, uint64(page)); err != nil || string(got) != text {
@@ -274,10 +327,10 @@ func TestTrimmed(t *testing.T) {
 	commit(t, s, &Commit{Stage: 1, Ahead: a, Trimmed: []Trimmed{{
 		ID: BlockID{Seq: first}, Block: Block{Header: Header{Count: 1, Bytes: 1}, Body: body},
 	}}})
-	kept(t, s, values, body)
+	kept(t, s, 0, values, body)
 	closeStore(t, s)
 	s = open(t, fs, Frontier)
-	kept(t, s, values, body)
+	kept(t, s, 0, values, body)
 	var seqs []uint64
 	if err := s.Inbox(func(_ uint32, _ uint16, _ uint32, h Header) { seqs = append(seqs, h.Seq) }); err != nil {
 		t.Fatal(err)
@@ -290,7 +343,8 @@ func TestTrimmed(t *testing.T) {
 		t.Errorf("the block is %q, %d elements, %v", b.Data, b.Count, err)
 	}
 	commit(t, s, consume(first))
-	kept(t, s)
+	makeDurable(t, s)
+	kept(t, s, 0)
 	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
 		t.Fatal(err)
 	}

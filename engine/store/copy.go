@@ -51,6 +51,8 @@ func (s *Store) Copy() (_ *Copy, err error) {
 	if err := s.fs.MkdirAll(s.copiesPath(), 0o755); err != nil {
 		return nil, fail(err)
 	}
+	s.segments.pin() // what the copy will refer to is there from now on
+	defer s.unpin()
 	if s.durability == None { // whether or not there is a log, all that was committed is in tables then
 		if err := s.db.Flush(); err != nil {
 			return nil, fail(err)
@@ -65,6 +67,9 @@ func (s *Store) Copy() (_ *Copy, err error) {
 			err = errors.Join(fail(err), c.Close())
 		}
 	}()
+	if err := s.copySegments(c.dir); err != nil {
+		return nil, err
+	}
 	names, err := s.fs.List(c.dir)
 	if err != nil {
 		return nil, err
@@ -75,9 +80,46 @@ func (s *Store) Copy() (_ *Copy, err error) {
 			return nil, err
 		}
 		ext := path.Ext(name)
-		c.Files = append(c.Files, CopyFile{Name: name, Size: info.Size(), Immutable: ext == ".sst" || ext == ".blob"})
+		c.Files = append(c.Files, CopyFile{Name: name, Size: info.Size(), Immutable: ext == ".sst" || ext == ".blob" || ext == segmentSuffix})
 	}
 	return c, nil
+}
+
+// copySegments gives a copy links to all segments that it may refer to. Those have become durable then, so that their numbers are not
+// given again, whatever crashes.
+func (s *Store) copySegments(dir string) error {
+	s.committing.Lock()
+	ids := s.segments.referred()
+	s.committing.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	if s.durability == Frontier {
+		if err := s.db.LogData(nil, pebble.Sync); err != nil {
+			s.fail(err)
+			return s.Err()
+		}
+	}
+	for _, id := range ids {
+		if err := s.fs.Link(s.segments.path(id), s.fs.PathJoin(dir, segmentName(id))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unpin ends what kept segments.
+func (s *Store) unpin() {
+	s.segments.unpin()
+	s.mu.Lock()
+	durable := s.mu.durable
+	if s.durability == None {
+		durable = s.mu.applied
+	}
+	s.mu.Unlock()
+	if err := s.segments.reap(durable); err != nil {
+		s.fail(err)
+	}
 }
 
 // Open opens a file of the copy.

@@ -76,12 +76,42 @@ func (s *Store) advance() {
 		return
 	}
 	s.keepFrontier(target)
+	if err := s.segments.reap(target); err != nil {
+		s.fail(err)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if target > s.mu.durable && s.mu.err == nil {
 		s.mu.durable = target
 	}
 	s.broadcastLocked()
+}
+
+// reap removes segments after a commit, or sees to it that the log is synced when there are many that wait for that.
+func (s *Store) reap(applied uint64) error {
+	if s.durability == Frontier {
+		if s.segments.full() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.wantLocked(applied)
+		}
+		return nil
+	}
+	err := s.segments.reap(applied)
+	if err != nil {
+		s.fail(err)
+	}
+	return err
+}
+
+// wantLocked has the syncer make a commit durable.
+func (s *Store) wantLocked(seq uint64) {
+	s.mu.wanted = max(s.mu.wanted, seq)
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
 }
 
 // WaitDurable returns once every commit up to seq is on disk, or with the write error or the context's cause.
@@ -99,12 +129,8 @@ func (s *Store) WaitDurable(ctx context.Context, seq uint64) error {
 			s.mu.Unlock()
 			return fault.New(fault.Environment, "store-closed", "the job's store was closed before commit %d was durable", seq)
 		}
-		s.mu.wanted = max(s.mu.wanted, seq)
+		s.wantLocked(seq)
 		wake := s.mu.wake
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
 		s.mu.Unlock()
 		select {
 		case <-wake:

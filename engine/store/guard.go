@@ -25,6 +25,8 @@ type guard struct {
 	vfs.FS
 	failed func(error)   // told of the error that froze the disk; called once
 	told   chan struct{} // closed when it has been told: until then no swallowed write returns
+	// barrier is called before each write of a log. Set before the guard is used.
+	barrier func()
 
 	mu struct {
 		sync.RWMutex
@@ -125,9 +127,9 @@ func (g *guard) file(name string, open func() (vfs.File, error)) vfs.File {
 	var f vfs.File
 	g.write(func() (err error) { f, err = open(); return err })
 	if f == nil {
-		return &guarded{guard: g, name: name, File: nowhere{name: name}}
+		f = nowhere{name: name}
 	}
-	return &guarded{guard: g, name: name, File: f}
+	return &guarded{guard: g, name: name, log: filepath.Ext(name) == ".log", File: f}
 }
 
 // Open implements vfs.FS. Tables that pebble knows must be there; it would end the process when one is not.
@@ -253,16 +255,23 @@ type guarded struct {
 	vfs.File
 	guard *guard
 	name  string
+	log   bool
 }
 
 // Write implements vfs.File.
 func (f *guarded) Write(p []byte) (int, error) {
+	if f.log {
+		f.guard.barrier()
+	}
 	f.guard.write(func() error { f.guard.written(f.name); _, err := f.File.Write(p); return err })
 	return len(p), nil
 }
 
 // WriteAt implements vfs.File.
 func (f *guarded) WriteAt(p []byte, at int64) (int, error) {
+	if f.log {
+		f.guard.barrier()
+	}
 	f.guard.write(func() error { _, err := f.File.WriteAt(p, at); return err })
 	return len(p), nil
 }

@@ -26,6 +26,7 @@ func (s *Store) load() error {
 	if len(v) >= 24 {
 		s.contentSeq.Store(binary.BigEndian.Uint64(v[16:]))
 	}
+	s.dropping = s.mu.applied + 1
 	if err := s.loadContents(); err != nil {
 		return err
 	}

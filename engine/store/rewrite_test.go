@@ -109,9 +109,13 @@ func TestRewrite(t *testing.T) {
 			}
 			for i, stage := range []uint32{11, 12} {
 				mustCommit(t, s, &Commit{Stage: stage, Consumed: stages[stage]})
-				if ids, err := s.contentIDs(); err != nil || len(ids) != []int{2, 0}[i] {
-					t.Errorf("contents %v after the blocks of %d, %v", ids, stage, err)
+				if len(s.contents) != []int{2, 0}[i] {
+					t.Errorf("contents %v after the blocks of %d", s.contents, stage)
 				}
+			}
+			makeDurable(t, s)
+			if left := segmentFiles(t, s); len(left) != 0 {
+				t.Errorf("%v are left", left)
 			}
 			if n, err := s.CountRows(rows.Data); err != nil || n != 0 {
 				t.Errorf("data of %d blocks is left, %v", n, err)

@@ -33,10 +33,10 @@ var Durabilities = []Durability{Frontier, Sync, None}
 
 // FormatVersion is the version of the row layouts. A store with a later version is refused, and so is one from before formatOldest;
 // another earlier one is read and becomes of this version. 2: contents. 3: side inputs by pane, written ahead. 4: rows under numbers
-// that stand for the names of transforms. 5: data of blocks apart from their headers.
+// that stand for the names of transforms. 5: data of blocks apart from their headers. 6: contents in segments.
 const (
-	FormatVersion = 5
-	formatOldest  = 4
+	FormatVersion = 6
+	formatOldest  = 6
 )
 
 var metaFormat = []byte("format")
@@ -99,8 +99,11 @@ type Store struct {
 	durability Durability
 	log        *zap.Logger
 	numbers    Numbering // set before the first commit
+	segments   *segments
+	committing sync.Mutex // held by Commit, and by who has to know all that was committed
 
 	// Of the committing goroutine only.
+	dropping uint64                         // sequence of the commit that is being made, or of the next one
 	blockSeq uint64                         // last sequence given to a block
 	holds    map[uint32]*watermark.Multiset // number of a stage → watermark holds
 	contents map[rows.ContentID]*content    // of committed bundles
@@ -146,6 +149,8 @@ func Open(c Config) (*Store, error) {
 	s.mu.wake = make(chan struct{})
 	s.guard = newGuard(c.FS, s.fail)
 	s.fs = s.guard
+	s.segments = newSegments(s.guard, c.Dir, c.FS != vfs.Default, c.Durability == None)
+	s.guard.barrier = s.segments.barrier
 	c.Cache.stores.Add(1)
 	if err := s.open(c); err != nil {
 		c.Cache.stores.Add(-1)
@@ -250,6 +255,9 @@ func (s *Store) Close() error {
 	defer s.cache.stores.Add(-1)
 	err := errors.Join(s.ended(), s.frontier.Close())
 	if cerr := s.db.Close(); err == nil {
+		err = cerr
+	}
+	if cerr := s.segments.close(); err == nil {
 		err = cerr
 	}
 	s.guard.tidy()
