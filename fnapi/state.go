@@ -17,21 +17,29 @@ type StateHandler interface {
 	HandleState(ctx context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error)
 }
 
+// PromptState is a StateHandler that answers without waiting for others. Its requests are answered on the goroutine that reads the
+// stream: handing each over to another costs more than the answer.
+type PromptState interface {
+	StateHandler
+	Prompt()
+}
+
 // stateQueueMax bounds the requests of one bundle that wait. A harness that clears and appends many cells pipelines them; when the
 // queue is full its stream waits.
 const stateQueueMax = 1024
 
-// stateQueue answers the state requests of one bundle in order. A goroutine runs while there are some.
+// stateQueue answers the state requests of one bundle in order. A goroutine runs while there are some that wait.
 type stateQueue struct {
-	handler StateHandler
+	handle  func(*fnpb.StateRequest) (*fnpb.StateResponse, error) // nil: the bundle has no state
+	prompt  bool
+	abandon context.CancelFunc // of the context of handler calls
 	running sync.WaitGroup
 	mu      struct {
 		sync.Mutex
-		room    *sync.Cond // signalled when the queue shrinks or closes
-		queue   []stateCall
-		active  bool // a goroutine runs
-		closed  bool
-		abandon context.CancelFunc // ends the handler call that runs, if any
+		room   *sync.Cond // signalled when the queue shrinks or closes
+		queue  []stateCall
+		active bool // a request is being answered
+		closed bool
 	}
 }
 
@@ -42,12 +50,17 @@ type stateCall struct {
 }
 
 func (q *stateQueue) init(h StateHandler) {
-	q.handler = h
+	ctx, cancel := context.WithCancel(context.Background())
+	q.abandon = cancel
+	if h != nil {
+		q.handle = func(req *fnpb.StateRequest) (*fnpb.StateResponse, error) { return h.HandleState(ctx, req) }
+	}
+	_, q.prompt = h.(PromptState)
 	q.mu.room = sync.NewCond(&q.mu)
 }
 
-// push queues a request; false when the bundle has finished.
-func (q *stateQueue) push(c stateCall) bool {
+// take answers a request, or queues it; false when the bundle has finished.
+func (q *stateQueue) take(c stateCall) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.mu.queue) >= stateQueueMax && !q.mu.closed {
@@ -56,8 +69,18 @@ func (q *stateQueue) push(c stateCall) bool {
 	if q.mu.closed {
 		return false
 	}
-	q.mu.queue = append(q.mu.queue, c)
-	if !q.mu.active {
+	if q.prompt && !q.mu.active {
+		q.mu.active = true
+		q.running.Add(1)
+		q.mu.Unlock()
+		c.stream.reply(q.answer(c.req))
+		q.running.Done()
+		q.mu.Lock()
+		q.mu.active = false
+	} else {
+		q.mu.queue = append(q.mu.queue, c)
+	}
+	if len(q.mu.queue) > 0 && !q.mu.active { // others may have come meanwhile, on another stream
 		q.mu.active = true
 		q.running.Go(q.run)
 	}
@@ -70,9 +93,7 @@ func (q *stateQueue) close() {
 	defer q.mu.Unlock()
 	q.mu.closed = true
 	q.mu.room.Broadcast()
-	if q.mu.abandon != nil {
-		q.mu.abandon()
-	}
+	q.abandon()
 }
 
 // wait returns when no handler call runs any more. Call it after close.
@@ -80,35 +101,32 @@ func (q *stateQueue) wait() { q.running.Wait() }
 
 // run answers requests until there are none.
 func (q *stateQueue) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	for {
 		q.mu.Lock()
 		if len(q.mu.queue) == 0 {
-			q.mu.active, q.mu.queue, q.mu.abandon = false, nil, nil
+			q.mu.active, q.mu.queue = false, nil
 			q.mu.Unlock()
 			return
 		}
 		c := q.mu.queue[0]
 		q.mu.queue = q.mu.queue[1:]
 		closed := q.mu.closed
-		q.mu.abandon = cancel
 		q.mu.room.Signal()
 		q.mu.Unlock()
 		if closed {
 			c.stream.reply(refusal(c.req, errNotInFlight))
 			continue
 		}
-		c.stream.reply(q.answer(ctx, c.req))
+		c.stream.reply(q.answer(c.req))
 	}
 }
 
 // answer asks the handler.
-func (q *stateQueue) answer(ctx context.Context, req *fnpb.StateRequest) *fnpb.StateResponse {
-	if q.handler == nil {
+func (q *stateQueue) answer(req *fnpb.StateRequest) *fnpb.StateResponse {
+	if q.handle == nil {
 		return refusal(req, errNoState)
 	}
-	resp, err := q.handler.HandleState(ctx, req)
+	resp, err := q.handle(req)
 	switch {
 	case err != nil:
 		return refusal(req, err)
@@ -129,22 +147,8 @@ func refusal(req *fnpb.StateRequest, err error) *fnpb.StateResponse {
 	return &fnpb.StateResponse{Id: req.GetId(), Error: err.Error()}
 }
 
-// stateStream is one State stream.
-type stateStream struct {
-	stream  fnpb.BeamFnState_StateServer
-	sending sync.Mutex
-	pending sync.WaitGroup // requests that are yet to be answered
-}
-
-// reply sends an answer. A stream that is gone takes none: its session ends.
-func (ss *stateStream) reply(resp *fnpb.StateResponse) {
-	defer ss.pending.Done()
-	ss.sending.Lock()
-	defer ss.sending.Unlock()
-	_ = ss.stream.Send(resp) // the reader of the stream sees the same failure and ends the generation
-}
-
-// State serves one state stream: every request is answered, those of one bundle in order, and a slow bundle does not hold up another.
+// State serves one state stream: every request is answered, those of one bundle in order, and a bundle whose handler may wait does not
+// hold up another.
 // The Python SDK waits for an answer for ever. Spec: beam_fn_api.proto BeamFnState.
 func (s *Server) State(stream fnpb.BeamFnState_StateServer) error {
 	w, err := s.admit(stream.Context())
@@ -155,19 +159,21 @@ func (s *Server) State(stream fnpb.BeamFnState_StateServer) error {
 	if err != nil {
 		return asStatus(err)
 	}
-	ss := &stateStream{stream: stream}
+	ss := newStateStream(stream)
+	defer ss.end()
 	err = s.pump(sess.done, func() error {
 		for {
 			req, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
 				ss.pending.Wait() // the harness may close its half and still read answers
+				ss.flush()
 			}
 			if err != nil {
 				return err
 			}
 			ss.pending.Add(1)
 			b := sess.bundle(InstructionID(req.GetInstructionId()))
-			if b == nil || !b.state.push(stateCall{req: req, stream: ss}) {
+			if b == nil || !b.state.take(stateCall{req: req, stream: ss}) {
 				ss.reply(refusal(req, errNotInFlight))
 			}
 		}

@@ -51,6 +51,9 @@ func (h *stateHandler) close() error {
 	return h.view.Close()
 }
 
+// Prompt implements fnapi.PromptState: what a request reads is in the store.
+func (h *stateHandler) Prompt() {}
+
 // HandleState answers one request.
 func (h *stateHandler) HandleState(_ context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
 	h.mu.Lock()
