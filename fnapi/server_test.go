@@ -190,9 +190,10 @@ func TestBundleThroughFusedSteps(t *testing.T) {
 				wantStrings(t, out.values(t), "a!", "a!", "b!", "b!")
 				var infos []string
 				for _, info := range resp.GetMonitoringInfos() {
-					infos = append(infos, fmt.Sprintf("%s=%d", info.GetLabels()["PTRANSFORM"], info.GetPayload()[0]))
+					of := info.GetLabels()["PTRANSFORM"] + info.GetLabels()["PCOLLECTION"]
+					infos = append(infos, fmt.Sprintf("%s=%d", of, info.GetPayload()[0]))
 				}
-				wantStrings(t, infos, "append=2", "repeat=2", "source=1")
+				wantStrings(t, infos, "append=2", "pc0=2", "pc1=2", "pc2=4", "repeat=2", "source=1")
 			}
 			if n := r.worker.Bundles(); n != 0 {
 				t.Fatalf("%d bundles are left in flight", n)

@@ -35,6 +35,9 @@ type Stage struct {
 	merge    *windowMerge // of a Group stage whose windows the SDK merges
 	// compact is set for a Group stage whose values are accumulators that the SDK merges.
 	compact *accumulatorMerge
+	// lifts are the lifted steps of combines, and unlifted is the descriptor in which they have no tables.
+	lifts    []precombine
+	unlifted []byte
 }
 
 // edge is a materialised PCollection on its way to a consumer.
@@ -160,6 +163,11 @@ func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Sta
 	if def.Compact != nil {
 		s.compact = compileCompaction(def, s.input)
 	}
+	if def.Kind == plan.Harness {
+		if err := s.compileLifts(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range def.Timers {
 		t := &timerFamily{def: &def.Timers[i]}
 		t.name = userFamily + t.def.Family
@@ -213,6 +221,7 @@ type role string
 
 const (
 	running    role = ""         // the stage's elements
+	converting role = "/convert" // the same, but lifted combines have no tables
 	draining   role = "/drain"   // the same, but restrictions are truncated
 	merging    role = "/merge"   // windows of a grouping
 	compacting role = "/compact" // accumulators of a grouping
@@ -224,6 +233,9 @@ func (s *Stage) descriptors() map[role][]byte {
 	all := make(map[role][]byte)
 	if s.Def.Kind == plan.Harness {
 		all[running] = s.Def.Descriptor
+	}
+	if s.unlifted != nil {
+		all[converting] = s.unlifted
 	}
 	if s.Def.Splittable != nil && s.Def.Splittable.DrainDescriptor != nil {
 		all[draining] = s.Def.Splittable.DrainDescriptor

@@ -114,8 +114,11 @@ func (f *Fleet) Progressed(env plan.EnvID) {
 func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link *Link) (res *Result, err error) {
 	st := f.job.Stages[start.Stage]
 	as := running
-	if start.Truncate {
+	switch {
+	case start.Truncate:
 		as = draining
+	case !r.lifts.lifted(st):
+		as = converting
 	}
 	items := r.paces.items(start.Stage)
 	for {
@@ -131,10 +134,16 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 		items = o.items
 		r.paces.overran(start.Stage, items)
 	}
-	if err == nil && res.LeftOut {
+	if err != nil {
+		return nil, err
+	}
+	if res.LeftOut {
 		r.paces.succeeded(start.Stage)
 	}
-	return res, err
+	if as == running {
+		r.observeLifts(st, res)
+	}
+	return res, nil
 }
 
 // Merger returns what merges the windows of a Group stage: the SDK in which their function is written, in a bundle of its own beside

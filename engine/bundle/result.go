@@ -93,6 +93,7 @@ type Runner struct {
 	Log          *zap.Logger
 
 	paces paces
+	lifts lifts
 }
 
 // timersMax bounds the timers that one bundle fires.

@@ -239,6 +239,9 @@ func (b *bundle) consume(it item) error {
 
 // push hands an element of a PCollection to its consumers.
 func (b *bundle) push(pcollection string, e Element) error {
+	b.mu.Lock()
+	b.counters[counterKey{pcollection, urnElements}]++
+	b.mu.Unlock()
 	for _, n := range b.graph.consumers[pcollection] {
 		switch {
 		case n.urn == urnSink:
