@@ -56,16 +56,18 @@ func toAhead(a *aside) *span { return &a.ahead }
 func toState(a *aside) *span { return &a.state }
 func toRoom(a *aside) *span  { return &a.room }
 
-// timedState takes the time of the answers to state requests.
+// timedState takes the time of the answers to state requests. It answers as promptly as the handler does.
 type timedState struct {
-	fnapi.StateHandler
+	*stateHandler
 	aside *aside
 }
+
+var _ fnapi.PromptState = timedState{}
 
 // HandleState implements fnapi.StateHandler.
 func (t timedState) HandleState(ctx context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error) {
 	from := t.aside.now()
-	resp, err := t.StateHandler.HandleState(ctx, req)
+	resp, err := t.stateHandler.HandleState(ctx, req)
 	t.aside.add(toState, from)
 	return resp, err
 }
