@@ -12,12 +12,15 @@ const buckets = 65
 type Histogram struct {
 	counts     [buckets]int64
 	count, sum int64
-	max        int64
+	min, max   int64
 }
 
 // Observe counts a number; one below 0 is taken for 0.
 func (h *Histogram) Observe(v int64) {
 	v = max(v, 0)
+	if h.count == 0 || v < h.min {
+		h.min = v
+	}
 	h.counts[bucketOf(uint64(v))]++
 	h.count++
 	h.sum += v
@@ -70,7 +73,7 @@ func (h *Histogram) Quantile(q float64) float64 {
 			below += n
 			continue
 		}
-		lo, hi := float64(lowest(i)), float64(h.max)
+		lo, hi := float64(max(lowest(i), h.min)), float64(h.max)
 		if i+1 < buckets {
 			hi = min(hi, float64(lowest(i+1)-1))
 		}

@@ -75,10 +75,12 @@ func TestQuantile(t *testing.T) {
 	if q := empty.Quantile(0.5); q != 0 {
 		t.Errorf("of nothing: %g", q)
 	}
-	var one Histogram
-	one.Observe(476)
-	if q := one.Quantile(0.5); q != 476 {
-		t.Errorf("of one number: %g", q)
+	var same Histogram
+	for range 10 {
+		same.Observe(476)
+	}
+	if q := same.Quantile(0.5); q != 476 {
+		t.Errorf("of the same number ten times: %g", q)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{1, 2, 10, 1000} {
