@@ -34,9 +34,12 @@ def check_points(curve: dict) -> None:
     for point in curve["points"]:
         elements = point["bundle_elements"] * point["bundles"]
         assert point["bundles"] >= 4
-        assert elements / point["seconds"] == pytest.approx(point["elements_per_second"])
+        # The size is a mean where an engine made the bundles.
+        assert elements / point["seconds"] == pytest.approx(
+            point["elements_per_second"], rel=0.5 / point["bundle_elements"]
+        )
         assert point["seconds"] * 1000 / point["bundles"] == pytest.approx(point["wall_ms_per_bundle"])
-        assert 0 < point["latency_p50_ms"] <= point["latency_p99_ms"] <= point["seconds"] * 1000
+        assert 0 < point["latency_p50_ms"] <= point["latency_p99_ms"]
         if point["harness_cpu_ms_per_bundle"] is not None:
             assert point["harness_cpu_ms_per_bundle"] * 1000 / point["bundle_elements"] == pytest.approx(
                 point["harness_cpu_us_per_element"]
@@ -67,6 +70,18 @@ def test_bundles_of_a_length_in_time(tmp_path):
     check_points(curve)
 
 
+def test_a_stage_with_state(tmp_path):
+    marker = tmp_path / "written"
+    script = f"--script={PIPELINES / 'stages.py'}"
+    curve, ended = bundles(tmp_path, script, "--stage=Run", "--sizes=1,20", "--", str(marker))
+    assert curve["stage"] == "Run" and curve["engine_for"] == "state" and 'stage "Run" needs state' in ended.stderr
+    check_points(curve)
+    for point, size in zip(curve["points"], [1, 20], strict=True):
+        assert point["max_bundle_size"] == size and point["bundle_elements"] == size
+        assert 0 < point["harness_share"] <= 1.01
+    assert not marker.exists(), "what lies behind the stage has run"
+
+
 @pytest.mark.parametrize(("stage", "count"), [("", 500), ("Sum", 5)])
 def test_a_stage_of_a_script(tmp_path, stage, count):
     marker = tmp_path / "written"
@@ -87,7 +102,7 @@ def test_a_stage_of_a_script(tmp_path, stage, count):
         (["--stage=x"], 64, "--stage needs a --script"),
         (["--python=/nowhere/python"], 1, "python-not-found"),
         ([f"--script={PIPELINES / 'no_job.py'}"], 1, "bench-script"),
-        ([f"--script={PIPELINES / 'stages.py'}", "--stage=Run", "--", "nowhere"], 1, 'stage "Run" cannot be kept busy'),
+        ([f"--script={PIPELINES / 'stages.py'}", "--stage=Group", "--", "nowhere"], 1, "runs in the runner"),
         ([f"--script={PIPELINES / 'stages.py'}", "--stage=nothing", "--", "nowhere"], 1, "0 stages have a transform"),
         ([f"--script={PIPELINES / 'stages.py'}", "--", "x", "--environment_type=DOCKER"], 64, "--environment_type"),
     ],

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"padstone/internal/bench"
+	"padstone/internal/bench/capture"
 	"padstone/internal/bench/saturate"
 	"padstone/internal/fault"
 )
@@ -40,8 +41,8 @@ that is so. Choose it for a job with --max_bundle_size.
 
 With --script the stage is one of that script's pipeline, with elements of its own: the pipeline is run up to the stage, until 20 000
 elements have come, and no further, so that nothing is written anywhere; then the stage gets these elements over and over. Its functions
-do run, that many times. What needs more of a runner than elements (state, timers, side inputs, splittable DoFns) is refused by name.
-Arguments of the script stand behind a --.
+do run, that many times. A stage that needs more than elements (state, timers, side inputs) is run by the engine, in a job that gives it
+these elements; then the runner's figures are the engine's. Splittable DoFns are refused by name. Arguments of the script stand behind a --.
 
 With --times the sizes are those of bundles that take about so long. The figures are printed, and saved as JSON and as a page in --out.`
 
@@ -131,56 +132,58 @@ func (o *bundlesOptions) measure(ctx context.Context, term *terminal, args []str
 	if err != nil {
 		return nil, err
 	}
-	closeScript := func() error { return nil }
-	if o.script != "" {
-		script, err := startBenchScript(ctx, term, o, python, args)
-		if err != nil {
-			return nil, err
-		}
-		closeScript = script.close
-		if stage, err = script.stage(ctx); err != nil {
-			return nil, errors.Join(err, script.close())
-		}
-		fmt.Fprintf(term.err, "padstone: stage %q, with %s of about %.0f bytes from its input\n",
-			stage.Name, plural(stage.Sample.Distinct(), "element"), stage.Sample.Bytes())
-		if len(stage.Others) > 0 {
-			fmt.Fprintf(term.err, "padstone: other stages for --stage begin with %q\n", stage.Others)
-		}
-	}
-	curve := &bench.Curve{About: about(), Stage: stage.Name, InFlight: o.inFlight}
+	curve := &bench.Curve{About: about()}
 	curve.About.Python, curve.About.Beam = versions.Python, versions.Beam
-	if err := errors.Join(o.saturate(ctx, term, log, stage, curve), closeScript()); err != nil {
+	if o.script != "" {
+		err = o.measureScript(ctx, term, log, python, args, curve)
+	} else {
+		err = o.saturate(ctx, term, log, stage, curve)
+	}
+	if err != nil {
 		return nil, err
 	}
 	curve.Complete(bench.Wishes{LatencyBudget: o.latencyBudget, Overhead: o.overhead / 100})
 	return curve, nil
 }
 
-// saturate measures all sizes of a stage.
+// measureScript measures a stage of a script.
+func (o *bundlesOptions) measureScript(
+	ctx context.Context, term *terminal, log *zap.Logger, python string, args []string, curve *bench.Curve,
+) (err error) {
+	script, err := startBenchScript(ctx, term, o, python, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, script.close()) }()
+	captured, err := script.captured(ctx)
+	if err != nil {
+		return err
+	}
+	if len(captured.Others) > 0 {
+		fmt.Fprintf(term.err, "padstone: other stages for --stage begin with %q\n", captured.Others)
+	}
+	sample := captured.Stage.Sample
+	fmt.Fprintf(term.err, "padstone: stage %q, with %s of about %.0f bytes from its input\n",
+		captured.Name, plural(sample.Distinct(), "element"), sample.Bytes())
+	if captured.Through != nil {
+		return o.through(ctx, term, captured, curve)
+	}
+	return o.saturate(ctx, term, log, captured.Stage, curve)
+}
+
+// saturate measures all sizes of a stage that is fed by elements alone.
 func (o *bundlesOptions) saturate(ctx context.Context, term *terminal, log *zap.Logger, stage *saturate.Stage, curve *bench.Curve) error {
 	const startFor, aroundFor = 2 * time.Second, 400 * time.Millisecond
-	each := time.Duration(o.seconds * float64(time.Second))
-	sizes := o.sizes
-	if len(o.times) > 0 {
-		sizes = nil
-	}
-	steps := len(sizes) + len(o.times)
-	shown := newProgress(term, "bundles of "+stage.Name, steps, startFor+time.Duration(steps)*(each+aroundFor))
+	curve.Stage, curve.InFlight = stage.Name, o.inFlight
+	shown := newProgress(term, "bundles of "+stage.Name, o.steps(), startFor+time.Duration(o.steps())*(o.each()+aroundFor))
 	defer shown.close()
-	probe, err := saturate.Open(ctx, saturate.Config{Logger: log, InFlight: o.inFlight, For: each}, stage)
+	probe, err := saturate.Open(ctx, saturate.Config{Logger: log, InFlight: o.inFlight, For: o.each()}, stage)
 	if err != nil {
 		return err
 	}
 	defer probe.Close()
-	sizes = slices.Compact(slices.Sorted(slices.Values(sizes)))
-	for _, n := range sizes {
-		shown.step("bundles of %s", plural(n, "element"))
-		point, err := probe.Measure(ctx, n)
-		if err != nil {
-			return err
-		}
-		curve.Points = append(curve.Points, point)
-		shown.next()
+	if err := o.all(ctx, shown, curve, probe.Measure); err != nil {
+		return err
 	}
 	for _, t := range o.times {
 		shown.step("bundles of %s", t)
@@ -192,5 +195,55 @@ func (o *bundlesOptions) saturate(ctx context.Context, term *terminal, log *zap.
 		shown.next()
 	}
 	curve.HarnessMemory = probe.Memory()
+	return nil
+}
+
+// through measures all sizes of a stage whose bundles an engine has to run.
+func (o *bundlesOptions) through(ctx context.Context, term *terminal, captured *capture.Captured, curve *bench.Curve) error {
+	if len(o.times) > 0 {
+		return usageError(fmt.Errorf("--times: stage %q needs %s, so that the engine runs its bundles: give --sizes", captured.Name, captured.Needs))
+	}
+	curve.Stage, curve.Through = captured.Name, captured.Needs
+	fmt.Fprintf(term.err, "padstone: stage %q needs %s: the engine runs its bundles\n", captured.Name, captured.Needs)
+	const jobFor = 4 * time.Second // to start a harness, and to get to the stage
+	shown := newProgress(term, "bundles of "+captured.Name, o.steps(), time.Duration(o.steps())*(o.each()+jobFor))
+	defer shown.close()
+	return o.all(ctx, shown, curve, func(ctx context.Context, n int) (bench.Point, error) {
+		return captured.Through.Measure(ctx, n, o.each())
+	})
+}
+
+// each is how long a size is measured.
+func (o *bundlesOptions) each() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
+
+// steps is how many sizes, or times, there are.
+func (o *bundlesOptions) steps() int {
+	if len(o.times) > 0 {
+		return len(o.times)
+	}
+	return len(o.distinct())
+}
+
+// distinct is the sizes in their order, unless times were asked for.
+func (o *bundlesOptions) distinct() []int {
+	if len(o.times) > 0 {
+		return nil
+	}
+	return slices.Compact(slices.Sorted(slices.Values(o.sizes)))
+}
+
+// all measures every size.
+func (o *bundlesOptions) all(
+	ctx context.Context, shown *progress, curve *bench.Curve, measure func(ctx context.Context, n int) (bench.Point, error),
+) error {
+	for _, n := range o.distinct() {
+		shown.step("bundles of %s", plural(n, "element"))
+		point, err := measure(ctx, n)
+		if err != nil {
+			return err
+		}
+		curve.Points = append(curve.Points, point)
+		shown.next()
+	}
 	return nil
 }

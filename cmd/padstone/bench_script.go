@@ -15,7 +15,6 @@ import (
 
 	"padstone/connector/kafka"
 	"padstone/internal/bench/capture"
-	"padstone/internal/bench/saturate"
 	"padstone/internal/fault"
 )
 
@@ -100,8 +99,8 @@ func (b *benchScript) open(o *bundlesOptions) opener {
 	}
 }
 
-// stage waits for the stage and its elements.
-func (b *benchScript) stage(ctx context.Context) (*saturate.Stage, error) {
+// captured waits for the stage.
+func (b *benchScript) captured(ctx context.Context) (*capture.Captured, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -112,7 +111,7 @@ func (b *benchScript) stage(ctx context.Context) (*saturate.Stage, error) {
 		case <-ctx.Done():
 		}
 	}()
-	return b.executor.Stage(ctx)
+	return b.executor.Captured(ctx)
 }
 
 // close ends the job, the script and the server.

@@ -361,3 +361,16 @@ func TestRatios(t *testing.T) {
 		t.Error("there are ratios without a unit")
 	}
 }
+
+// TestThrough holds that a report says when an engine ran the bundles.
+func TestThrough(t *testing.T) {
+	curve := &Curve{Stage: "Totals", Through: "side inputs", Points: points(1, 100)}
+	curve.Complete(Wishes{LatencyBudget: time.Second, Overhead: 0.05})
+	var page bytes.Buffer
+	if err := curve.HTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page.String(), "The stage needs side inputs: the engine ran its bundles") || strings.Contains(page.String(), "kept busy") {
+		t.Errorf("not said in\n%s", page.String())
+	}
+}

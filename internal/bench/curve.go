@@ -10,6 +10,8 @@ import (
 // Point is what was measured with bundles of one size.
 type Point struct {
 	Elements int `json:"bundle_elements"`
+	// AtMost is what the bundles were allowed to have, where an engine made them; Elements is then what they had on average.
+	AtMost int `json:"max_bundle_size,omitempty"`
 	// WantedMillis is the time a bundle was to take, if times were asked for and not sizes.
 	WantedMillis      float64 `json:"wanted_ms,omitempty"`
 	Bundles           int     `json:"bundles"`
@@ -19,16 +21,19 @@ type Point struct {
 	HarnessMillis *float64 `json:"harness_cpu_ms_per_bundle"`
 	HarnessMicros *float64 `json:"harness_cpu_us_per_element"`
 	RunnerMicros  *float64 `json:"runner_cpu_us_per_element"`
-	WallMillis    float64  `json:"wall_ms_per_bundle"` // with several in flight less than the latency
-	P50Millis     float64  `json:"latency_p50_ms"`
-	P99Millis     float64  `json:"latency_p99_ms"`
+	// HarnessWait is the share of the bundles' time in which the harness was waited for; only where an engine ran them.
+	HarnessWait float64 `json:"harness_share,omitempty"`
+	WallMillis  float64 `json:"wall_ms_per_bundle"` // with several in flight less than the latency
+	P50Millis   float64 `json:"latency_p50_ms"`
+	P99Millis   float64 `json:"latency_p99_ms"`
 }
 
 // Curve is how the cost of bundles is shared out to their elements.
 type Curve struct {
 	About    About   `json:"about"`
 	Stage    string  `json:"stage"`
-	InFlight int     `json:"bundles_in_flight"`
+	Through  string  `json:"engine_for,omitempty"` // what an engine was needed for, if one ran the bundles
+	InFlight int     `json:"bundles_in_flight,omitempty"`
 	Points   []Point `json:"points"`
 	// CPU fits the harness's CPU time of a bundle, Wall the time it takes; nil where too little was measured.
 	CPU           *Fit   `json:"cpu_fit"`

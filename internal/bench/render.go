@@ -76,11 +76,7 @@ func (c *Curve) HTML(w io.Writer) error {
 	return page{
 		Title: "Bundle sizes: " + c.Stage, About: c.About, Lead: c.lines(), Table: c.table(),
 		Plots: []template.HTML{c.costChart().svg(), c.rateChart().svg(), c.latencyChart().svg()},
-		Notes: []string{
-			fmt.Sprintf("One harness process, kept busy with %s in flight. CPU times are those of its process tree.",
-				plural(c.InFlight, "bundle")),
-			"The fit is a line by least squares of the relative error: a fixed cost a bundle and a cost an element.",
-		},
+		Notes: c.notes(),
 	}.write(w)
 }
 
@@ -104,6 +100,19 @@ func (c *Curve) table() [][]string {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// notes say how it was measured.
+func (c *Curve) notes() []string {
+	fit := "The fit is a line by least squares of the relative error: a fixed cost a bundle and a cost an element."
+	if c.Through != "" {
+		return []string{
+			"The stage needs " + c.Through + ": the engine ran its bundles, as many at a time as it likes, on one harness process.",
+			"The runner is the engine. p50 and p99 are of its bundles, from their start to their commit, and off by a quarter at most.", fit,
+		}
+	}
+	return []string{fmt.Sprintf("One harness process, kept busy with %s in flight. CPU times are those of its process tree.",
+		plural(c.InFlight, "bundle")), fit}
 }
 
 // lines are the findings in words.

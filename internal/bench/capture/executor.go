@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +31,9 @@ type Config struct {
 	For                   time.Duration
 }
 
+// stopFor is how long a job of ours may take to be cancelled.
+const stopFor = 30 * time.Second
+
 // Executor implements jobserver.Executor: the first job that is started is the one that is captured.
 type Executor struct {
 	cfg      Config
@@ -46,9 +48,19 @@ type Executor struct {
 	}
 }
 
+// Captured is what a job came to: one of the two ways to measure its stage.
+type Captured struct {
+	Name   string
+	Others []string // the first transforms of other stages that could be measured
+	Stage  *saturate.Stage
+	// Needs says what the stage takes besides elements, if anything; then Through has the engine run it.
+	Needs   string
+	Through *Through
+}
+
 type outcome struct {
-	stage *saturate.Stage
-	err   error
+	captured *Captured
+	err      error
 }
 
 // New returns an executor.
@@ -56,11 +68,11 @@ func New(cfg Config) *Executor {
 	return &Executor{cfg: cfg, outcome: make(chan outcome, 1), released: make(chan struct{})}
 }
 
-// Stage waits for the stage and its elements.
-func (e *Executor) Stage(ctx context.Context) (*saturate.Stage, error) {
+// Captured waits for the stage, and its elements if it is fed by them alone.
+func (e *Executor) Captured(ctx context.Context) (*Captured, error) {
 	select {
 	case o := <-e.outcome:
-		return o.stage, o.err
+		return o.captured, o.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -110,8 +122,8 @@ func (j *job) run(reporter jobserver.Reporter) {
 		}
 	}()
 	reporter.State(jobpb.JobState_RUNNING)
-	stage, err := j.capture(ctx)
-	j.executor.outcome <- outcome{stage, err}
+	captured, err := j.capture(ctx)
+	j.executor.outcome <- outcome{captured, err}
 	<-j.executor.released
 	if err != nil {
 		reporter.Message(jobpb.JobMessage_JOB_MESSAGE_ERROR, err.Error())
@@ -121,17 +133,44 @@ func (j *job) run(reporter jobserver.Reporter) {
 	reporter.State(jobpb.JobState_DONE)
 }
 
-// capture compiles the pipeline, chooses the stage and gets elements for it.
-func (j *job) capture(ctx context.Context) (*saturate.Stage, error) {
+// capture compiles the pipeline and chooses the stage.
+func (j *job) capture(ctx context.Context) (*Captured, error) {
 	cfg := &j.executor.cfg
 	compiled, err := translate.Compile(j.spec.Pipeline, cfg.Compile)
 	if err != nil {
 		return nil, err
 	}
-	s, err := choose(compiled, cfg.Stage)
+	c, err := choose(compiled, cfg.Stage)
 	if err != nil {
 		return nil, err
 	}
+	captured := &Captured{Name: c.stage.Name, Others: c.others(), Needs: c.needs}
+	captured.Stage, err = j.withElements(ctx, compiled, c.stage)
+	if err != nil || c.needs == "" {
+		return captured, err
+	}
+	captured.Through, err = j.through(compiled, captured.Stage)
+	return captured, err
+}
+
+// through has an engine run the stage, on the same elements.
+func (j *job) through(compiled *plan.Plan, s *saturate.Stage) (*Through, error) {
+	input := compiled.Edge(s.Plan.Input)
+	var transforms []string
+	for _, t := range s.Plan.Transforms {
+		transforms = append(transforms, t.ID)
+	}
+	part, err := fedBy(j.spec.Pipeline, transforms, input.PCollection, sourceURN)
+	if err != nil {
+		return nil, fmt.Errorf("stage %q: %w", s.Name, err)
+	}
+	j.executor.cfg.Natives.source.sample, j.executor.cfg.Natives.source.scanner = s.Sample, j.executor.cfg.Natives.sink.framing()
+	return &Through{executor: j.executor, spec: j.spec, part: part, root: s.Plan.Root, name: s.Name}, nil
+}
+
+// withElements gets elements for a stage.
+func (j *job) withElements(ctx context.Context, compiled *plan.Plan, s *plan.Stage) (*saturate.Stage, error) {
+	cfg := &j.executor.cfg
 	input := compiled.Edge(s.Input)
 	cut, err := upstream(j.spec.Pipeline, input.PCollection, sinkURN)
 	if err != nil {
@@ -155,52 +194,8 @@ func (j *job) capture(ctx context.Context) (*saturate.Stage, error) {
 	}
 	return &saturate.Stage{
 		Name: s.Name, Plan: s, Environment: env, Sample: saturate.NewSample(cfg.Natives.sink.taken()), Options: j.spec.Options, JobID: j.spec.ID,
-		ArtifactEndpoint: j.spec.ArtifactEndpoint, RetrievalToken: j.spec.RetrievalToken, Others: others(compiled, s),
+		ArtifactEndpoint: j.spec.ArtifactEndpoint, RetrievalToken: j.spec.RetrievalToken,
 	}, nil
-}
-
-// others names the stages that could have been chosen, by their first transforms.
-func others(p *plan.Plan, chosen *plan.Stage) (names []string) {
-	for _, s := range p.Stages {
-		input := p.Edge(s.Input)
-		if s != chosen && fed(p, s) && saturate.Refuse(s, input) == nil {
-			names = append(names, s.Root)
-		}
-	}
-	return names
-}
-
-// fed tells whether elements come to a stage of a harness: one that an impulse starts gets one element.
-func fed(p *plan.Plan, s *plan.Stage) bool {
-	input := p.Edge(s.Input)
-	return s.Kind == plan.Harness && input != nil && p.Stage(input.Producers[0]).Kind != plan.Impulse
-}
-
-// choose returns the stage to be measured.
-func choose(p *plan.Plan, name string) (*plan.Stage, error) {
-	if name != "" {
-		s, err := saturate.Find(p, name)
-		if err != nil {
-			return nil, err
-		}
-		return s, saturate.Refuse(s, p.Edge(s.Input))
-	}
-	var first error
-	for _, s := range p.Stages {
-		if !fed(p, s) {
-			continue
-		}
-		err := saturate.Refuse(s, p.Edge(s.Input))
-		if err == nil {
-			return s, nil
-		}
-		first = cmp.Or(first, err)
-	}
-	if first == nil {
-		first = fault.New(fault.Pipeline, codeStage, "the pipeline has no stage that elements come to").
-			WithHint("a stage that an impulse starts has one bundle of one element; put a Reshuffle where elements are to be shared out")
-	}
-	return nil, first
 }
 
 // expect tells the sink how the elements come, which is how the stage gets them.
@@ -242,7 +237,7 @@ func (j *job) sample(ctx context.Context, spec jobserver.Spec, s *plan.Stage) er
 	case <-end.over:
 	case <-ctx.Done():
 	}
-	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	stopping, cancel := context.WithTimeout(context.Background(), stopFor)
 	defer cancel()
 	if err := errors.Join(running.Cancel(stopping), running.Wait(stopping)); err != nil {
 		return fmt.Errorf("ending the job that made elements for stage %q: %w", s.Name, err)
@@ -256,74 +251,4 @@ func (j *job) sample(ctx context.Context, spec jobserver.Spec, s *plan.Stage) er
 	}
 	return fault.New(fault.Pipeline, codeStage, "there are no elements for stage %q: %s", s.Name, why).
 		WithHint("the pipeline must have input that reaches the stage")
-}
-
-// Cancel implements jobserver.Running: the job ends when it is released.
-func (j *job) Cancel(context.Context) error { return nil }
-
-// Drain implements jobserver.Running.
-func (j *job) Drain(context.Context) error { return nil }
-
-// Metrics implements jobserver.Running: nothing has been counted.
-func (j *job) Metrics(context.Context) (*jobpb.MetricResults, error) {
-	return &jobpb.MetricResults{}, nil
-}
-
-// Describe implements jobserver.Running.
-func (j *job) Describe(context.Context) (*jobserver.Description, error) {
-	return &jobserver.Description{}, nil
-}
-
-// Wait implements jobserver.Running.
-func (j *job) Wait(ctx context.Context) error {
-	select {
-	case <-j.ended:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// ending is the reporter of the job that makes elements: it notes how that one ended.
-type ending struct {
-	over chan struct{}
-
-	mu struct {
-		sync.Mutex
-		err   string
-		state jobpb.JobState_Enum
-	}
-}
-
-// State implements jobserver.Reporter.
-func (e *ending) State(state jobpb.JobState_Enum) {
-	switch state {
-	case jobpb.JobState_DONE, jobpb.JobState_FAILED, jobpb.JobState_CANCELLED, jobpb.JobState_DRAINED:
-		e.mu.Lock()
-		e.mu.state = state
-		e.mu.Unlock()
-		close(e.over)
-	}
-}
-
-// Message implements jobserver.Reporter.
-func (e *ending) Message(importance jobpb.JobMessage_MessageImportance, text string) {
-	if importance == jobpb.JobMessage_JOB_MESSAGE_ERROR {
-		e.mu.Lock()
-		e.mu.err = text
-		e.mu.Unlock()
-	}
-}
-
-// text says why it ended by itself; "" if it did not.
-func (e *ending) text() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.mu.err != "":
-		return e.mu.err
-	case e.mu.state == jobpb.JobState_DONE:
-		return "its input has none"
-	}
-	return ""
 }

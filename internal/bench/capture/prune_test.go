@@ -106,6 +106,27 @@ func TestUpstream(t *testing.T) {
 			}
 		}
 	}
+	fed, err := fedBy(pipeline(), []string{"look"}, "spread", "the source")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transforms := fed.GetComponents().GetTransforms()
+	const want = "all end impulse2 look make2 padstone-bench-source"
+	if got := strings.Join(slices.Sorted(maps.Keys(transforms)), " "); got != want {
+		t.Errorf("kept %s, not %s", got, want)
+	}
+	if s := transforms[sourceID]; s.GetSpec().GetUrn() != "the source" || s.GetOutputs()["out"] != "spread" || len(s.GetInputs()) > 0 {
+		t.Errorf("the source is %v", s)
+	}
+	if !slices.Equal(fed.GetRootTransformIds(), []string{sourceID, "all"}) {
+		t.Errorf("roots %v", fed.GetRootTransformIds())
+	}
+	if whole, err := fedBy(pipeline(), []string{"sum"}, "spread", "the source"); err != nil || whole.GetComponents().GetTransforms()["sums"] == nil {
+		t.Errorf("a part of a combine is taken without it: %v, %v", whole, err)
+	}
+	if _, err := fedBy(pipeline(), []string{"nobody"}, "spread", "the source"); err == nil || !strings.Contains(err.Error(), "bench-stage") {
+		t.Errorf("an unknown transform: %v", err)
+	}
 	for _, collection := range []string{"keyed", "nowhere"} { // inside a composite that is read as one; nowhere
 		if _, err := upstream(pipeline(), collection, "the sink"); err == nil || !strings.Contains(err.Error(), "bench-stage") {
 			t.Errorf("%s: %v", collection, err)

@@ -12,16 +12,25 @@ import (
 // sinkURN names the sink that keeps elements.
 const sinkURN = "padstone:transform:bench_sample:v1"
 
-// Registry adds the sink that keeps elements to the native transforms of a server.
+// Registry adds the sink that keeps elements, and the source that gives them again, to the native transforms of a server.
 type Registry struct {
 	connector.Registry
-	sink *sink
+	sink   *sink
+	source *source
 }
 
 // NewRegistry returns a registry for an engine, and an Executor, to capture with.
 func NewRegistry(natives connector.Registry) *Registry {
 	s := &sink{full: make(chan struct{})}
-	return &Registry{Registry: natives, sink: s}
+	return &Registry{Registry: natives, sink: s, source: &source{}}
+}
+
+// Source implements connector.Registry.
+func (r *Registry) Source(urn connector.URN) (connector.Source, bool) {
+	if urn == sourceURN {
+		return r.source, true
+	}
+	return r.Registry.Source(urn)
 }
 
 // Sink implements connector.Registry.
@@ -51,6 +60,13 @@ func (s *sink) expect(scanner *coder.Scanner, elementsMax, bytesMax int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.scanner, s.mu.elementsMax, s.mu.bytesMax = scanner, elementsMax, bytesMax
+}
+
+// framing says how the elements are encoded.
+func (s *sink) framing() *coder.Scanner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.scanner
 }
 
 // taken returns the elements.

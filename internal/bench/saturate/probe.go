@@ -13,7 +13,6 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"padstone/fnapi"
@@ -151,14 +150,14 @@ func (p *Probe) Measure(ctx context.Context, n int) (bench.Point, error) {
 		return bench.Point{}, err
 	}
 	harnessBefore, unknown := proc.Tree(p.harness...)
-	ownBefore := ownCPU()
+	ownBefore := proc.Own()
 	start := time.Now()
 	taken, err := p.keepBusy(ctx, n, p.cfg.For, bundlesMin)
 	if err != nil {
 		return bench.Point{}, err
 	}
 	elapsed := time.Since(start)
-	own := ownCPU() - ownBefore
+	own := proc.Own() - ownBefore
 	bundles := float64(len(taken))
 	elements := bundles * float64(n)
 	point := bench.Point{
@@ -181,15 +180,6 @@ func quantile(all []time.Duration, q float64) float64 {
 	slices.Sort(all)
 	i := min(int(q*float64(len(all))), len(all)-1)
 	return all[i].Seconds() * 1000
-}
-
-// ownCPU is what this process has used.
-func ownCPU() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // keepBusy runs bundles of n elements, several at a time, for a while, and returns how long each took.
@@ -242,7 +232,7 @@ func (p *Probe) bundle(ctx context.Context, stream, n int) error {
 		return err
 	}
 	err = func() error {
-		for data := range p.stage.Sample.cut(int(number)*n, n) {
+		for data := range p.stage.Sample.Cut(int(number)*n, n) {
 			in += len(data)
 			if err := b.SendData(ctx, p.stage.Plan.InputRead, data); err != nil {
 				return err

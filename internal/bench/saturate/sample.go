@@ -34,8 +34,8 @@ func (s *Sample) Distinct() int { return s.distinct }
 // Bytes is the mean size of an element.
 func (s *Sample) Bytes() float64 { return float64(len(s.data)) / float64(s.Len()) }
 
-// cut yields n elements from the one with that number on, round and round, in messages. The bytes are the sample's own.
-func (s *Sample) cut(from, n int) iter.Seq[[]byte] {
+// Cut yields n elements from the one with that number on, round and round, in messages. The bytes are the sample's own.
+func (s *Sample) Cut(from, n int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		from %= s.Len()
 		for n > 0 {

@@ -19,7 +19,7 @@ func TestSampleCut(t *testing.T) {
 			for i := range n {
 				want = append(want, elements[(from+i)%len(elements)]...)
 			}
-			for m := range s.cut(from, n) {
+			for m := range s.Cut(from, n) {
 				if len(m) == 0 || len(m) > messageBytes && len(m) != messageBytes+1 {
 					t.Fatalf("from %d, %d elements: a message of %d bytes", from, n, len(m))
 				}
@@ -32,7 +32,7 @@ func TestSampleCut(t *testing.T) {
 	}
 	small := NewSample([][]byte{[]byte("xyz")})
 	messages := 0
-	for range small.cut(7, 1_000_000) {
+	for range small.Cut(7, 1_000_000) {
 		messages++
 	}
 	if messages > 4 {

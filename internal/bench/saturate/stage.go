@@ -42,34 +42,33 @@ type Stage struct {
 	Options                          *structpb.Struct
 	JobID                            string
 	ArtifactEndpoint, RetrievalToken string
-	// Others are the first transforms of the job's other stages that could be measured.
-	Others []string
 	// Identity says that as many bytes must come out as went in.
 	Identity bool
 }
 
-// Refuse says why bundles of a stage cannot be run without an engine; nil if they can.
-func Refuse(s *plan.Stage, input *plan.Edge) error {
+// Needs says what a stage's bundles need besides elements, for which an engine must run them; "" if that is nothing. The error is that of
+// a stage whose bundles cannot be measured at all.
+func Needs(s *plan.Stage, input *plan.Edge) (string, error) {
 	why := ""
 	switch {
 	case s.Kind != plan.Harness:
 		why = "runs in the runner, not in a harness"
-	case len(s.States) > 0:
-		why = "has state"
-	case len(s.Timers) > 0:
-		why = "has timers"
-	case len(s.SideInputs) > 0:
-		why = "has side inputs"
-	case s.Splittable != nil:
-		why = "processes restrictions of a splittable DoFn"
-	case s.TimeSorted:
-		why = "takes its input in the order of time"
 	case input == nil:
 		why = "has no input of elements"
+	case s.Splittable != nil:
+		why = "processes restrictions of a splittable DoFn, each of which is as much work as it likes"
+	case len(s.States) > 0:
+		return "state", nil
+	case len(s.Timers) > 0:
+		return "timers", nil
+	case len(s.SideInputs) > 0:
+		return "side inputs", nil
+	case s.TimeSorted:
+		return "input in the order of time", nil
 	default:
-		return nil
+		return "", nil
 	}
-	return fault.New(fault.Pipeline, codeStage, "stage %q cannot be kept busy without an engine: it %s", s.Name, why).
+	return "", fault.New(fault.Pipeline, codeStage, "bundles of stage %q cannot be measured: it %s", s.Name, why).
 		WithHint("choose another stage with --stage")
 }
 
