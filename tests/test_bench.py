@@ -34,15 +34,13 @@ def check_points(curve: dict) -> None:
     for point in curve["points"]:
         elements = point["bundle_elements"] * point["bundles"]
         assert point["bundles"] >= 4
-        # The size is a mean where an engine made the bundles.
-        assert elements / point["seconds"] == pytest.approx(
-            point["elements_per_second"], rel=0.5 / point["bundle_elements"]
-        )
+        rounding = 0.5 / point["bundle_elements"]  # the size is a mean where an engine made the bundles
+        assert elements / point["seconds"] == pytest.approx(point["elements_per_second"], rel=rounding)
         assert point["seconds"] * 1000 / point["bundles"] == pytest.approx(point["wall_ms_per_bundle"])
         assert 0 < point["latency_p50_ms"] <= point["latency_p99_ms"]
         if point["harness_cpu_ms_per_bundle"] is not None:
             assert point["harness_cpu_ms_per_bundle"] * 1000 / point["bundle_elements"] == pytest.approx(
-                point["harness_cpu_us_per_element"]
+                point["harness_cpu_us_per_element"], rel=rounding
             )
             # One interpreter does not compute for longer than there was time, by much: its gRPC threads may.
             assert point["harness_cpu_ms_per_bundle"] < 3 * point["wall_ms_per_bundle"] + 10 / point["bundles"]
@@ -77,7 +75,7 @@ def test_a_stage_with_state(tmp_path):
     assert curve["stage"] == "Run" and curve["engine_for"] == "state" and 'stage "Run" needs state' in ended.stderr
     check_points(curve)
     for point, size in zip(curve["points"], [1, 20], strict=True):
-        assert point["max_bundle_size"] == size and point["bundle_elements"] == size
+        assert point["max_bundle_size"] == size and size / 2 <= point["bundle_elements"] <= size * 2
         assert 0 < point["harness_share"] <= 1.01
     assert not marker.exists(), "what lies behind the stage has run"
 

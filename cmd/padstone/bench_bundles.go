@@ -201,7 +201,7 @@ func (o *bundlesOptions) saturate(ctx context.Context, term *terminal, log *zap.
 // through measures all sizes of a stage whose bundles an engine has to run.
 func (o *bundlesOptions) through(ctx context.Context, term *terminal, captured *capture.Captured, curve *bench.Curve) error {
 	if len(o.times) > 0 {
-		return usageError(fmt.Errorf("--times: stage %q needs %s, so that the engine runs its bundles: give --sizes", captured.Name, captured.Needs))
+		return usageError(fmt.Errorf("--times: stage %q needs %s, and the engine makes its bundles by --sizes", captured.Name, captured.Needs))
 	}
 	curve.Stage, curve.Through = captured.Name, captured.Needs
 	fmt.Fprintf(term.err, "padstone: stage %q needs %s: the engine runs its bundles\n", captured.Name, captured.Needs)
