@@ -5,6 +5,7 @@ import (
 
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
+	"padstone/internal/buffers"
 	"padstone/internal/memory"
 )
 
@@ -68,4 +69,17 @@ func (j *job) load(stage int, b scheduler.Block) ([]byte, error) {
 	}
 	block, err := j.store.Block(uint32(stage), store.BlockID{Group: b.Group, Edge: uint32(b.Edge), Seq: b.Seq})
 	return block.Data, err
+}
+
+// borrow is load into memory that is lent.
+func (j *job) borrow(stage int, b scheduler.Block) ([]byte, *buffers.Buffer, error) {
+	if data, ok := j.cache.get(b.Seq); ok {
+		return data, nil, nil
+	}
+	var lent *buffers.Buffer
+	block, err := j.store.BlockIn(uint32(stage), store.BlockID{Group: b.Group, Edge: uint32(b.Edge), Seq: b.Seq}, func(n int) []byte {
+		lent = buffers.Get(n)
+		return lent.Bytes()
+	})
+	return block.Data, lent, err
 }

@@ -142,7 +142,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 	j.checkpoints = newCheckpoints(j, settings)
 	j.clock = newClock(cfg.Now, cfg.Elapsed)
 	j.replay = newReplay(j.plan, j.clock.Now)
-	j.runner = &bundle.Runner{Job: f.compiled, Store: st, Load: j.load, Now: j.now, Machines: machines, Memory: cfg.Memory,
+	j.runner = &bundle.Runner{Job: f.compiled, Store: st, Load: j.load, Borrow: j.borrow, Now: j.now, Machines: machines, Memory: cfg.Memory,
 		ProgressEvery: cfg.ProgressEvery,
 		HideElements:  cfg.HideElements || optionBool(spec.Options, optionHideElements),
 		Log:           log.Named("bundle")}

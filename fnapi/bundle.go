@@ -9,6 +9,7 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -37,9 +38,10 @@ type StartBundle struct {
 	State StateHandler // nil: every state request is answered with an error
 
 	// OnData and OnTimers take what the harness emits, whole encoded elements or timers, concatenated. The bytes belong to the
-	// callee. Calls for one bundle come one at a time for one channel, in order. They must not block for long, because the stream's
-	// other bundles wait meanwhile, and must not call Wait. They may call Abandon.
-	OnData   func(transformID string, data []byte)
+	// callee; who needs large ones no longer may release what they are lent in, which is nil for others. Calls for one bundle come
+	// one at a time for one channel, in order. They must not block for long, because the stream's other bundles wait meanwhile, and
+	// must not call Wait. They may call Abandon.
+	OnData   func(transformID string, data []byte, lent *buffers.Buffer)
 	OnTimers func(transformID, family string, data []byte)
 }
 
@@ -109,15 +111,21 @@ func (b *Bundle) Done() <-chan struct{} { return b.done }
 // decodes each message alone), 1 to 4 MB is a good size, and data must not change afterwards. It blocks while the stream's budget is
 // spent or the harness has not opened the stream yet. Errors: ctx's cause, or why the bundle has failed.
 func (b *Bundle) SendData(ctx context.Context, transformID string, data []byte) error {
-	return b.sendOn(ctx, port{transform: transformID}, data)
+	return b.sendOn(ctx, port{transform: transformID}, data, nil)
+}
+
+// SendLent is SendData for data that is lent to the caller, who gives it up. It is released when the transport has written it, and not at
+// all if it is never written.
+func (b *Bundle) SendLent(ctx context.Context, transformID string, data []byte, lent *buffers.Buffer) error {
+	return b.sendOn(ctx, port{transform: transformID}, data, lent)
 }
 
 // SendTimers sends encoded timers to a timer family of the bundle, like SendData.
 func (b *Bundle) SendTimers(ctx context.Context, transformID, family string, data []byte) error {
-	return b.sendOn(ctx, port{transform: transformID, family: family, timers: true}, data)
+	return b.sendOn(ctx, port{transform: transformID, family: family, timers: true}, data, nil)
 }
 
-func (b *Bundle) sendOn(ctx context.Context, p port, payload []byte) error {
+func (b *Bundle) sendOn(ctx context.Context, p port, payload []byte, lent *buffers.Buffer) error {
 	b.send.Lock()
 	open := b.send.open[p]
 	b.send.Unlock()
@@ -131,7 +139,9 @@ func (b *Bundle) sendOn(ctx context.Context, p port, payload []byte) error {
 	if err != nil {
 		return b.sendError(err)
 	}
-	return b.sendError(ds.send(ctx, b.done, elements{b.entry(p, payload, false)}))
+	e := b.entry(p, payload, false)
+	e.lent = lent
+	return b.sendError(ds.send(ctx, b.done, elements{e}))
 }
 
 // Finish sends the end marker of every input and every timer family that has had none, each without data: harnesses drop data that

@@ -11,6 +11,8 @@ import (
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that elementsCodec wraps
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"padstone/internal/buffers"
 )
 
 // Field numbers of the Elements message. Spec: beam_fn_api.proto Elements, Elements.Data, Elements.Timers.
@@ -35,6 +37,7 @@ type entry struct {
 	timers      bool
 	payload     []byte // whole encoded elements or timers, concatenated
 	last        bool
+	lent        *buffers.Buffer // what the payload lies in; nil: memory of its own
 
 	encoded *atomic.Int64 // takes what encoding the message took, in nanoseconds; may be nil
 	decoded time.Duration // what decoding the message took, with its first entry
@@ -57,8 +60,8 @@ func (p port) String() string {
 	return fmt.Sprintf("data of %q", p.transform)
 }
 
-// elements is an Elements message that is read and written without copying payloads: when read, they are slices of one buffer that
-// nobody else holds; when written, the caller's bytes go to the transport as they are and must not change any more.
+// elements is an Elements message that is read and written without copying payloads: when read, they are slices of one buffer, which is
+// lent if it is large; when written, the caller's bytes go to the transport as they are and must not change before it releases them.
 type elements []entry
 
 // elementsCodec is gRPC's proto codec, except for *elements, of which it takes the time.
@@ -91,7 +94,11 @@ func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
 	for i := range *els {
 		e := &(*els)[i]
 		out = append(out, mem.SliceBuffer(e.header()))
-		if len(e.payload) > 0 {
+		switch {
+		case len(e.payload) == 0:
+		case e.lent != nil:
+			out = append(out, mem.NewBuffer(&e.payload, releaser{e.lent}))
+		default:
 			out = append(out, mem.SliceBuffer(e.payload))
 		}
 	}
@@ -101,6 +108,15 @@ func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return out, nil
 }
 
+// releaser is told by the transport when it has written a payload. It implements mem.BufferPool.
+type releaser struct{ lent *buffers.Buffer }
+
+// Get implements mem.BufferPool. Nobody takes new buffers from it.
+func (releaser) Get(n int) *[]byte { b := make([]byte, n); return &b }
+
+// Put implements mem.BufferPool.
+func (r releaser) Put(*[]byte) { r.lent.Release() }
+
 // Unmarshal implements encoding.CodecV2.
 func (c elementsCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	els, ok := v.(*elements)
@@ -108,10 +124,31 @@ func (c elementsCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	began := c.clock()
-	err := els.parse(data.Materialize())
+	var err error
+	if n := data.Len(); n < lentBytesMin {
+		err = els.parse(data.Materialize())
+	} else {
+		err = els.parseLent(data, n)
+	}
 	if len(*els) > 0 {
 		(*els)[0].decoded = c.clock() - began
 	}
+	return err
+}
+
+// lentBytesMin is the length from which on the memory of a message is lent.
+const lentBytesMin = 128 << 10
+
+// parseLent reads a message of n bytes into memory that is lent to its entries.
+func (els *elements) parseLent(data mem.BufferSlice, n int) error {
+	lent := buffers.Get(n)
+	data.CopyTo(lent.Bytes())
+	err := els.parse(lent.Bytes())
+	for i := range *els {
+		lent.Retain()
+		(*els)[i].lent = lent
+	}
+	lent.Release()
 	return err
 }
 

@@ -49,10 +49,11 @@ func (b *Bundle) receive(e *entry) {
 func (b *Bundle) emit(e *entry) {
 	switch {
 	case len(e.payload) == 0:
+		e.lent.Release()
 	case e.timers && b.spec.OnTimers != nil:
 		b.spec.OnTimers(e.transform, e.family, e.payload)
 	case !e.timers && b.spec.OnData != nil:
-		b.spec.OnData(e.transform, e.payload)
+		b.spec.OnData(e.transform, e.payload, e.lent)
 	}
 }
 

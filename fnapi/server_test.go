@@ -15,6 +15,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -124,7 +125,7 @@ func (r *rig) tryStart(sb fnapi.StartBundle) (*fnapi.Bundle, *output, error) {
 	r.last++
 	sb.InstructionID = fnapi.InstructionID(fmt.Sprintf("b%d", r.last))
 	sb.Inputs, sb.Outputs = []string{fakesdk.SourceID}, []string{fakesdk.SinkID}
-	sb.OnData = func(_ string, data []byte) {
+	sb.OnData = func(_ string, data []byte, _ *buffers.Buffer) {
 		out.mu.Lock()
 		defer out.mu.Unlock()
 		out.data = append(out.data, data...)

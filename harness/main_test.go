@@ -17,6 +17,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -180,7 +181,7 @@ func echo(t *testing.T, m *Manager, w *fnapi.Worker, id string) {
 	b, err := w.StartBundle(testContext(t), fnapi.StartBundle{
 		InstructionID: fnapi.InstructionID("i-" + id), DescriptorID: fnapi.DescriptorID(id),
 		Inputs: []string{fakesdk.SourceID}, Outputs: []string{fakesdk.SinkID},
-		OnData: func(_ string, data []byte) { got = append(got, data...) },
+		OnData: func(_ string, data []byte, _ *buffers.Buffer) { got = append(got, data...) },
 	})
 	if err != nil {
 		t.Fatal(err)

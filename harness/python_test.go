@@ -16,6 +16,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -99,7 +100,7 @@ func echoOn(t *testing.T, w *fnapi.Worker, descriptor fnapi.DescriptorID, stream
 	b, err := w.StartBundle(testContext(t), fnapi.StartBundle{
 		InstructionID: fnapi.InstructionID("n" + strconv.Itoa(n)), DescriptorID: descriptor, DataStreamID: stream,
 		Inputs: []string{fakesdk.SourceID}, Outputs: []string{fakesdk.SinkID},
-		OnData: func(_ string, data []byte) {
+		OnData: func(_ string, data []byte, _ *buffers.Buffer) {
 			values, err := fakesdk.Values(data)
 			if err != nil {
 				t.Error(err)

@@ -13,14 +13,13 @@ const (
 	blockCount = 25_000 // about a hundred milliseconds of the Python SDK's time
 )
 
-// cutter makes blocks of a message.
+// cutter makes blocks of a message of restrictions.
 type cutter struct {
 	router   *router
 	edge     *edge
 	data     []byte
 	countMax int
-	bytesMax int     // 0: no bound
-	sizeMax  float64 // likewise
+	sizeMax  float64 // 0: no bound
 	from, at int     // of the block in the making
 	header   store.Header
 	count    int // of all blocks
@@ -28,11 +27,32 @@ type cutter struct {
 
 // share cuts a message into blocks that processes share; count is that of its elements, or more.
 func (r *router) share(e *edge, data []byte, count int) (int, error) {
-	c := cutter{router: r, edge: e, data: data, countMax: blockCount, bytesMax: blockBytes}
+	most := blockCount
 	if e.def.Spread {
-		c.countMax = min(c.countMax, (count+piecesAim-1)/piecesAim)
+		most = min(most, (count+piecesAim-1)/piecesAim)
 	}
-	return c.cut()
+	type piece struct {
+		end int
+		h   store.Header
+	}
+	var all []piece
+	for end := 0; end < len(data); { // nothing is taken before all of it is framed: the end of the last element may be missing
+		n, count, lo, hi, err := e.scanner.StatUpTo(data[end:], blockBytes, most)
+		if err != nil {
+			return 0, err
+		}
+		end += n
+		all = append(all, piece{end, store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}})
+	}
+	from, taken := 0, 0
+	for _, p := range all {
+		if err := r.add(e, 0, p.h, data[from:p.end:p.end], nil); err != nil {
+			return 0, err
+		}
+		from = p.end
+		taken += p.h.Count
+	}
+	return taken, nil
 }
 
 // cut makes the blocks and returns how many elements they hold.
@@ -70,7 +90,7 @@ func (c *cutter) add(el *coder.Elem) error {
 		h.MaxWindow = max(h.MaxWindow, w)
 	}
 	c.at += len(el.Raw)
-	if large || h.Count >= c.countMax || c.sizeMax > 0 && h.Size >= c.sizeMax || c.bytesMax > 0 && c.at-c.from >= c.bytesMax {
+	if large || h.Count >= c.countMax || c.sizeMax > 0 && h.Size >= c.sizeMax {
 		return c.flush()
 	}
 	return nil

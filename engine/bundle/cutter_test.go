@@ -2,9 +2,11 @@ package bundle
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
+	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/plan"
 )
@@ -62,6 +64,10 @@ func TestShareByBytes(t *testing.T) {
 	}
 	r, e := newRouter(8), testEdge(t, plan.FIFO)
 	e.shared = true
+	// Of a message that ends within an element nothing is taken: it comes again, with the rest of the element.
+	if err := r.write(&output{edges: []*edge{e}}, data[:len(data)-1]); !errors.Is(err, coder.ErrMalformed) || len(r.added) > 0 {
+		t.Errorf("%d blocks of a message that is cut off, %v", len(r.added), err)
+	}
 	if err := r.write(&output{edges: []*edge{e}}, data); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"padstone/engine/scheduler"
+	"padstone/internal/buffers"
 )
 
 // patience is how long a bundle waits for room for its inputs. Room comes free as harnesses read, and one that does not must not hold up
@@ -20,9 +21,10 @@ type inputs struct {
 // feed is the blocks of a bundle's input in the order in which they are sent. Each is read when it is its turn, so that what waits for a
 // slow harness waits on disk. Safe for concurrent use.
 type feed struct {
-	load  func(scheduler.Block) ([]byte, error)
-	items int // elements in all; set before the bundle begins
-	mu    struct {
+	load   func(scheduler.Block) ([]byte, error)
+	borrow func(scheduler.Block) ([]byte, *buffers.Buffer, error)
+	items  int // elements in all; set before the bundle begins
+	mu     struct {
 		sync.Mutex
 		blocks []loaded
 		last   []byte // the only element, when it has been taken
@@ -45,23 +47,27 @@ func (f *feed) add(l loaded) {
 	f.mu.blocks = append(f.mu.blocks, l)
 }
 
-// next takes the first block that is left; more is false when there is none.
-func (f *feed) next() (data []byte, more bool, err error) {
+// next takes the first block that is left; more is false when there is none. What its data is lent in is to be released, unless it is nil.
+func (f *feed) next() (data []byte, lent *buffers.Buffer, more bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.mu.blocks) == 0 {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	l := f.mu.blocks[0]
 	f.mu.blocks[0] = loaded{}
 	f.mu.blocks = f.mu.blocks[1:]
-	if !l.read {
+	switch only := f.items == 1; {
+	case l.read:
+	case only:
 		l.data, err = f.load(l.block)
+	default:
+		l.data, lent, err = f.borrow(l.block)
 	}
 	if len(l.data) > 0 && f.items == 1 {
 		f.mu.last = l.data
 	}
-	return l.data, true, err
+	return l.data, lent, true, err
 }
 
 // only returns the only element, if there is just one and it has been sent.

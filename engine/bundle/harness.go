@@ -7,12 +7,12 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
-	"padstone/engine/coder"
 	"padstone/engine/element"
 	"padstone/engine/profile"
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/fnapi"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -25,9 +25,6 @@ type Slot struct {
 	Drain       <-chan struct{} // closed when the job begins to drain
 	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
 }
-
-// messageBytes bounds a data message to a harness: 64 KB messages cost it 2.4 times the CPU of 1–4 MB ones, and so do 50 MB ones.
-const messageBytes = 2 << 20
 
 // Harness runs a bundle of a Harness stage.
 func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot, link *Link) (*Result, error) {
@@ -114,7 +111,8 @@ type harnessBundle struct {
 type message struct {
 	transform, family string
 	data              []byte
-	held              int64 // of the intake's pool
+	held              int64           // of the intake's pool
+	lent              *buffers.Buffer // what the data lies in; nil: memory of its own
 }
 
 // run runs the bundle to the harness's response.
@@ -178,7 +176,7 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	if h.start.Timers {
 		return h.prepareTimers()
 	}
-	in := inputs{blocks: &feed{load: h.load}}
+	in := inputs{blocks: &feed{load: h.load, borrow: h.borrow}}
 	ahead := h.stage.Stateful() || h.stage.Def.Splittable != nil
 	if ahead {
 		h.prepared()
@@ -213,6 +211,14 @@ func (h *harnessBundle) load(b scheduler.Block) ([]byte, error) {
 	data, err := h.runner.Load(h.start.Stage, b)
 	h.aside.add(toLoad, from)
 	return data, err
+}
+
+// borrow is load into memory that is lent.
+func (h *harnessBundle) borrow(b scheduler.Block) ([]byte, *buffers.Buffer, error) {
+	from := h.aside.now()
+	data, lent, err := h.runner.Borrow(h.start.Stage, b)
+	h.aside.add(toLoad, from)
+	return data, lent, err
 }
 
 // look reads a block before the bundle begins: to take its first elements only, to let them in, or to count its restrictions.
@@ -253,8 +259,8 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 		InstructionID: h.slot.Instruction, DescriptorID: h.slot.Descriptor, DataStreamID: h.slot.DataStream,
 		Inputs: []string{h.stage.Def.InputRead},
 		State:  timedState{h.state, h.aside},
-		OnData: func(transform string, data []byte) {
-			h.intake.put(message{transform: transform, data: data})
+		OnData: func(transform string, data []byte, lent *buffers.Buffer) {
+			h.intake.put(message{transform: transform, data: data, lent: lent})
 		},
 		OnTimers: func(transform, family string, data []byte) {
 			h.received.Lock()
@@ -269,91 +275,6 @@ func (h *harnessBundle) request() fnapi.StartBundle {
 		sb.TimerFamilies = append(sb.TimerFamilies, fnapi.TimerKey{Transform: t.def.Transform, Family: t.def.Family})
 	}
 	return sb
-}
-
-// send sends the inputs in messages of a good size, cut at element boundaries, and closes them.
-func (h *harnessBundle) send(ctx context.Context, in inputs) error {
-	for _, r := range in.runs {
-		var err error
-		if r.family == nil {
-			err = h.sendData(ctx, r.data)
-		} else {
-			err = h.bundle.SendTimers(ctx, r.family.def.Transform, r.family.def.Family, r.data)
-			h.watch.To(profile.Harness)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if in.blocks != nil {
-		if err := h.sendBlocks(ctx, in.blocks); err != nil {
-			return err
-		}
-	}
-	h.prepared()
-	return h.bundle.Finish(ctx)
-}
-
-// sendData sends a message. What it waits for is the harness, which is to read what it was sent before.
-func (h *harnessBundle) sendData(ctx context.Context, data []byte) error {
-	h.prepared()
-	err := h.bundle.SendData(ctx, h.stage.Def.InputRead, data)
-	h.watch.To(profile.Harness)
-	return err
-}
-
-// sendBlocks sends blocks, small ones together.
-func (h *harnessBundle) sendBlocks(ctx context.Context, blocks *feed) error {
-	var small []byte
-	flush := func() error {
-		if len(small) == 0 {
-			return nil
-		}
-		data := small
-		small = nil
-		return h.sendData(ctx, data)
-	}
-	for {
-		data, more, err := blocks.next()
-		if err != nil || !more {
-			return errors.Join(err, flush())
-		}
-		for len(data) > 0 {
-			n, err := h.cut(data)
-			if err != nil {
-				return err
-			}
-			if n >= messageBytes/4 {
-				if err := errors.Join(flush(), h.sendData(ctx, data[:n])); err != nil {
-					return err
-				}
-			} else {
-				small = append(small, data[:n]...)
-			}
-			data = data[n:]
-			if len(small) >= messageBytes/4 {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-}
-
-// cut returns how much of data makes one message: all of it, or whole elements up to the size of a message.
-func (h *harnessBundle) cut(data []byte) (int, error) {
-	if len(data) <= 2*messageBytes {
-		return len(data), nil
-	}
-	var el coder.Elem
-	rest := data
-	for len(data)-len(rest) < messageBytes && len(rest) > 0 {
-		var err error
-		if rest, err = h.stage.input.scanner.Next(rest, &el); err != nil {
-			return 0, fault.New(fault.Corruption, "corrupt-block", "stored elements do not follow their coder: %w", err)
-		}
-	}
-	return len(data) - len(rest), nil
 }
 
 // finish turns the complete bundle into its result.

@@ -127,11 +127,23 @@ func (in *intake) route(m message) error {
 		return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
 			m.transform, in.stage.Def.Name)
 	}
-	data := m.data
+	data, lent := m.data, m.lent
 	if begun := in.begun[o]; len(begun) > 0 {
 		data = append(begun, data...)
 		delete(in.begun, o)
+		lent.Release()
+		lent = nil
 	}
+	in.router.kept = false
+	err := in.write(o, data)
+	if err == nil && !in.router.kept {
+		lent.Release()
+	}
+	return err
+}
+
+// write routes data of an output, all of which but for the beginning of an element at its end is there.
+func (in *intake) write(o *output, data []byte) error {
 	// A side input takes elements one by one, so that it must not be given half of one.
 	if len(o.edges) > 0 && o.edges[0].def.Kind == plan.Side {
 		return in.routeWhole(o, data)

@@ -178,7 +178,10 @@ func TestInline(t *testing.T) {
 	if len(out.Backed) != 1 || len(rt.added) != 1 || rt.added[0].Block.Refs != nil {
 		t.Fatalf("%d backed elements, %d blocks", len(out.Backed), len(rt.added))
 	}
-	got := rt.added[0].Block.Data
+	got, err := ahead.Page(rt.added[0].Block.Body, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	count := 0
 	err = e.scanner.Scan(got, func(el *coder.Elem) error {
 		count++

@@ -11,6 +11,7 @@ import (
 	"padstone/engine/group"
 	"padstone/engine/plan"
 	"padstone/fnapi"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -164,7 +165,7 @@ func exchange(ctx context.Context, slot Slot, read, write string, messages [][]b
 	b, err := slot.Worker.StartBundle(ctx, fnapi.StartBundle{
 		InstructionID: slot.Instruction, DescriptorID: slot.Descriptor, DataStreamID: slot.DataStream,
 		Inputs: []string{read}, Outputs: []string{write},
-		OnData: func(_ string, data []byte) {
+		OnData: func(_ string, data []byte, _ *buffers.Buffer) {
 			received.Lock()
 			defer received.Unlock()
 			received.data = append(received.data, data)

@@ -17,6 +17,7 @@ import (
 	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/engine/timer"
+	"padstone/internal/buffers"
 	"padstone/internal/memory"
 )
 
@@ -70,6 +71,8 @@ type Runner struct {
 	Store *store.Store
 	// Load returns the elements of a waiting block.
 	Load func(stage int, b scheduler.Block) ([]byte, error)
+	// Borrow is Load into memory that is lent, if the block is not in memory; nil: it is.
+	Borrow func(stage int, b scheduler.Block) ([]byte, *buffers.Buffer, error)
 	// Now is the processing time.
 	Now func() element.Time
 	// Wall is the clock of the harnesses where that is not Now, nil otherwise: processing-time timers that they set are moved.

@@ -10,6 +10,7 @@ import (
 	"padstone/engine/rows"
 	"padstone/engine/store"
 	"padstone/engine/window"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -22,7 +23,8 @@ type router struct {
 	count  int64        // elements put out, counted once however many consumers there are
 	bytes  int          // of the blocks in added
 	held   *held        // of them; nil: no bound
-	ahead  *store.Ahead // takes blocks once there are many; nil: they are kept, however many
+	ahead  *store.Ahead // takes blocks that are large, or many; nil: they are kept, however many
+	kept   bool         // set when something is kept of what was given to write
 	aside  *aside       // of the bundle
 
 	// Scratch of keyed splitting, reused between messages.
@@ -50,7 +52,7 @@ func (r *router) writeAhead(ahead *store.Ahead, h *held) {
 	r.ahead, r.held = ahead, h
 }
 
-// write routes one message: whole encoded elements of an output. It keeps data; the caller must not change it.
+// write routes one message: whole encoded elements of an output. It keeps data if it sets kept; the caller must not change it then.
 func (r *router) write(o *output, data []byte) error { return r.writeBacked(o, data, nil) }
 
 // writeBacked is write for elements some of which have their values in contents. Consumers that cannot read those get them inline.
@@ -88,6 +90,7 @@ func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) 
 	case plan.Keyed:
 		return r.keyed(e, data, backed)
 	case plan.Side:
+		r.kept = true
 		return r.sideInput(e, data, backed)
 	default:
 		return 0, fmt.Errorf("edge %q has the unknown kind %q", e.def.Name, e.def.Kind)
@@ -131,8 +134,20 @@ func holdOf(minTS element.Time) element.Time {
 	return minTS
 }
 
-// blocksBytesMax bounds the blocks that a bundle keeps until its commit. What it puts out beyond that is written ahead.
-const blocksBytesMax = 16 << 20
+// Blocks that a bundle keeps until its commit go through the log and the tables of the store, which is quickest for small ones. Others are
+// written ahead.
+const (
+	bulkBytesMin   = 256 << 10 // a block of such a length is written ahead
+	keptBytesMin   = 1 << 20   // of a bundle that keeps so much already
+	mediumBytesMin = 16 << 10  // also a block of this length is
+	blocksBytesMax = 16 << 20  // a bundle keeps no more than this
+)
+
+// isAhead says whether a block is to be written ahead.
+func (r *router) isAhead(n int) bool {
+	return r.ahead != nil &&
+		(n >= bulkBytesMin || n >= mediumBytesMin && r.bytes >= keptBytesMin || r.bytes+n > blocksBytesMax || !r.held.try(n))
+}
 
 func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []rows.ContentID) error {
 	if h.Count == 0 {
@@ -140,7 +155,7 @@ func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []
 	}
 	h.Bytes, h.Hold, h.AvailableAt = len(data), holdOf(h.MinTS), element.MinTime
 	b := store.Block{Header: h, Data: data, Refs: refs}
-	if r.ahead != nil && (r.bytes+len(data) > blocksBytesMax || !r.held.try(len(data))) {
+	if r.isAhead(len(data)) {
 		from := r.aside.now()
 		body := r.ahead.New()
 		err := body.Append(data)
@@ -150,6 +165,7 @@ func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []
 		b.Data, b.Body = nil, body.ID()
 	} else {
 		r.bytes += len(data)
+		r.kept = true
 	}
 	r.added = append(r.added, store.Added{Stage: uint32(e.consumer), Group: group, Edge: uint32(e.index), Block: b})
 	return nil
@@ -222,7 +238,8 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	arena := make([]byte, len(data))
+	lent := buffers.Get(len(data))
+	arena := lent.Bytes()
 	at := 0
 	for i := range r.sizes {
 		r.sizes[i].at = at
@@ -234,6 +251,8 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 		s.at += copy(arena[s.at:], data[from:m.end])
 		from = m.end
 	}
+	kept := r.kept
+	r.kept = false
 	for g := range r.sizes {
 		s := &r.sizes[g]
 		h := store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window, Size: s.work}
@@ -241,6 +260,10 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 			return 0, err
 		}
 	}
+	if !r.kept {
+		lent.Release()
+	}
+	r.kept = kept
 	return len(r.marks), nil
 }
 

@@ -3,6 +3,7 @@ package coder
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"padstone/engine/element"
 	"padstone/engine/plan"
@@ -113,17 +114,25 @@ func (s *Scanner) Scan(data []byte, fn func(e *Elem) error) error {
 // Stat counts the elements of data and returns the smallest and the largest timestamp (MaxTime and MinTime when there is none):
 // the fields of an element.Block.
 func (s *Scanner) Stat(data []byte) (count int, minTS, maxTS element.Time, err error) {
+	_, count, minTS, maxTS, err = s.StatUpTo(data, len(data), math.MaxInt)
+	return count, minTS, maxTS, err
+}
+
+// StatUpTo is Stat for the first elements of data: no more than most, and only one that reaches beyond limit bytes. n is how many bytes
+// they take.
+func (s *Scanner) StatUpTo(data []byte, limit, most int) (n, count int, minTS, maxTS element.Time, err error) {
 	minTS, maxTS = element.MaxTime, element.MinTime
 	var e Elem
-	for size := len(data); len(data) > 0; count++ {
+	size := len(data)
+	for left := max(size-limit, 0); len(data) > left && count < most; count++ {
 		rest, err := s.Next(data, &e)
 		if err != nil {
-			return 0, 0, 0, fmt.Errorf("element at byte %d of %d: %w", size-len(data), size, err)
+			return 0, 0, 0, 0, fmt.Errorf("element at byte %d of %d: %w", size-len(data), size, err)
 		}
 		minTS, maxTS = min(minTS, e.TS), max(maxTS, e.TS)
 		data = rest
 	}
-	return count, minTS, maxTS, nil
+	return size - len(data), count, minTS, maxTS, nil
 }
 
 // Block returns data as a block, or an error when it does not frame.

@@ -104,6 +104,11 @@ func (s *Store) Inbox(fn func(stage uint32, group uint16, edge uint32, h Header)
 
 // Block reads one block of a stage's inbox, with the data of its body. The data is owned by the caller.
 func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
+	return s.BlockIn(stage, id, func(n int) []byte { return make([]byte, n) })
+}
+
+// BlockIn is Block that has the data put where alloc says, if it is not short.
+func (s *Store) BlockIn(stage uint32, id BlockID, alloc func(n int) []byte) (Block, error) {
 	v, err := s.get(s.inboxKey(stage, id.Group, id.Edge, id.Seq))
 	if err != nil {
 		return Block{}, err
@@ -115,7 +120,7 @@ func (s *Store) Block(stage uint32, id BlockID) (Block, error) {
 	switch {
 	case err != nil:
 	case b.Body != 0:
-		b.Data, err = s.Page(b.Body, 0)
+		err = s.readPage(b.Body, 0, func(n int) []byte { b.Data = alloc(n); return b.Data })
 	case b.apart:
 		if b.Data, err = s.get(dataKey(s.inboxKey(stage, id.Group, id.Edge, id.Seq))); err == nil && len(b.Data) != b.Bytes {
 			err = fault.New(fault.Corruption, "store-corrupt", "block %d has %d bytes, not %d", id.Seq, len(b.Data), b.Bytes)

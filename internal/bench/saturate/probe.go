@@ -19,6 +19,7 @@ import (
 	"padstone/harness"
 	"padstone/internal/bench"
 	"padstone/internal/bench/proc"
+	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
 
@@ -219,7 +220,10 @@ func (p *Probe) bundle(ctx context.Context, stream, n int) error {
 	sb := fnapi.StartBundle{
 		InstructionID: fnapi.InstructionID(fmt.Sprintf("%s/%d", p.descriptor, number)), DescriptorID: p.descriptor,
 		Inputs: []string{p.stage.Plan.InputRead},
-		OnData: func(_ string, data []byte) { out.Add(int64(len(data))) },
+		OnData: func(_ string, data []byte, lent *buffers.Buffer) {
+			out.Add(int64(len(data)))
+			lent.Release()
+		},
 	}
 	if p.worker.Supports(fnapi.CapabilityNamedDataStreams) {
 		sb.DataStreamID = fmt.Sprintf("stream-%d", stream)
