@@ -117,6 +117,20 @@ type OutboxBlock struct {
 	Block element.Block
 }
 
+// Opaque is implemented by a Source or Sink that does not look into its elements: they may have any coder, and be in any windows.
+type Opaque interface{ Opaque() }
+
+// IsOpaque tells whether that is so of a native transform.
+func IsOpaque(natives Registry, urn URN) bool {
+	if s, ok := natives.Source(urn); ok {
+		_, opaque := s.(Opaque)
+		return opaque
+	}
+	s, _ := natives.Sink(urn)
+	_, opaque := s.(Opaque)
+	return opaque
+}
+
 // Fitter is implemented by a Source or Sink that has to know how its elements are encoded. An SDK may change the coder of a
 // PCollection after the transform was configured, for example because the user gave it a type: the plan's word is the last.
 type Fitter interface {

@@ -339,6 +339,7 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 			}
 			return nil
 		},
+		Opaque:               func(urn string) bool { return connector.IsOpaque(e.cfg.Natives, connector.URN(urn)) },
 		EnvironmentSupported: e.cfg.Harnesses.Supported,
 	})
 	if err != nil {

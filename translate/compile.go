@@ -21,6 +21,8 @@ type Options struct {
 	KeyGroups int    // power of two; 0 is KeyGroupsDefault
 	// Natives reports whether the URN names a native source (no inputs) or sink (no outputs) of ours.
 	Natives func(urn string) bool
+	// Opaque reports whether a native source or sink takes elements of any coder and in any windows, because it does not look into them.
+	Opaque func(urn string) bool
 	// ValidateNative checks the configuration of a native transform without contacting anything. A *fault.Error keeps its code.
 	ValidateNative func(urn string, config []byte) error
 	// EnvironmentSupported returns why harnesses of an environment cannot be run, or nil; of alternatives the first that can be is

@@ -61,7 +61,8 @@ func plain(text string) string { return strings.ReplaceAll(text, "\u00a0", " ") 
 
 var storyOptions = translate.Options{
 	KeyGroups: 16,
-	Natives:   func(u string) bool { return u == kafkaRead || u == kafkaWrite },
+	Natives:   func(u string) bool { return u == kafkaRead || u == kafkaWrite || strings.HasPrefix(u, "opaque") },
+	Opaque:    func(u string) bool { return strings.HasPrefix(u, "opaque") },
 	ValidateNative: func(_ string, config []byte) error {
 		if string(config) == "bad" {
 			return fmt.Errorf("no topic")

@@ -121,6 +121,9 @@ func (n *node) sameWindows() error {
 
 // typeNative checks that the runner can read or write the elements of a native transform.
 func (g *graph) typeNative(n *node) error {
+	if g.options.Opaque != nil && g.options.Opaque(n.urn) {
+		return nil
+	}
 	pc := n.from()
 	w, err := g.coders.wire(pc.coder)
 	if err != nil {

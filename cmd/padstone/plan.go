@@ -80,6 +80,7 @@ func compileOptions(natives connector.Registry, name string) translate.Options {
 			_, sink := natives.Sink(connector.URN(urn))
 			return source || sink
 		},
+		Opaque: func(urn string) bool { return connector.IsOpaque(natives, connector.URN(urn)) },
 		ValidateNative: func(urn string, config []byte) error {
 			if source, ok := natives.Source(connector.URN(urn)); ok {
 				return source.Validate(config)

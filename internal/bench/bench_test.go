@@ -120,7 +120,7 @@ func TestAdvice(t *testing.T) {
 	}{
 		{"both", all, 100 * time.Millisecond, 0.05, 19000, 23000, 19000, "up to 23 000 fit into the latency budget of 100 ms"},
 		{"budget too small", all, 20 * time.Millisecond, 0.05, 3400, 3400, 19000, "The latency budget of 20.0 ms allows no more. Below 5 % fixed cost they would need 19 000"},
-		{"budget below one element", all, time.Millisecond, 0.05, 0, 0, 19000, "No bundle is done within 1 ms: one element alone takes 4 ms"},
+		{"budget below one element", all, time.Millisecond, 0.05, 0, 0, 19000, "No bundles are done within 1 ms: those of 1 element, the smallest, take 4 ms"},
 		{"budget beyond all", all, time.Minute, 0.05, 19000, 100000, 19000, "no size that was measured exceeds the latency budget"},
 		{"too small a range", []int{1, 100}, time.Second, 0.05, 100, 100, 19000, "That is the largest size that was measured"},
 		{"half", all, 100 * time.Millisecond, 0.5, 1000, 21000, 1000, "50 % of their cost is fixed"},

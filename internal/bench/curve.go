@@ -108,8 +108,9 @@ func (c *Curve) advise(w Wishes) Advice {
 	}
 	switch {
 	case a.SizeForLatency == 0:
-		a.Text = fmt.Sprintf("No bundle is done within %s: one element alone takes %s at the 99th percentile.",
-			millis(a.LatencyBudgetMillis), millis(c.Points[0].P99Millis))
+		smallest := c.Points[0]
+		a.Text = fmt.Sprintf("No bundles are done within %s: those of %s, the smallest, take %s at the 99th percentile.",
+			millis(a.LatencyBudgetMillis), plural(smallest.Elements, "element"), millis(smallest.P99Millis))
 		return a
 	case a.SizeForOverhead > 0 && a.SizeForOverhead <= a.SizeForLatency:
 		a.Recommended = a.SizeForOverhead

@@ -13,8 +13,8 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 WORDS = ["the", "beam", "rests", "on", "the", "block"]
 
 
-def spell(number: int) -> str:
-    return " ".join(WORDS[: 1 + number % len(WORDS)])  # needs what is in __main__
+def spell(record: dict) -> str:
+    return " ".join(WORDS[: 1 + record["number"] % len(WORDS)])  # needs what is in __main__
 
 
 class Running(beam.DoFn):
@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
         (
             pipeline
             | beam.Create(range(500), reshuffle=False)
+            | "Record" >> beam.Map(lambda number: {"number": number})  # no type: the SDK's own coder
             | "Spread" >> beam.Reshuffle()
             | "Spell" >> beam.Map(spell).with_output_types(str)
             | "Split" >> beam.FlatMap(str.split).with_output_types(str)

@@ -76,6 +76,9 @@ func (s *sink) taken() [][]byte {
 	return s.mu.elements
 }
 
+// Opaque implements connector.Opaque.
+func (s *sink) Opaque() {}
+
 // Validate implements connector.Sink.
 func (s *sink) Validate([]byte) error { return nil }
 

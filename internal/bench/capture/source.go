@@ -20,6 +20,9 @@ type source struct {
 	scanner *coder.Scanner
 }
 
+// Opaque implements connector.Opaque.
+func (s *source) Opaque() {}
+
 // Validate implements connector.Source.
 func (s *source) Validate(config []byte) error {
 	_, err := strconv.Atoi(string(config))

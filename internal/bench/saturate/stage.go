@@ -57,14 +57,14 @@ func Needs(s *plan.Stage, input *plan.Edge) (string, error) {
 		why = "has no input of elements"
 	case s.Splittable != nil:
 		why = "processes restrictions of a splittable DoFn, each of which is as much work as it likes"
+	case s.TimeSorted:
+		why = "takes its input in the order of time, for which it waits for the watermark"
 	case len(s.States) > 0:
 		return "state", nil
 	case len(s.Timers) > 0:
 		return "timers", nil
 	case len(s.SideInputs) > 0:
 		return "side inputs", nil
-	case s.TimeSorted:
-		return "input in the order of time", nil
 	default:
 		return "", nil
 	}
