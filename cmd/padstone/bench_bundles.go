@@ -157,6 +157,7 @@ func (o *bundlesOptions) measureScript(
 	defer func() { err = errors.Join(err, script.close()) }()
 	captured, err := script.captured(ctx)
 	if err != nil {
+		script.kill()
 		return err
 	}
 	if len(captured.Others) > 0 {

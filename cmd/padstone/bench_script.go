@@ -114,6 +114,12 @@ func (b *benchScript) captured(ctx context.Context) (*capture.Captured, error) {
 	return b.executor.Captured(ctx)
 }
 
+// kill ends the script, before it hears of a failure that is told in its place, too.
+func (b *benchScript) kill() {
+	_ = syscall.Kill(-b.script.Process.Pid, syscall.SIGKILL) // it may have ended, which is as well
+	<-b.exited
+}
+
 // close ends the job, the script and the server.
 func (b *benchScript) close() error {
 	b.executor.Release()
@@ -123,9 +129,7 @@ func (b *benchScript) close() error {
 	case <-b.exited:
 	case <-timer.C:
 	}
-	// Whoever of its process group is left. It may all have ended, which is as well.
-	_ = syscall.Kill(-b.script.Process.Pid, syscall.SIGKILL)
-	<-b.exited
+	b.kill() // whoever of its process group is left
 	if err := b.server.stop(); err != nil {
 		return fmt.Errorf("stopping the server: %w", err)
 	}

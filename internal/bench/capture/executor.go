@@ -140,7 +140,7 @@ func (j *job) capture(ctx context.Context) (*Captured, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := choose(compiled, cfg.Stage)
+	c, err := choose(j.spec.Pipeline, compiled, cfg.Stage)
 	if err != nil {
 		return nil, err
 	}
