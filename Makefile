@@ -19,7 +19,7 @@ PYTHON_DIRS := demo tests conformance chaos testdata/kafka internal/bench
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check
+.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check bench-go
 
 all: build
 
@@ -137,6 +137,12 @@ bench-memory: build
 KEYS ?= 10000000
 bench-recovery: build $(VENV)/.test
 	cd bench && $(GO) run . recovery -keys $(KEYS) $(ARGS)
+
+# Go benchmarks of what elements pass through. "x-copy" and "x-file" are ratios to a copy and to plain files, measured in the same run.
+# ARGS="-bench Commit -benchtime 3s" chooses.
+bench-go:
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 500ms $(ARGS) \
+	  ./engine/coder ./engine/store ./engine/scheduler ./engine/group ./engine/bundle ./fnapi
 
 # What this build costs against bench/ratios.json, in terms of the same machine's harness. ARGS=--update accepts what has changed.
 bench-check: build $(VENV)/.demo

@@ -137,7 +137,7 @@ func (c elementsCodec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // lentBytesMin is the length from which on the memory of a message is lent.
-const lentBytesMin = 128 << 10
+const lentBytesMin = 64 << 10
 
 // parseLent reads a message of n bytes into memory that is lent to its entries.
 func (els *elements) parseLent(data mem.BufferSlice, n int) error {
