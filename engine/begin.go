@@ -60,6 +60,7 @@ func (j *job) begin() error {
 	for _, p := range j.sinks {
 		j.tasks.Go(p.run)
 	}
+	j.adviseOnStateCache()
 	j.tell(restored)
 	if j.draining {
 		j.reporter.State(jobpb.JobState_DRAINING)

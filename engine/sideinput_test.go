@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -201,6 +202,71 @@ func TestSideInputSnapshot(t *testing.T) {
 	}
 	j.End(jobpb.JobState_DRAINED)
 	inOrder(t, out, "m: [v1] [v1]")
+}
+
+// TestSideInputTokens: harnesses may keep a side input of a bounded collection from bundle to bundle, until the job is started anew, and no
+// other one.
+func TestSideInputTokens(t *testing.T) {
+	r := newRig(t, nil)
+	var mu sync.Mutex
+	tokens := make(map[string]int) // of bundles with a side input
+	r.Harnesses.Fault = func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, token := range req.GetCacheTokens() {
+			tokens[token.GetSideInput().GetSideInputId()+"="+string(token.GetToken())]++
+		}
+		return fakesdk.NoFault
+	}
+	p := r.Pipeline()
+	grows := p.WindowInto("newest", p.Read("grows", &enginetest.Source{Unbounded: true, Batches: []enginetest.Batch{
+		{Elements: texts("g")},
+	}}, "bytes"), enginetest.Global().EveryElement())
+	fixed := p.Read("fixed", bounded(texts("f")), "bytes")
+	gates := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	src := &enginetest.Source{Unbounded: true}
+	for _, gate := range gates {
+		src.Batches = append(src.Batches, enginetest.Batch{Elements: texts("m"), Gate: gate})
+	}
+	out := p.Write("out", p.ParDo("look", p.Read("in", src, "bytes"), enginetest.ParDo{
+		Iterables: map[string]enginetest.Collection{"fixed": fixed, "grows": grows},
+		Fn: looking(func(c *fakesdk.Context, e fakesdk.Element) (string, error) {
+			a, err := words(c, "fixed", e.Window())
+			b, err2 := words(c, "grows", e.Window())
+			return a + b, errors.Join(err, err2)
+		}),
+	}))
+	j := r.Start(p, nil)
+	await := func(n int) {
+		t.Helper()
+		if err := out.Await(r.Context(), func(texts []string) bool { return len(texts) >= n }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(gates[0])
+	await(1)
+	close(gates[1])
+	await(2)
+	durable := src.Durable()
+	r.Restart()
+	src.Rewind(durable)
+	j = r.Recover(j)
+	close(gates[2])
+	await(3)
+	if err := j.Drain(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j.End(jobpb.JobState_DRAINED)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tokens) != 2 { // one a run
+		t.Errorf("tokens %v", tokens)
+	}
+	for token := range tokens {
+		if !strings.HasPrefix(token, "fixed=") || len(token) <= len("fixed=") {
+			t.Errorf("token %q", token)
+		}
+	}
 }
 
 // TestSideInputExpires runs for many windows and as many panes of a side input: what is kept of them does not grow, not even over a

@@ -167,6 +167,41 @@ class Decades(window.NonMergingWindowFn):
         return beam.coders.coders.IntervalWindowCoder()
 
 
+@pytest.mark.parametrize("cache", [0, 50])
+def test_side_inputs_of_many_pages(server, cache):
+    """With a cache in the harness side inputs are kept from bundle to bundle; without, read a page at a time."""
+    words, keys, hot = 200_000, 3000, 100_000
+    options = portable_options(server, f"--max_cache_memory_usage_mb={cache}")
+    with beam.Pipeline(options=options) as pipeline:
+        many = (
+            pipeline
+            | "Words seed" >> beam.Create([words])
+            | "Words" >> beam.FlatMap(lambda n: (f"word {i:07}" for i in range(n)))
+        )
+        pairs = (
+            pipeline
+            | "Pairs seed" >> beam.Create([keys])
+            | "Pairs"
+            >> beam.FlatMap(lambda n: ((i, f"{i} is {j:07}") for i in range(n) for j in range(hot if i == 7 else 2)))
+        )
+        looked = (
+            pipeline
+            | beam.Create(range(40))
+            | beam.Reshuffle()
+            | "Look"
+            >> beam.Map(
+                lambda n, every, by_key: (
+                    sum(1 for _ in every) if n % 20 == 0 else words,
+                    [len(list(by_key[k])) for k in (n * 70, n * 70 + 1, keys + n)],
+                    len(list(by_key[7])) if n % 20 == 1 else hot,
+                ),
+                AsIter(many),
+                AsMultiMap(pairs),
+            )
+        )
+        assert_that(looked, equal_to([(words, [2, 2, 0], hot)] * 40))
+
+
 def test_side_inputs_that_are_refreshed(server):
     stream = TestStream()
     stream.add_elements(["waits"], tag="main")

@@ -194,7 +194,7 @@ func (f *Fleet) on(ctx context.Context, st *Stage, process int, as role, run fun
 	}
 	w := workers[process%len(workers)]
 	slot := Slot{
-		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain,
+		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain, Run: f.prefix,
 		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
 	}
 	if w.Supports(fnapi.CapabilityNamedDataStreams) {

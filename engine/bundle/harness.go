@@ -21,6 +21,7 @@ type Slot struct {
 	Worker      *fnapi.Worker
 	Descriptor  fnapi.DescriptorID
 	Instruction fnapi.InstructionID
+	Run         string          // of the job: unique among all runs of all jobs
 	DataStream  string          // "" for harnesses without named data streams
 	Drain       <-chan struct{} // closed when the job begins to drain
 	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
@@ -257,8 +258,8 @@ func bytesOf(blocks []scheduler.Block) (n int) {
 func (h *harnessBundle) request() fnapi.StartBundle {
 	sb := fnapi.StartBundle{
 		InstructionID: h.slot.Instruction, DescriptorID: h.slot.Descriptor, DataStreamID: h.slot.DataStream,
-		Inputs: []string{h.stage.Def.InputRead},
-		State:  timedState{h.state, h.aside},
+		Inputs: []string{h.stage.Def.InputRead}, CacheTokens: h.stage.cacheTokens(h.slot.Run),
+		State: timedState{h.state, h.aside},
 		OnData: func(transform string, data []byte, lent *buffers.Buffer) {
 			h.intake.put(message{transform: transform, data: data, lent: lent})
 		},

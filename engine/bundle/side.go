@@ -16,30 +16,62 @@ import (
 // up one by one, and has their values in pages.
 const bulkBytesMax = 8 << 20
 
+// bulkKeysFirst bounds the keys of the first page of keys and values. Harnesses look at some 100 and have the values of others one by
+// one: what the first bundle that looks up a key costs does not grow with the side input.
+// Spec: bundle_processor.py StateBackedSideInputMap._BULK_READ_LIMIT; Java MultimapSideInput.BULK_READ_SIZE.
+const bulkKeysFirst = 128
+
 // sideInput serves a side input from the bundle's snapshot: rows of encoded values by window, and by key for a multimap. The
-// continuation token is the suffix of the next row.
+// continuation token is the suffix of the next row. Who asks for a page of many is given the next one the sooner: it is read meanwhile.
 func (h *stateHandler) sideInput(req *fnpb.StateRequest, resp *fnpb.StateResponse) error {
 	get := req.GetGet()
 	if get == nil {
 		return fmt.Errorf("a side input can only be read, not %T", req.GetRequest())
 	}
-	q, err := h.sideQuery(req.GetStateKey())
+	at := get.GetContinuationToken()
+	page, err, read := h.ahead.take(req.GetStateKey(), at)
+	if !read {
+		page, err = h.sidePage(req.GetStateKey(), at)
+	}
 	if err != nil {
 		return err
 	}
-	out := &fnpb.StateGetResponse{}
-	err = h.view.Side(uint32(q.edge.index), q.prefix, get.GetContinuationToken(), func(suffix, values []byte) ([]byte, bool) {
-		if len(out.Data) >= pageBytes && !q.whole(suffix) {
-			out.ContinuationToken = append([]byte(nil), suffix...)
+	if token := page.GetContinuationToken(); len(token) > 0 && (len(at) > 0 || !isBulk(req.GetStateKey())) {
+		h.ahead.start(req.GetStateKey(), token, h.sidePage)
+	}
+	resp.Response = &fnpb.StateResponse_Get{Get: page}
+	return nil
+}
+
+// isBulk says that a reader is likely to want the beginning only.
+func isBulk(k *fnpb.StateKey) bool { return k.GetMultimapKeysValuesSideInput() != nil }
+
+// sidePage reads a page. It may be called on several goroutines at a time.
+func (h *stateHandler) sidePage(key *fnpb.StateKey, at []byte) (*fnpb.StateGetResponse, error) {
+	q, err := h.sideQuery(key)
+	if err != nil {
+		return nil, err
+	}
+	if isBulk(key) && len(at) == 0 {
+		q.keysMax = bulkKeysFirst
+	}
+	page := &fnpb.StateGetResponse{}
+	err = h.view.Side(uint32(q.edge.index), q.prefix, at, func(suffix, values []byte) ([]byte, bool) {
+		if q.full(page.Data) && !q.whole(suffix) {
+			page.ContinuationToken = append([]byte(nil), suffix...)
 			return nil, false
 		}
-		return q.add(&out.Data, suffix, values), q.err == nil
+		return q.add(&page.Data, suffix, values), q.err == nil
 	})
 	if err == nil {
-		err = q.flush(&out.Data)
+		err = q.flush(&page.Data)
 	}
-	resp.Response = &fnpb.StateResponse_Get{Get: out}
-	return err
+	return page, err
+}
+
+// full says that a page takes no more keys, or values.
+func (q *sideQuery) full(page []byte) bool {
+	return len(page) >= pageBytes || q.keysMax > 0 && q.keys >= q.keysMax
 }
 
 // sideQuery is one read of a side input.
@@ -49,9 +81,11 @@ type sideQuery struct {
 	prefix []byte
 	mode   sideMode
 	// key and values collect a key's rows when keys are listed.
-	key    []byte
-	values []byte
-	err    error
+	key     []byte
+	values  []byte
+	keys    int // that have been begun
+	keysMax int // at which the page ends; 0: no bound
+	err     error
 }
 
 type sideMode uint8
@@ -134,6 +168,7 @@ func (q *sideQuery) add(page *[]byte, suffix, values []byte) (skip []byte) {
 	if q.key == nil || string(key) != string(q.key) {
 		q.err = firstError(q.err, q.flush(page))
 		q.key = append(make([]byte, 0, len(key)), key...)
+		q.keys++
 	}
 	if q.mode == sideKeys {
 		return suffix[:end]
@@ -166,6 +201,24 @@ func (e *edge) multimapValue() *coder.Program {
 		_, value, _ = value.Element().KV()
 	}
 	return value
+}
+
+// cacheTokens lets harnesses keep side inputs from bundle to bundle. Those of a bounded collection do not change any more when a bundle of
+// the stage begins, so that one token serves them for as long as the job runs here; others get none, and are read anew by each bundle.
+// Spec: beam_fn_api.proto ProcessBundleRequest.CacheToken.
+func (s *Stage) cacheTokens(run string) (tokens []*fnpb.ProcessBundleRequest_CacheToken) {
+	for _, si := range s.Def.SideInputs {
+		if !s.sides[sideID{si.Transform, si.Local}].def.Bounded {
+			continue
+		}
+		tokens = append(tokens, &fnpb.ProcessBundleRequest_CacheToken{
+			Type: &fnpb.ProcessBundleRequest_CacheToken_SideInput_{SideInput: &fnpb.ProcessBundleRequest_CacheToken_SideInput{
+				TransformId: si.Transform, SideInputId: si.Local,
+			}},
+			Token: []byte(run),
+		})
+	}
+	return tokens
 }
 
 // SideReadyAt returns the watermark that a side input must reach before a main element whose windows end at mainMax at the latest

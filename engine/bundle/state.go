@@ -26,6 +26,7 @@ type stateHandler struct {
 	view  *store.Snapshot // the side inputs, as they were when the bundle began; nil when the stage has none
 	txs   *transactions
 	key   []byte // scratch
+	ahead readAhead
 
 	readings []*reading // cells whose next page may be asked for; the last one used is last
 	reads    uint16
@@ -43,6 +44,7 @@ func (h *stateHandler) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.readings = nil
+	h.ahead.end()
 	if h.mu.closed || h.view == nil {
 		h.mu.closed = true
 		return nil
