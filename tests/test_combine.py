@@ -169,6 +169,34 @@ class WithPane(beam.DoFn):
         yield element, pane.index, PaneInfoTiming.to_string(pane.timing)
 
 
+def test_combines_whose_keys_hardly_repeat(server):
+    """After some bundles the values are no longer merged before they are grouped; the results stay what they are."""
+    n, keys = 60_000, 50_000
+    with beam.Pipeline(options=portable_options(server, "--max_bundle_size=2000")) as pipeline:
+        pairs = (
+            pipeline
+            | beam.Create(range(24))
+            | beam.FlatMap(lambda part: ((i % keys, i) for i in range(part, n, 24))).with_output_types(tuple[int, int])
+            | beam.Map(lambda kv: TimestampedValue(kv, kv[1] % 100))
+            | beam.Reshuffle()
+        )
+        sums = pairs | "Sum" >> beam.CombinePerKey(sum) | "All" >> beam.Map(lambda kv: (kv[0] % 2, kv[1]))
+        means = pairs | "Windows" >> beam.WindowInto(FixedWindows(50)) | "Mean" >> Mean.PerKey()
+        windows = means | "Count" >> beam.Map(lambda kv: kv[1]) | beam.WindowInto(GlobalWindows())
+        total = sum(range(n))
+        even = sum(range(0, n, 2))
+        assert_that(sums | "Halves" >> beam.CombinePerKey(sum), equal_to([(0, even), (1, total - even)]), "sums")
+        assert_that(windows | "Whole" >> beam.CombineGlobally(sum), equal_to([expected_means(n, keys)]), "means")
+
+
+def expected_means(n, keys):
+    """The sum of the means of each key and window of 50 seconds, where i is at i % 100."""
+    groups = {}
+    for i in range(n):
+        groups.setdefault((i % keys, i % 100 // 50), []).append(i)
+    return sum(sum(g) / len(g) for g in groups.values())
+
+
 def test_accumulating_panes_of_a_combine(server):
     """Each pane tells what all elements of the window so far make, over many firings."""
     rounds, each = 24, 4
