@@ -18,7 +18,9 @@ import (
 
 // attended is what the driver knows of a bundle on a harness while it runs.
 type attended struct {
+	stage int
 	split chan struct{}            // asks it for a split; 1-buffered
+	more  *bundle.More             // of one that is kept open
 	infos []*pipepb.MonitoringInfo // its metrics when it last told of its progress
 }
 
@@ -27,10 +29,13 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 	if j.plan.Stages[start.Stage].Kind != plan.Harness {
 		return nil
 	}
-	a := &attended{split: make(chan struct{}, 1)}
+	a := &attended{stage: start.Stage, split: make(chan struct{}, 1)}
+	if start.Open {
+		a.more = bundle.NewMore()
+	}
 	j.attending[start.Bundle] = a
 	return &bundle.Link{
-		Split: a.split, Watch: w,
+		Split: a.split, More: a.more, Watch: w,
 		Progress: func(p bundle.Progress) {
 			j.postLive(func() {
 				if j.attending[start.Bundle] == nil {
@@ -63,6 +68,21 @@ func (j *job) unattend(b scheduler.BundleID, failed bool) {
 	}
 	if _, err := j.failedTotals.Add(a.infos); err != nil {
 		j.log.Warn("metrics of a failed bundle", zap.Error(err))
+	}
+}
+
+// extend gives a bundle that is kept open more.
+func (j *job) extend(x scheduler.Extend) {
+	if a := j.attending[x.Bundle]; a != nil {
+		j.waited(a.stage, x.Blocks, j.cfg.Stopwatch())
+		a.more.Extend(x)
+	}
+}
+
+// closeBundle tells a bundle that is kept open that it has all of its input.
+func (j *job) closeBundle(b scheduler.BundleID) {
+	if a := j.attending[b]; a != nil {
+		a.more.Close()
 	}
 }
 

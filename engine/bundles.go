@@ -111,7 +111,7 @@ func (j *job) commit(start *scheduler.Start, res *bundle.Result) {
 	defer res.Discard()
 	res.Watch.To(profile.Order)
 	ev := scheduler.Committed{Bundle: start.Bundle, Watermark: res.Watermark, Done: res.Done, Outputs: res.Outputs, Timers: res.Timers,
-		Returned: res.Returned}
+		Returned: res.Returned, Work: res.Work}
 	if res.Empty {
 		j.tell(ev)
 		return
@@ -177,7 +177,7 @@ func (j *job) restInCache(c *store.Commit) (rest *scheduler.Block) {
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.
 func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Result) error {
-	watermark := start.InputWatermark
+	watermark := max(start.InputWatermark, res.Decided)
 	if kind := j.plan.Stages[start.Stage].Kind; kind == plan.Source || kind == plan.Impulse {
 		watermark = res.Watermark
 	}

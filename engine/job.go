@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -163,6 +164,11 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 		j.gathers[i] = machines[i].BatchEligible()
 		return j.gathers[i]
 	}
+	if batch {
+		sc.BundleTimeMaxMs = cmp.Or(sc.BundleTimeMaxMs, bundleTimeBatch)
+	} else {
+		sc.LatencyBudgetMs = cmp.Or(sc.LatencyBudgetMs, latencyBudgetStreaming)
+	}
 	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
@@ -186,58 +192,6 @@ func (j *job) run() {
 		j.step()
 	}
 	j.release()
-}
-
-// step waits for the next event and handles it.
-func (j *job) step() {
-	var wake <-chan time.Time
-	if at := j.sched.NextWake(); !j.over && at != scheduler.NoTimer && !j.replay.still() {
-		// No longer than that at a time: the clock may jump forward meanwhile.
-		t := time.NewTimer(min(time.Duration(max(at-j.now(), 1))*time.Millisecond, tickMax))
-		defer t.Stop()
-		wake = t.C
-	}
-	done := j.ctx.Done()
-	if j.over {
-		done = nil
-	}
-	select {
-	case fn := <-j.events:
-		fn()
-	case <-wake:
-		j.tell(scheduler.Tick{})
-	case <-done:
-		j.end(context.Cause(j.ctx))
-	}
-}
-
-// tell passes an event to the scheduler and does what it answers.
-func (j *job) tell(ev scheduler.Event) {
-	actions, err := j.sched.Step(j.now(), ev)
-	if err != nil {
-		j.end(fault.New(fault.Internal, "scheduler-state", "%w", err))
-		return
-	}
-	if j.over {
-		return // bundles that the scheduler would start now are not run
-	}
-	for _, a := range actions {
-		switch a := a.(type) {
-		case scheduler.Start:
-			if j.plan.Stages[a.Stage].Kind == plan.TestStream {
-				j.replay.held = &a
-				continue
-			}
-			j.startBundle(&a)
-		case scheduler.Drop:
-			j.dropBlocks(a)
-		case scheduler.MapWindows:
-			j.mapWindows(a)
-		case scheduler.Split:
-			j.askSplit(a)
-		}
-	}
-	j.settle()
 }
 
 // do runs fn on the driver, unless the job has ended; then ok is false. Once do has returned fn does not run any more: what it writes is

@@ -51,6 +51,11 @@ type variant struct {
 	crashes  int           // of the machine, with what was not synced lost
 }
 
+// keptOpen has bundles be kept open wherever they may be.
+func keptOpen(c *engine.Config) {
+	c.Scheduler.BundleFixedMs, c.Scheduler.BundleIdleMaxMs, c.Scheduler.LatencyBudgetMs = 1000, 20, 1000
+}
+
 func experiments(names ...any) enginetest.Options { return enginetest.Options{"experiments": names} }
 
 var variants = []variant{
@@ -68,6 +73,10 @@ var variants = []variant{
 	{name: "no lifting", options: experiments(engine.ExperimentNoLifting)},
 	{name: "no fusion, no lifting, bundles of 3", options: enginetest.Options{
 		"max_bundle_size": 3, "experiments": []any{engine.ExperimentNoFusion, engine.ExperimentNoLifting}}},
+	{name: "kept open", change: keptOpen},
+	{name: "streaming, kept open, lost harnesses", options: enginetest.Options{"streaming": true, "sdk_worker_parallelism": 2},
+		change: keptOpen, faults: 3},
+	{name: "kept open, crashed", change: keptOpen, crashes: 2},
 	{name: "lost harnesses", faults: 3},
 	{name: "suspended", restarts: 2},
 	{name: "crashed", crashes: 3},

@@ -65,6 +65,7 @@ func (p *pause) lift() (starts []*scheduler.Start, ended []func()) {
 
 // goOn lifts the pause: bundles that have ended are committed, then those that were to start do. On the driver.
 func (j *job) goOn() {
+	settled := j.pause.on
 	starts, ended := j.pause.lift()
 	for _, end := range ended {
 		end()
@@ -73,6 +74,9 @@ func (j *job) goOn() {
 		if !j.over {
 			j.startBundle(s)
 		}
+	}
+	if settled && !j.over {
+		j.tell(scheduler.Settle{})
 	}
 }
 
@@ -96,7 +100,10 @@ func (c *checkpoints) stop(ctx context.Context, to string) (*jobserver.Checkpoin
 // atRest brings the job to rest and takes a savepoint. The job is paused when it returns.
 func (c *checkpoints) atRest(ctx context.Context, to string) (*jobserver.Checkpoint, error) {
 	j := c.job
-	ok, err := j.do(ctx, func() { j.pause.on, j.pause.flow = true, true })
+	ok, err := j.do(ctx, func() {
+		j.pause.on, j.pause.flow = true, true
+		j.tell(scheduler.Settle{On: true})
+	})
 	if err == nil && !ok {
 		err = jobOver(j)
 	}

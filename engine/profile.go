@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"padstone/engine/bundle"
 	"padstone/engine/metrics"
 	"padstone/engine/plan"
@@ -12,13 +14,17 @@ import (
 // watchBundle begins to take the time of a bundle, for which its blocks have waited.
 func (j *job) watchBundle(start *scheduler.Start) *profile.Watch {
 	w := profile.Begin(j.cfg.Stopwatch)
-	inbox := &j.stages[start.Stage].profile.Inbox
-	for i := range start.Blocks {
-		if since := start.Blocks[i].Since; since > 0 {
-			inbox.Add(w.Began() - since)
+	j.waited(start.Stage, start.Blocks, w.Began())
+	return w
+}
+
+// waited counts how long blocks waited that a bundle takes now.
+func (j *job) waited(stage int, blocks []scheduler.Block, now time.Duration) {
+	for i := range blocks {
+		if since := blocks[i].Since; since > 0 {
+			j.stages[stage].profile.Inbox.Add(now - since)
 		}
 	}
-	return w
 }
 
 // inVain counts the time of an attempt that came to nothing.

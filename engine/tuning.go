@@ -6,6 +6,12 @@ import (
 	"padstone/engine/scheduler"
 )
 
+// What is left to Padstone. In a batch nobody waits for an element, and a bundle is kept open for longer. Milliseconds.
+const (
+	bundleTimeBatch        = 500
+	latencyBudgetStreaming = 100
+)
+
 // Tuning is what a user may choose of how a job is cut into bundles. A field that is 0 is left to Padstone. The first two have Beam's names
 // and the meaning that the Flink runner gives them. Spec: FlinkPipelineOptions.java.
 type Tuning struct {

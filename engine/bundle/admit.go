@@ -56,7 +56,7 @@ func (h *harnessBundle) admitWindows(el *coder.Elem, residual bool, seen map[str
 		if err != nil {
 			return 0, err
 		}
-		if collectAt < h.start.InputWatermark && !residual {
+		if collectAt < h.watermark && !residual {
 			h.result.DroppedLate++
 			continue
 		}
@@ -79,7 +79,7 @@ func (h *harnessBundle) withoutLate(dst []byte, el *coder.Elem) []byte {
 			return dst // cannot be: admitWindows has read the same windows
 		}
 		rest = r
-		if at, _, err := h.collectAt(w); err == nil && at >= h.start.InputWatermark {
+		if at, _, err := h.collectAt(w); err == nil && at >= h.watermark {
 			live = append(live, w...)
 			n++
 		}

@@ -31,8 +31,8 @@ func (h *harnessBundle) attempt(err error) error {
 	}
 	var first []byte
 	if h.sent.blocks != nil {
-		a.Items += h.sent.blocks.items
-		first = h.sent.blocks.only()
+		items, only := h.sent.blocks.sum()
+		a.Items, first = a.Items+items, only
 	}
 	if a.Items == 1 && (h.sequence != nil || first != nil) && !h.runner.HideElements {
 		a.Only = h.only(first)
@@ -63,7 +63,7 @@ func (h *harnessBundle) only(data []byte) string {
 // Probe runs a bundle without elements and timers, to see whether user code fails without any, and throws away what comes of it.
 func (f *Fleet) Probe(ctx context.Context, r *Runner, start *scheduler.Start) error {
 	empty := *start
-	empty.Blocks, empty.Timers, empty.Limit = nil, false, 0
+	empty.Blocks, empty.Timers, empty.Limit, empty.Open = nil, false, 0, false
 	link := &Link{Progress: func(Progress) {}, Undivided: func() {}, Divide: func(context.Context, *Division) error {
 		return fmt.Errorf("a bundle without elements is not split")
 	}}

@@ -25,6 +25,8 @@ type Link struct {
 	Undivided func()
 	// Watch takes the bundle's time; nil: nobody wants to know.
 	Watch *profile.Watch
+	// More is what comes to a bundle that is kept open; nil for another one. A bundle is asked for no split before it is closed.
+	More *More
 }
 
 // Progress is how far a bundle has come.
@@ -157,6 +159,8 @@ func (h *harnessBundle) report(running context.Context) bool {
 // done is the share of the input that the metrics say is processed. Spec: metrics.proto MonitoringInfoSpecs DATA_CHANNEL_READ_INDEX,
 // WORK_REMAINING and WORK_COMPLETED.
 func (h *harnessBundle) done(infos []*pipepb.MonitoringInfo) float64 {
+	h.growing.Lock()
+	defer h.growing.Unlock()
 	index, ok := metrics.ReadIndex(infos, h.stage.Def.InputRead)
 	all := h.input.planned + h.input.divided
 	if !ok || index < 0 || all == 0 {

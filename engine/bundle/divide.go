@@ -22,6 +22,9 @@ type Division struct {
 
 // divide asks for a split in the middle of what is left and has it committed.
 func (h *harnessBundle) divide(ctx context.Context) error {
+	if _, err := h.absorb(ctx); err != nil { // what is to be sent yet belongs to the bundle as well
+		return err
+	}
 	if err := h.sent.blocks.pin(); err != nil {
 		return err
 	}

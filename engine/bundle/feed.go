@@ -23,9 +23,9 @@ type inputs struct {
 type feed struct {
 	load   func(scheduler.Block) ([]byte, error)
 	borrow func(scheduler.Block) ([]byte, *buffers.Buffer, error)
-	items  int // elements in all; set before the bundle begins
 	mu     struct {
 		sync.Mutex
+		items  int // elements in all
 		blocks []loaded
 		last   []byte // the only element, when it has been taken
 	}
@@ -43,7 +43,7 @@ type loaded struct {
 func (f *feed) add(l loaded) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.items += l.items
+	f.mu.items += l.items
 	f.mu.blocks = append(f.mu.blocks, l)
 }
 
@@ -57,24 +57,34 @@ func (f *feed) next() (data []byte, lent *buffers.Buffer, more bool, err error) 
 	l := f.mu.blocks[0]
 	f.mu.blocks[0] = loaded{}
 	f.mu.blocks = f.mu.blocks[1:]
-	switch only := f.items == 1; {
+	switch only := f.mu.items == 1; {
 	case l.read:
 	case only:
 		l.data, err = f.load(l.block)
 	default:
 		l.data, lent, err = f.borrow(l.block)
 	}
-	if len(l.data) > 0 && f.items == 1 {
+	if len(l.data) > 0 && f.mu.items == 1 {
 		f.mu.last = l.data
 	}
 	return l.data, lent, true, err
 }
 
-// only returns the only element, if there is just one and it has been sent.
-func (f *feed) only() []byte {
+// left says whether there is a block that has not been taken.
+func (f *feed) left() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.mu.last
+	return len(f.mu.blocks) > 0
+}
+
+// sum returns how many elements there are, and the only one, if there is just one and it has been sent.
+func (f *feed) sum() (items int, only []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.items != 1 {
+		return f.mu.items, nil
+	}
+	return f.mu.items, f.mu.last
 }
 
 // pin reads all blocks that are left: the commit of a split replaces rows of blocks that the harness may still have to be sent.

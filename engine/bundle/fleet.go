@@ -47,6 +47,7 @@ type Fleet struct {
 		pools    map[plan.EnvID]Pool
 		draining bool
 		streams  map[fnapi.WorkerID]map[int]bool // data streams in use by worker
+		meters   map[fnapi.WorkerID]*meter
 	}
 }
 
@@ -55,6 +56,7 @@ func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
 	f := &Fleet{server: server, prefix: prefix, job: job, drain: make(chan struct{})}
 	f.mu.pools = make(map[plan.EnvID]Pool)
 	f.mu.streams = make(map[fnapi.WorkerID]map[int]bool)
+	f.mu.meters = make(map[fnapi.WorkerID]*meter)
 	for _, s := range job.Stages {
 		for as, raw := range s.descriptors() {
 			d, err := s.descriptor(string(f.descriptor(s, as)), raw, server.DataEndpoint(), server.StateEndpoint())
@@ -194,7 +196,7 @@ func (f *Fleet) on(ctx context.Context, st *Stage, process int, as role, run fun
 	}
 	w := workers[process%len(workers)]
 	slot := Slot{
-		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain, Run: f.prefix,
+		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain, Run: f.prefix, Meter: f.meter(w.ID()),
 		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
 	}
 	if w.Supports(fnapi.CapabilityNamedDataStreams) {
@@ -229,6 +231,18 @@ func because(err error, why string) error {
 	told := *a
 	told.Err = &e
 	return &told
+}
+
+// meter returns the meter of a process.
+func (f *Fleet) meter(w fnapi.WorkerID) *meter {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.mu.meters[w]
+	if m == nil {
+		m = &meter{}
+		f.mu.meters[w] = m
+	}
+	return m
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

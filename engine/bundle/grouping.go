@@ -120,7 +120,7 @@ func (g *grouping) streaming() error {
 	}
 	err := g.machine.Compact(g.out.Stale, g.combine)
 	if err == nil {
-		g.result.Timers, err = nextTimers(txs, g.start)
+		g.result.Timers, err = nextTimers(txs, g.start.Stage, g.start.Groups)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
@@ -24,6 +25,7 @@ type Slot struct {
 	Run         string          // of the job: unique among all runs of all jobs
 	DataStream  string          // "" for harnesses without named data streams
 	Drain       <-chan struct{} // closed when the job begins to drain
+	Meter       *meter          // of the process; nil: nobody wants to know
 	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
 }
 
@@ -34,7 +36,8 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 	rt := newRouter(r.Job.Plan.KeyGroups)
 	h := &harnessBundle{
 		runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt, r.Memory.Intake),
-		inputs: held{pool: r.Memory.Inputs}, watch: link.Watch, aside: newAside(link.Watch),
+		inputs: held{pool: r.Memory.Inputs}, watermark: start.InputWatermark, groups: start.Groups, clock: stopwatch{meter: slot.Meter},
+		watch: link.Watch, aside: newAside(link.Watch),
 	}
 	h.intake.aside, rt.aside = h.aside, h.aside
 	h.result.held.pool = r.Memory.Outputs
@@ -94,11 +97,17 @@ type harnessBundle struct {
 	ahead    int64                      // by how much the job's clock was ahead of the harness's when the bundle began
 	begunAt  element.Time               // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
-	sent     inputs         // what user code is given
-	rest     *store.Trimmed // what a limited bundle leaves of its last block
-	input    input          // of the attending goroutine while that runs
-	residual []store.Added  // likewise
-	stopped  stopped        // likewise
+	clock    stopwatch  // while the harness is at work
+	starved  bool       // it has waited for more
+	growing  sync.Mutex // held while an open bundle takes more; guards input and the result until the bundle is closed
+	sent     inputs     // what user code is given
+	// watermark is what decisions about the newest input are taken under, groups are the key groups that the bundle owns.
+	watermark element.Time
+	groups    []uint16
+	rest      *store.Trimmed // what a limited bundle leaves of its last block
+	input     input          // of the attending goroutine while that runs
+	residual  []store.Added  // likewise
+	stopped   stopped        // likewise
 	// splitAsked says that the harness was asked for a split.
 	splitAsked bool
 
@@ -130,6 +139,11 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 	if h.runner.Wall != nil {
 		h.begunAt = h.runner.Wall()
 	}
+	h.clock.resume()
+	defer func() {
+		h.clock.pause()
+		h.result.Work = h.work()
+	}()
 	if h.bundle, err = h.slot.Worker.StartBundle(ctx, h.request()); err != nil {
 		return nil, err
 	}
@@ -178,8 +192,8 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 		return h.prepareTimers()
 	}
 	in := inputs{blocks: &feed{load: h.load, borrow: h.borrow}}
-	ahead := h.stage.Stateful() || h.stage.Def.Splittable != nil
-	if ahead {
+	h.sent = in
+	if h.reads() {
 		h.prepared()
 		err := h.inputs.await(ctx, bytesOf(h.start.Blocks))
 		if h.watch.To(profile.Memory); err != nil {
@@ -188,20 +202,14 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	}
 	left := h.start.Limit
 	for _, b := range h.start.Blocks {
-		p, l := part{block: b, count: b.Count}, loaded{block: b, items: b.Count}
 		taken := b.Count
-		if trimmed := h.start.Limit > 0 && b.Count > left; ahead || trimmed {
-			if trimmed {
-				taken = left
-			}
-			if err := h.look(&p, &l, taken); err != nil {
-				return in, err
-			}
+		if h.start.Limit > 0 {
+			taken = min(taken, left)
+		}
+		if err := h.include(b, taken); err != nil {
+			return in, err
 		}
 		left -= taken
-		h.result.ElementsIn += int64(taken)
-		h.input.add(p)
-		in.blocks.add(l)
 	}
 	return in, nil
 }
@@ -222,7 +230,39 @@ func (h *harnessBundle) borrow(b scheduler.Block) ([]byte, *buffers.Buffer, erro
 	return data, lent, err
 }
 
-// look reads a block before the bundle begins: to take its first elements only, to let them in, or to count its restrictions.
+// reads says whether blocks are read before they are sent: what is in them has to be known.
+func (h *harnessBundle) reads() bool { return h.stage.Stateful() || h.stage.Def.Splittable != nil }
+
+// include takes the first elements of a block into the bundle.
+func (h *harnessBundle) include(b scheduler.Block, taken int) error {
+	p, l := part{block: b, count: b.Count}, loaded{block: b, items: b.Count}
+	if h.reads() || taken < b.Count {
+		if err := h.look(&p, &l, taken); err != nil {
+			return err
+		}
+	}
+	h.result.ElementsIn += int64(taken)
+	h.input.add(p)
+	h.sent.blocks.add(l)
+	return nil
+}
+
+// work is what the harness had to do, as far as that is known.
+func (h *harnessBundle) work() *scheduler.Work {
+	if h.start.Timers || h.starved || h.slot.Meter == nil {
+		return nil
+	}
+	w := &scheduler.Work{
+		Elements: int(h.result.ElementsIn), Busy: float64(h.clock.busy) / float64(time.Millisecond),
+		Wall: float64(h.clock.wall) / float64(time.Millisecond),
+	}
+	for _, p := range h.input.parts {
+		w.Bytes += p.block.Bytes
+	}
+	return w
+}
+
+// look reads a block before it is sent: to take its first elements only, to let them in, or to count its restrictions.
 func (h *harnessBundle) look(p *part, l *loaded, taken int) error {
 	data, err := h.load(p.block)
 	if err == nil && taken < p.count {
@@ -294,13 +334,13 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	}
 	h.residual = append(h.residual, residual...)
 	if h.txs != nil {
-		if h.result.Timers, err = nextTimers(h.txs, h.start); err != nil {
+		if h.result.Timers, err = nextTimers(h.txs, h.start.Stage, h.groups); err != nil {
 			return err
 		}
 	}
 	h.router.fill(&h.result.Commit)
 	h.result.Commit.Added = append(h.result.Commit.Added, h.residual...)
-	h.result.LeftOut = h.leftOut
+	h.result.LeftOut, h.result.Decided = h.leftOut, h.watermark
 	for _, b := range h.input.blocks() {
 		if h.rest != nil && b.Seq == h.rest.ID.Seq {
 			h.result.Commit.Trimmed = append(h.result.Commit.Trimmed, *h.rest)

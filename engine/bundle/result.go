@@ -35,6 +35,10 @@ type Result struct {
 	DroppedLate int64
 	// DroppedClosed are elements whose window was closed: its trigger had finished.
 	DroppedClosed int64
+	// Work is what the harness had to do; nil if that is not known.
+	Work *scheduler.Work
+	// Decided is the watermark under which the newest input was taken in, where that is not the one of the begin.
+	Decided element.Time
 	// Finalize tells the harness that the bundle is durable; nil when it did not ask.
 	Finalize func(context.Context) error
 	// Outputs are the watermarks of a TestStream's outputs.
@@ -137,12 +141,12 @@ func eachDue(
 	return nil
 }
 
-// nextTimers reads the earliest timers of the bundle's key groups, own writes included.
-func nextTimers(txs *transactions, start *scheduler.Start) ([]scheduler.StageTimers, error) {
-	out := make([]scheduler.StageTimers, len(start.Groups))
-	for i, g := range start.Groups {
+// nextTimers reads the earliest timers of a bundle's key groups, own writes included.
+func nextTimers(txs *transactions, stage int, groups []uint16) ([]scheduler.StageTimers, error) {
+	out := make([]scheduler.StageTimers, len(groups))
+	for i, g := range groups {
 		var err error
-		if out[i], err = NextTimers(txs.byID[g], start.Stage, g); err != nil {
+		if out[i], err = NextTimers(txs.byID[g], stage, g); err != nil {
 			return nil, err
 		}
 	}

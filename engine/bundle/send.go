@@ -44,11 +44,19 @@ func (h *harnessBundle) sendData(ctx context.Context, data []byte, lent *buffers
 	return err
 }
 
-// sendBlocks sends blocks, small ones together.
+// sendBlocks sends blocks, small ones together, as long as there are some and more may come.
 func (h *harnessBundle) sendBlocks(ctx context.Context, blocks *feed) error {
 	small := smallBlocks{send: func(data []byte, lent *buffers.Buffer) error { return h.sendData(ctx, data, lent) }}
 	for {
 		data, lent, more, err := blocks.next()
+		if err == nil && !more {
+			if err = small.flush(); err == nil {
+				more, err = h.more(ctx)
+			}
+			if more {
+				continue
+			}
+		}
 		if err != nil || !more {
 			return errors.Join(err, small.flush())
 		}

@@ -54,7 +54,7 @@ func (h *harnessBundle) buffer() error {
 		}
 	}
 	var err error
-	h.result.Timers, err = nextTimers(h.txs, h.start)
+	h.result.Timers, err = nextTimers(h.txs, h.start.Stage, h.start.Groups)
 	return err
 }
 

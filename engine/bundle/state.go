@@ -363,10 +363,15 @@ type transactions struct {
 
 func newTransactions(b *store.Bundle, keyGroups int, owned []uint16) *transactions {
 	t := &transactions{bundle: b, groups: keyGroups, byID: make(map[uint16]rows.Tx, len(owned))}
-	for _, g := range owned {
-		t.byID[g] = b.Group(g)
-	}
+	t.own(owned)
 	return t
+}
+
+// own adds key groups.
+func (t *transactions) own(groups []uint16) {
+	for _, g := range groups {
+		t.byID[g] = t.bundle.Group(g)
+	}
 }
 
 // of returns the rows of the key's group. A key of a group that the bundle does not own is the harness's fault: it may have

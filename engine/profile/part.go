@@ -27,6 +27,7 @@ const (
 	Place  // for the bundle's goroutine, and for room in the outbox of a sink
 	Memory // for memory
 	Poll   // for a source to bring something
+	Fill   // for more input, of a bundle that is kept open; its harness may be at work meanwhile
 	Order  // for bundles before it that must be committed first
 	Driver // for the job's driver
 
@@ -63,7 +64,7 @@ var parts = [Parts]struct {
 	Harness: {GroupHarness, "harness"},
 	Load:    {GroupStore, "load"}, State: {GroupStore, "state"}, Commit: {GroupStore, "commit"}, Stable: {GroupStore, "stable"},
 	Place: {GroupWait, "place"}, Memory: {GroupWait, "memory"}, Poll: {GroupWait, "poll"}, Order: {GroupWait, "order"},
-	Driver: {GroupWait, "driver"},
+	Fill: {GroupWait, "fill"}, Driver: {GroupWait, "driver"},
 }
 
 // String names the part.

@@ -34,6 +34,7 @@ func (s *Scheduler) startSuspect(st *stage) *Start {
 			b.Process = process
 			e.load[process]++
 			e.alone[process] = sp.lonely()
+			s.occupy(st, b, 1)
 		}
 		sp.running = true
 		s.begin(st, b)
@@ -154,7 +155,7 @@ func (s *Scheduler) suspectProcess(st *stage, sp *suspect, b *Start) (process in
 			}
 		}
 	}
-	return process, !e.alone[process] && e.load[process] < e.perProcess && (e.load[process] == 0 || !sp.lonely())
+	return process, !e.alone[process] && s.room(e, st, process) && (e.load[process] == 0 || !sp.lonely())
 }
 
 // reserve keeps processes free for lonely suspects that wait for them.

@@ -16,6 +16,8 @@ type Scheduler struct {
 	stages   []*stage
 	envs     map[plan.EnvID]*environment
 	bundles  map[BundleID]*Start
+	open     []*opened             // bundles in flight that take what comes, in the order in which they began
+	depth    int                   // see harnessDepth
 	paces    map[BundleID]*pace    // of bundles in flight that have told of their progress
 	again    map[BundleID]*suspect // of bundles in flight that are run again
 	scripted bool                  // there is a TestStream: what one event brings about must not be cut anew
@@ -25,13 +27,14 @@ type Scheduler struct {
 	nextID     BundleID
 	runner     int // grouping bundles in flight
 	draining   bool
+	settling   bool // no bundle is kept open
 }
 
 // environment is the capacity of the harness processes of one environment.
 type environment struct {
 	perProcess int
 	parallel   bool
-	load       []int // bundles in flight by process
+	load       []int // bundles in flight by process, those that are kept open too
 	// alone marks processes whose bundle gets no company, reserved those that are kept free for such a bundle.
 	alone, reserved []bool
 }
@@ -49,7 +52,10 @@ func New(p *plan.Plan, c Config) *Scheduler {
 		edges[e.ID] = i
 	}
 	for i, def := range p.Stages {
-		st := &stage{index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime}
+		st := &stage{
+			index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime,
+			cost: newCosts(), gap: gapMax, arrivedAt: element.MinTime,
+		}
 		if def.Kind == plan.TestStream {
 			s.scripted = true
 			st.outputs = slices.Repeat([]element.Time{element.MinTime}, len(def.Outputs))
@@ -61,6 +67,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 		s.connect(st, byID, edges)
 		st.ordered = s.cfg.InOrder && st.followsKeyed()
 	}
+	s.depth = harnessDepth(s.stages)
 	s.refresh()
 	return s
 }
@@ -152,6 +159,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		s.mapped(ev)
 	case Drain:
 		s.drain()
+	case Settle:
+		s.settling = ev.On
 	case Tune:
 		s.tuning = ev
 	default:
@@ -182,6 +191,9 @@ func (s *Scheduler) Done() bool {
 // NextWake returns the processing time at which a Tick will make a difference; NoTimer when none will.
 func (s *Scheduler) NextWake() element.Time {
 	next := NoTimer
+	if at := s.OpenUntil(); at != NoTimer {
+		next = min(next, max(at, s.now.Add(1)))
+	}
 	for _, st := range s.stages {
 		if _, processing := st.nextTimer(); processing > s.now {
 			next = min(next, processing)
@@ -274,12 +286,13 @@ func (s *Scheduler) committed(ev Committed) error {
 	s.quicken(st)
 	if st.def.Kind == plan.Harness {
 		s.proved(st.def.Env)
+		if !b.Timers {
+			st.worked(ev.Work)
+		}
 	}
 	s.giveBack(st, ev.Returned)
 	st.retryAt = element.MinTime
-	for _, a := range ev.Added {
-		s.stages[a.Stage].receive(a.Block, s.now)
-	}
+	s.arrive(ev.Added)
 	for _, e := range ev.SideAdded {
 		s.sideFilled[e] = true
 	}
@@ -302,6 +315,18 @@ func (s *Scheduler) committed(ev Committed) error {
 		st.done = st.done || ev.Done
 	}
 	return nil
+}
+
+// arrive puts what a commit has added into the inboxes.
+func (s *Scheduler) arrive(added []StageBlock) {
+	came := make([]bool, len(s.stages))
+	for _, a := range added {
+		st := s.stages[a.Stage]
+		if st.receive(a.Block, s.now); !came[a.Stage] {
+			came[a.Stage] = true
+			st.arrived(s.now)
+		}
+	}
 }
 
 // giveBack puts blocks that a bundle had back in front of their queues.
@@ -343,6 +368,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 	}
 	delete(s.bundles, id)
 	delete(s.paces, id)
+	s.forgetOpen(b)
 	st := s.stages[b.Stage]
 	st.running--
 	st.broken = st.broken && st.running > 0
@@ -353,6 +379,9 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 	}
 	switch st.def.Kind {
 	case plan.Harness:
+		if !b.Open {
+			s.occupy(st, b, -1)
+		}
 		if e := s.envs[st.def.Env]; e != nil && b.Process < len(e.load) {
 			e.load[b.Process]--
 			e.alone[b.Process] = e.alone[b.Process] && e.load[b.Process] > 0

@@ -58,8 +58,8 @@ func (s *Scheduler) freeFor(st *stage) int {
 		}
 	}
 	free := 0
-	for p, n := range e.load {
-		if n < e.perProcess && !busy[p] {
+	for p := range e.load {
+		if s.room(e, st, p) && !busy[p] {
 			free++
 		}
 	}
@@ -233,7 +233,7 @@ func (s *Scheduler) slowest(env plan.EnvID) (slowest BundleID, leftMs int64) {
 // unbounded restrictions end by themselves and give back what is left; once truncated, they are bounded. Nothing may wait for the
 // stage, which would come first. What is halved because it has failed is in small parts already.
 func (s *Scheduler) divisible(st *stage, b *Start) bool {
-	return st.def.Kind == plan.Harness && !st.keyed && !st.ordered && !s.again[b.Bundle].halving() &&
+	return st.def.Kind == plan.Harness && !b.Open && !st.keyed && !st.ordered && !s.again[b.Bundle].halving() &&
 		(st.def.Splittable == nil || st.def.Splittable.Bounded || b.Truncate) &&
 		st.queues[0].len() == 0 && st.retryAt <= s.now && s.backPressure(st) == nil
 }

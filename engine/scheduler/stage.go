@@ -39,7 +39,13 @@ type stage struct {
 	running int           // bundles in flight
 	broken  bool          // of an ordered stage: one has failed, and none begins before those behind it have been given back
 	retryAt element.Time
-	few     int // bounds a bundle's elements, or timers, while the stage starts slowly; 0: it does not
+	on      []int // bundles in flight by process, without those that are kept open; Harness stages only
+	few     int   // bounds a bundle's elements, or timers, while the stage starts slowly; 0: it does not
+
+	cost       costs
+	unmeasured int          // bundles committed since one whose cost is known
+	gap        float64      // between two commits that brought something, in milliseconds; the last few decide
+	arrivedAt  element.Time // the last of them
 
 	suspects []*suspect // inputs that failed and are run again by themselves
 	// heldData and heldTimers mark key groups of whose data, or timers, a suspect comes first; keyed stages only.

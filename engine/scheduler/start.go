@@ -8,7 +8,9 @@ import (
 // startAll starts every bundle that may start, downstream stages first.
 func (s *Scheduler) startAll(actions []Action) []Action {
 	s.reserve()
+	actions = s.closeIf(actions, s.done)
 	for i := len(s.stages) - 1; i >= 0; i-- {
+		actions = s.extend(s.stages[i], actions)
 		for {
 			b := s.start(s.stages[i])
 			if b == nil {
@@ -17,7 +19,7 @@ func (s *Scheduler) startAll(actions []Action) []Action {
 			actions = append(actions, *b)
 		}
 	}
-	return s.startReplay(actions)
+	return s.startReplay(s.closeOver(actions))
 }
 
 // start starts one bundle of a stage, or returns nil.
@@ -58,6 +60,10 @@ func (s *Scheduler) start(st *stage) *Start {
 		s.envs[st.def.Env].load[b.Process]++
 	}
 	s.begin(st, b)
+	s.keepOpen(st, b)
+	if st.def.Kind == plan.Harness && !b.Open {
+		s.occupy(st, b, 1)
+	}
 	return b
 }
 
@@ -114,7 +120,7 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 	}
 	best := -1
 	for p, n := range e.load {
-		if n >= e.perProcess || e.alone[p] || e.reserved[p] || (best >= 0 && n >= e.load[best]) {
+		if !s.room(e, st, p) || e.alone[p] || e.reserved[p] || (best >= 0 && n >= e.load[best]) {
 			continue
 		}
 		if st.keyed && !s.hasWork(st, p, len(e.load)) {

@@ -15,11 +15,12 @@ import (
 
 // TestStories walks the stories in testdata. Commands:
 //
-//	job [key-groups=N] [elements=N] [batch] [ordered]    input: a stage a line: NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded]
+//	job [key-groups=N] [elements=N] [time=MS] [budget=MS] [batch] [ordered]    input: a stage a line:
+//	                              NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded] [stable] [sorted]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)] [count=N] [timer=T]   input: sequence numbers of blocks, of count elements;
 //	                              timer is of key group 0
 //	harness [processes=N] [each=N] [parallel]
-//	commit BUNDLE [wm=T] [done] [outputs=(T,…)]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
+//	commit BUNDLE [wm=T] [done] [outputs=(T,…)] [elements=N busy=MS [wall=MS]]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
 //	                              returned or rest seq=N count=N bytes=N hold=T
 //	fail BUNDLE [retry=T] [blame=raised|wrong|lost] [items=N]   input: sequence numbers of blocks that replace the first one
@@ -28,6 +29,10 @@ import (
 //	undivided BUNDLE
 //	mapped STAGE seq=N end=T
 //	needed stage=STAGE            from when on it reads windows of its side input
+//	tune [elements=N] [time=MS] [budget=MS]
+//	settle [off]
+//	rhythm STAGE gap=MS           what comes to the stage comes so long after what came before it
+//	costs                         of every Harness stage
 //	tick, drain, connected
 //	status                        watermarks and backlog of every stage
 //
@@ -86,6 +91,18 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.step(t, Tick{})
 	case "drain":
 		return st.step(t, Drain{})
+	case "settle":
+		return st.step(t, Settle{On: !d.HasArg("off")})
+	case "tune":
+		return st.step(t, st.tune(t, d))
+	case "rhythm":
+		var gap int
+		d.ScanArgs(t, "gap", &gap)
+		stage := st.sched.stages[st.index(d.CmdArgs[0].Key)]
+		stage.gap, stage.arrivedAt = float64(gap), st.now-element.Time(gap)
+		return ""
+	case "costs":
+		return st.costs()
 	case "mapped":
 		return st.step(t, st.mapped(t, d))
 	case "needed": // the windows of the side input of a stage
@@ -123,12 +140,33 @@ func (st *story) job(t *testing.T, d *datadriven.TestData) string {
 	}
 	elements := 100
 	d.MaybeScanArgs(t, "elements", &elements)
+	bounds := st.tune(t, d)
 	st.sched = New(st.plan, Config{
 		BundleElementsMax: elements, BacklogBytesMax: 1000, InOrder: d.HasArg("ordered"),
+		BundleTimeMaxMs: bounds.BundleTimeMaxMs, LatencyBudgetMs: bounds.LatencyBudgetMs,
 		BatchGroup:  func(*plan.Stage) bool { return d.HasArg("batch") },
 		SideReadyAt: func(_ plan.SideInput, main element.Time) element.Time { return main + 1 },
 	})
 	return st.step(t, Tick{})
+}
+
+func (st *story) tune(t *testing.T, d *datadriven.TestData) Tune {
+	var tune Tune
+	var ms, budget int
+	d.MaybeScanArgs(t, "elements", &tune.BundleElementsMax)
+	d.MaybeScanArgs(t, "time", &ms)
+	d.MaybeScanArgs(t, "budget", &budget)
+	tune.BundleTimeMaxMs, tune.LatencyBudgetMs = int64(ms), int64(budget)
+	return tune
+}
+
+func (st *story) costs() string {
+	var b strings.Builder
+	for _, c := range st.sched.Costs() {
+		fmt.Fprintf(&b, "%s fixed=%.1f ms each=%.1f µs quantum=%.0f ms at most %d in flight\n",
+			st.plan.Stages[c.Stage].Name, c.FixedMs, c.PerElementUs, c.QuantumMs, c.BundlesMax)
+	}
+	return b.String()
 }
 
 func (st *story) mapped(t *testing.T, d *datadriven.TestData) Mapped {
@@ -165,6 +203,10 @@ func (st *story) stage(f []string) {
 			if s.Splittable != nil {
 				s.Splittable.Bounded = true
 			}
+		case "stable":
+			s.StableInput = true
+		case "sorted":
+			s.TimeSorted = true
 		case "splittable":
 			s.Splittable = &plan.Splittable{}
 		case "drainable":
@@ -237,6 +279,7 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 		c.Watermark = timeArg(t, d, "wm")
 	}
 	c.Outputs = timesArg(d, "outputs")
+	c.Work = work(t, d)
 	self := -1
 	if b := st.sched.bundles[c.Bundle]; b != nil { // else the scheduler must refuse the event
 		self = b.Stage
@@ -274,6 +317,20 @@ func (st *story) committed(t *testing.T, d *datadriven.TestData) Committed {
 		}
 	}
 	return c
+}
+
+func work(t *testing.T, d *datadriven.TestData) *Work {
+	if !d.HasArg("busy") {
+		return nil
+	}
+	var w Work
+	var busy, wall int
+	d.MaybeScanArgs(t, "elements", &w.Elements)
+	d.MaybeScanArgs(t, "busy", &busy)
+	wall = busy
+	d.MaybeScanArgs(t, "wall", &wall)
+	w.Busy, w.Wall = float64(busy), float64(wall)
+	return &w
 }
 
 func (st *story) divided(t *testing.T, d *datadriven.TestData) Divided {
@@ -353,12 +410,23 @@ func (st *story) step(t *testing.T, ev Event) string {
 			for _, flag := range []struct {
 				name string
 				on   bool
-			}{{"timers", a.Timers && !a.AllTimers}, {"all-timers", a.AllTimers}, {"truncate", a.Truncate}, {"final", a.Final}} {
+			}{{"timers", a.Timers && !a.AllTimers}, {"all-timers", a.AllTimers}, {"truncate", a.Truncate}, {"final", a.Final}, {"open", a.Open}} {
 				if flag.on {
 					b.WriteString(" " + flag.name)
 				}
 			}
 			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
+		case Extend:
+			fmt.Fprintf(&b, "extend %d", a.Bundle)
+			if len(a.Groups) > 0 {
+				fmt.Fprintf(&b, " groups=%v", a.Groups)
+			}
+			for _, blk := range a.Blocks {
+				fmt.Fprintf(&b, " block=%d", blk.Seq)
+			}
+			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
+		case Close:
+			fmt.Fprintf(&b, "close %d\n", a.Bundle)
 		case Split:
 			fmt.Fprintf(&b, "split %d %s for process=%d left=%d ms\n", a.Bundle, st.plan.Stages[a.Stage].Name, a.Process, a.LeftMs)
 		case MapWindows:

@@ -85,6 +85,7 @@ const NoTimer = element.MaxTime + 1
 type Committed struct {
 	Bundle    BundleID
 	Returned  []Block // of the bundle's blocks: not consumed, they wait again
+	Work      *Work   // of a bundle with data on a harness; nil when it is not known
 	Rest      *Block  // what is left of the last block of a bundle with a Limit, under the same sequence
 	Added     []StageBlock
 	SideAdded []int // side edges that received elements
@@ -153,9 +154,12 @@ type Mapped struct {
 // Tune sets what the user may choose of how a job is cut into bundles, now or while it runs. A field that is 0 is left to the scheduler.
 type Tune struct {
 	BundleElementsMax int   // elements a bundle takes
-	BundleTimeMaxMs   int64 // how long a bundle is kept open for more
+	BundleTimeMaxMs   int64 // how long a bundle is kept open for more, from its begin
 	LatencyBudgetMs   int64 // what bundles may add to the way of an element through the whole job
 }
+
+// Settle has no bundle be kept open, or takes that back.
+type Settle struct{ On bool }
 
 // Drain asks the job to stop reading and finish.
 type Drain struct{}
@@ -171,6 +175,7 @@ func (Undivided) event()  {}
 func (Capacity) event()   {}
 func (Drain) event()      {}
 func (Tune) event()       {}
+func (Settle) event()     {}
 func (Mapped) event()     {}
 
 // Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
@@ -197,11 +202,25 @@ type Start struct {
 	// Failures and Losses tell how often bundles that held the beginning of this input have failed: in user code or for a wrong answer,
 	// and with their harness. Tries is how often one has failed that held the same, and Raised how often of these in user code.
 	Failures, Losses, Tries, Raised int
+	// Open: the bundle takes what Extend brings, until Close.
+	Open bool
 	// Deferred: the bundle belongs to a Group stage that evaluates its triggers once its bounded input is at its end.
 	Deferred bool
 
 	InputWatermark, OutputWatermark, Now element.Time
 }
+
+// Extend gives more blocks to a bundle that is kept open, and key groups: those of the blocks that it does not own yet. Decisions
+// about the blocks are taken under the watermark.
+type Extend struct {
+	Bundle         BundleID
+	Groups         []uint16
+	Blocks         []Block
+	InputWatermark element.Time
+}
+
+// Close says that an open bundle has all its input. Drains and pauses close it at once.
+type Close struct{ Bundle BundleID }
 
 // Drop asks to discard blocks: residuals of an unbounded source that a drain gives up.
 type Drop struct {
@@ -232,15 +251,22 @@ func (Start) action()      {}
 func (Drop) action()       {}
 func (MapWindows) action() {}
 func (Split) action()      {}
+func (Extend) action()     {}
+func (Close) action()      {}
 
 // Config bounds what the scheduler starts.
 type Config struct {
 	BundleElementsMax int   // elements a bundle; default 100 000
 	BundleBytesMax    int   // bytes a bundle; default 16 MiB
 	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
-	RunnerSlots       int   // grouping bundles at a time; default 2
-	SplitLeftMs       int64 // how long a bundle must have to go on at its pace to be split; default 1 000
-	Tuning            Tune  // what the user has chosen, until an event says otherwise
+	BundleTimeMaxMs   int64 // how long a bundle is kept open; default 100
+	LatencyBudgetMs   int64 // what bundles that are kept open may add to the way of an element through the whole job; 0: no bound
+	BundleIdleMaxMs   int64 // how long an open bundle waits for the next block; default 5, and never more than a tenth of its quantum
+	// BundleFixedMs is what a bundle is taken to cost its harness, whatever it holds; default what is measured.
+	BundleFixedMs float64
+	RunnerSlots   int   // grouping bundles at a time; default 2
+	SplitLeftMs   int64 // how long a bundle must have to go on at its pace to be split; default 1 000
+	Tuning        Tune  // what the user has chosen, until an event says otherwise
 	// BatchGroup says whether a Group stage collects its input, if that is bounded, and groups it once at the end.
 	BatchGroup func(*plan.Stage) bool
 	// DeferGroup says whether a Group stage of bounded input that is no BatchGroup keeps its elements in rows as they come, and
@@ -268,6 +294,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BacklogBytesMax <= 0 {
 		c.BacklogBytesMax = 64 << 20
+	}
+	if c.BundleTimeMaxMs <= 0 {
+		c.BundleTimeMaxMs = 100
+	}
+	if c.BundleIdleMaxMs <= 0 {
+		c.BundleIdleMaxMs = 5
 	}
 	if c.RunnerSlots <= 0 {
 		c.RunnerSlots = RunnerSlotsDefault

@@ -34,6 +34,10 @@ func newWorkload(s *sim, rng *rand.Rand) workload {
 	}
 	s.rig.Config.KeyGroups = []int{1, 2, 8}[rng.IntN(3)]
 	s.rig.Config.BundlesPerProcess = 1 + rng.IntN(3)
+	if rng.IntN(2) == 0 { // bundles are kept open wherever they may be
+		s.rig.Config.Scheduler.BundleFixedMs = 1000
+		s.rig.Config.Scheduler.LatencyBudgetMs, s.rig.Config.Scheduler.BundleIdleMaxMs = 3000, 100
+	}
 	var err error
 	if s.spec.Options, err = structpb.NewStruct(options); err != nil {
 		s.wrong("options: %v", err)

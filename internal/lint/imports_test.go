@@ -107,7 +107,7 @@ var importRules = []importRule{
 	},
 	{
 		why:    "tests' helpers and fakes stay out of the product",
-		except: []string{"fnapi/fakesdk", "conformance"},
+		except: []string{"fnapi/fakesdk", "conformance", "internal/ratio"},
 		forbid: []string{
 			"testing", "go.uber.org/goleak", "github.com/cockroachdb/datadriven", module + "/fnapi/fakesdk", module + "/engine/enginetest",
 			module + "/engine/sim",
