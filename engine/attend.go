@@ -86,6 +86,26 @@ func (j *job) closeBundle(b scheduler.BundleID) {
 	}
 }
 
+// cut cuts a waiting block, so that slow elements can be processed side by side.
+func (j *job) cut(c scheduler.Cut) {
+	parts := slices.Repeat([]int{c.Elements}, (c.Block.Count-1)/c.Elements)
+	commit, err := j.runner.Divide(c.Stage, c.Block, parts...)
+	if err != nil {
+		j.end(named(err, j.plan.Stages[c.Stage]))
+		return
+	}
+	defer commit.Ahead.Discard() // harmless once committed
+	if _, err := j.store.Commit(commit); err != nil {
+		j.end(err)
+		return
+	}
+	ev := scheduler.WasCut{Stage: c.Stage, Block: c.Block}
+	for _, a := range j.inCache(commit) {
+		ev.Parts = append(ev.Parts, a.Block)
+	}
+	j.tell(ev)
+}
+
 // askSplit passes on that the scheduler wants a bundle split.
 func (j *job) askSplit(s scheduler.Split) {
 	if a := j.attending[s.Bundle]; a != nil {

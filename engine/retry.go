@@ -181,7 +181,7 @@ func (j *job) isolate(start *scheduler.Start, f *failure, ev *scheduler.Failed) 
 		j.replay != nil || def.Kind != plan.Harness || j.plan.Edge(def.Input).Kind == plan.Keyed || j.sched.Ordered(start.Stage) {
 		return nil
 	}
-	c, err := j.runner.Divide(start, start.Blocks[0], start.Limit)
+	c, err := j.runner.Divide(start.Stage, start.Blocks[0], start.Limit)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func (j *job) tell(ev scheduler.Event) {
 	if j.over {
 		return // bundles that the scheduler would start now are not run
 	}
+	var cuts []scheduler.Cut
 	for _, a := range actions {
 		switch a := a.(type) {
 		case scheduler.Start:
@@ -67,10 +68,17 @@ func (j *job) tell(ev scheduler.Event) {
 			j.mapWindows(a)
 		case scheduler.Split:
 			j.askSplit(a)
+		case scheduler.Cut:
+			cuts = append(cuts, a)
 		case scheduler.Extend:
 			j.extend(a)
 		case scheduler.Close:
 			j.closeBundle(a.Bundle)
+		}
+	}
+	for _, c := range cuts { // what comes of them is told in its turn
+		if !j.over {
+			j.cut(c)
 		}
 	}
 	j.settle()

@@ -43,6 +43,9 @@ const answerFor = 30 * time.Second
 // progressEvery is the default of Runner.ProgressEvery.
 const progressEvery = time.Second
 
+// watchedMore is how much more often a bundle tells of its progress from which the pace of its stage is to be learnt.
+const watchedMore = 8
+
 // attend asks the harness, while the bundle runs, for its progress and for splits, one request at a time: Python answers both with
 // one thread. The returned function ends that when the bundle has ended, and returns why the bundle must fail if it must.
 func (h *harnessBundle) attend(ctx context.Context) (stop func() error) {
@@ -73,7 +76,12 @@ func (h *harnessBundle) attending(ctx, running context.Context) error {
 	if every <= 0 {
 		every = progressEvery
 	}
-	news := time.NewTimer(every / 2)
+	first := every / 2
+	if h.start.Watched {
+		every /= watchedMore
+		first = every / 2
+	}
+	news := time.NewTimer(first)
 	defer news.Stop()
 	cp := h.checkpointing()
 	defer cp.timer.Stop()

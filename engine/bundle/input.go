@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"slices"
+
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
 	"padstone/engine/coder"
@@ -174,26 +176,29 @@ func (h *harnessBundle) behind(data []byte, elements int) (int, error) {
 	return len(data) - len(rest), nil
 }
 
-// Divide cuts a waiting block of a FIFO stage behind its first elements. Added are both parts.
-func (r *Runner) Divide(start *scheduler.Start, of scheduler.Block, elements int) (*store.Commit, error) {
-	h := &harnessBundle{runner: r, stage: r.Job.Stages[start.Stage], start: start}
-	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: r.Store.WriteAhead(), Consumed: []store.BlockID{blockID(of)}}
+// Divide cuts a waiting block of a FIFO stage into parts of so many elements, and the rest. Added are all parts.
+func (r *Runner) Divide(stage int, of scheduler.Block, parts ...int) (*store.Commit, error) {
+	h := &harnessBundle{runner: r, stage: r.Job.Stages[stage], start: &scheduler.Start{Stage: stage}}
+	h.result.Commit = store.Commit{Stage: uint32(stage), Ahead: r.Store.WriteAhead(), Consumed: []store.BlockID{blockID(of)}}
 	err := func() error {
-		data, err := r.Load(start.Stage, of)
+		data, err := r.Load(stage, of)
 		if err != nil {
 			return err
 		}
-		n, err := h.behind(data, elements)
-		if err != nil {
-			return err
-		}
-		for _, part := range [][]byte{data[:n:n], data[n:]} {
-			a, err := h.piece(of, part, h.result.Commit.Ahead)
+		for _, elements := range append(slices.Clip(parts), of.Count) {
+			n := len(data)
+			if elements < of.Count {
+				if n, err = h.behind(data, elements); err != nil {
+					return err
+				}
+			}
+			a, err := h.piece(of, data[:n:n], h.result.Commit.Ahead)
 			if err != nil {
 				return err
 			}
 			a.Block.Residual = of.Residual
 			h.result.Commit.Added = append(h.result.Commit.Added, a)
+			data = data[n:]
 		}
 		return nil
 	}()

@@ -159,6 +159,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 		s.mapped(ev)
 	case Drain:
 		s.drain()
+	case WasCut:
+		s.cutUp(ev)
 	case Settle:
 		s.settling = ev.On
 	case Tune:
@@ -288,6 +290,7 @@ func (s *Scheduler) committed(ev Committed) error {
 		s.proved(st.def.Env)
 		if !b.Timers {
 			st.worked(ev.Work)
+			s.paced(st, b, ev.Work)
 		}
 	}
 	s.giveBack(st, ev.Returned)

@@ -81,11 +81,19 @@ func (sh *share) take(b Block) { sh.left -= sh.of(b) }
 // pace is how fast a bundle goes.
 type pace struct {
 	done  float64 // the share of its input that was processed
+	seen  sight   // when it was looked at for pacing
 	at    element.Time
 	asked bool // to split
 	// again is when it may be asked next: a bundle that had nothing to give is left alone for a while, then longer.
 	again  element.Time
 	waitMs int64
+}
+
+// sight is how many elements a bundle had processed at a time, when so many were at work on the process.
+type sight struct {
+	elements float64
+	level    int
+	at       element.Time
 }
 
 // Bounds of the time between asking a bundle that had nothing to give.
@@ -95,7 +103,8 @@ const (
 )
 
 func (s *Scheduler) progressed(ev Progressed) {
-	if s.bundles[ev.Bundle] == nil {
+	b := s.bundles[ev.Bundle]
+	if b == nil {
 		return // it ended while the news was on its way
 	}
 	p := s.paces[ev.Bundle]
@@ -105,6 +114,7 @@ func (s *Scheduler) progressed(ev Progressed) {
 	}
 	// A split makes less of the input, so that the share may also fall.
 	p.done, p.at = min(max(ev.Done, 0), 1), s.now
+	s.pacedSoFar(b, p)
 }
 
 // undivided leaves the bundle alone for a while.
@@ -171,11 +181,35 @@ func (s *Scheduler) place(st *stage) (process int, ok bool) {
 	if e == nil || e.perProcess == 0 {
 		return 0, false
 	}
+	free := s.places(e, st)
+	for id, p := range s.paces {
+		if p.asked && s.stages[s.bundles[id].Stage].def.Env == st.def.Env && len(free) > 0 {
+			free = free[1:]
+		}
+	}
+	if len(free) == 0 {
+		return 0, false
+	}
+	return free[0], true
+}
+
+// places are the processes that could take a part of a bundle of the stage, the emptiest first, each as often as it has room.
+func (s *Scheduler) places(e *environment, st *stage) (free []int) {
+	if s.mayWait(st) {
+		for p := range e.load {
+			for range s.slots(e, st, p) {
+				if !e.alone[p] && !e.reserved[p] {
+					free = append(free, p)
+				}
+			}
+		}
+		slices.SortStableFunc(free, func(a, b int) int { return e.load[a] - e.load[b] })
+		return free
+	}
 	reserve := 0
 	if e.parallel && e.perProcess > 1 && s.unrelated(st) {
 		reserve = 1
 	}
-	var free []int
 	for used := range e.perProcess - reserve { // the emptiest first
 		if used > 0 && !e.parallel {
 			break
@@ -186,15 +220,7 @@ func (s *Scheduler) place(st *stage) (process int, ok bool) {
 			}
 		}
 	}
-	for id, p := range s.paces {
-		if p.asked && s.stages[s.bundles[id].Stage].def.Env == st.def.Env && len(free) > 0 {
-			free = free[1:]
-		}
-	}
-	if len(free) == 0 {
-		return 0, false
-	}
-	return free[0], true
+	return free
 }
 
 // unrelated says whether there may be work that does not wait for the stage: it must not find all slots taken by parts of one bundle. What
@@ -222,7 +248,7 @@ func (s *Scheduler) slowest(env plan.EnvID) (slowest BundleID, leftMs int64) {
 			continue
 		}
 		left := p.leftMs(b.Now)
-		if left >= s.cfg.SplitLeftMs && (left > leftMs || left == leftMs && id < slowest) {
+		if left >= s.worthSplitting(st) && (left > leftMs || left == leftMs && id < slowest) {
 			slowest, leftMs = id, left
 		}
 	}

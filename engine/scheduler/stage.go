@@ -43,6 +43,8 @@ type stage struct {
 	few     int   // bounds a bundle's elements, or timers, while the stage starts slowly; 0: it does not
 
 	cost       costs
+	pacing     pacing
+	cutting    bool         // a block of it is being cut
 	unmeasured int          // bundles committed since one whose cost is known
 	gap        float64      // between two commits that brought something, in milliseconds; the last few decide
 	arrivedAt  element.Time // the last of them

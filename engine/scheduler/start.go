@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"math"
+
 	"padstone/engine/element"
 	"padstone/engine/plan"
 )
@@ -11,6 +13,10 @@ func (s *Scheduler) startAll(actions []Action) []Action {
 	actions = s.closeIf(actions, s.done)
 	for i := len(s.stages) - 1; i >= 0; i-- {
 		actions = s.extend(s.stages[i], actions)
+		if c := s.cut(s.stages[i]); c != nil {
+			actions = append(actions, *c)
+			continue
+		}
 		for {
 			b := s.start(s.stages[i])
 			if b == nil {
@@ -61,6 +67,7 @@ func (s *Scheduler) start(st *stage) *Start {
 	}
 	s.begin(st, b)
 	s.keepOpen(st, b)
+	b.Watched = st.def.Kind == plan.Harness && s.watched(st)
 	if st.def.Kind == plan.Harness && !b.Open {
 		s.occupy(st, b, 1)
 	}
@@ -188,7 +195,8 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	}
 	from, to := keyGroupRange(process, processes, len(st.queues))
 	elements, bytes := 0, 0
-	for g := from; g < to && s.within(st, elements, bytes, b.Final); g++ {
+	most := s.mostOf(st)
+	for g := from; g < to && s.within(st, elements, bytes, b.Final) && elements < most; g++ {
 		q := &st.queues[g]
 		if st.busy[g] || st.heldData[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
 			continue
@@ -215,8 +223,8 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	}
 	elements, bytes := 0, 0
 	var blocked []Block
-	share := s.share(st)
-	for q.len() > 0 && s.within(st, elements, bytes, false) && (len(b.Blocks) == 0 || share.room(q.first())) {
+	share, most := s.share(st), s.mostOf(st)
+	for q.len() > 0 && s.within(st, elements, bytes, false) && elements < most && (len(b.Blocks) == 0 || share.room(q.first())) {
 		blk := q.pop()
 		if s.sideBlocking(st, blk) != nil {
 			blocked = append(blocked, blk)
@@ -233,6 +241,22 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 		q.unshift(blocked)
 	}
 	return len(b.Blocks) > 0
+}
+
+// mostOf bounds the elements of a bundle that begins by the time that they take: where they are slow and wait, and where somebody waits
+// for them.
+func (s *Scheduler) mostOf(st *stage) int {
+	most := math.MaxInt
+	if st.def.Kind != plan.Harness || st.def.Splittable != nil {
+		return most
+	}
+	if n := s.atATime(st); n > 0 {
+		most = n
+	}
+	if s.cfg.LatencyBudgetMs > 0 && st.cost.each > 0 {
+		most = min(most, max(1, int(float64(s.bundleTimeMax())/st.cost.each)))
+	}
+	return most
 }
 
 // within says whether a bundle of the stage with that many elements and bytes may take more.

@@ -31,6 +31,7 @@ import (
 //	needed stage=STAGE            from when on it reads windows of its side input
 //	tune [elements=N] [time=MS] [budget=MS]
 //	settle [off]
+//	cut STAGE                     input: the block that was cut and its parts, a line each, as above
 //	rhythm STAGE gap=MS           what comes to the stage comes so long after what came before it
 //	costs                         of every Harness stage
 //	tick, drain, connected
@@ -95,6 +96,13 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.step(t, Settle{On: !d.HasArg("off")})
 	case "tune":
 		return st.step(t, st.tune(t, d))
+	case "cut":
+		stage := st.index(d.CmdArgs[0].Key)
+		var blocks []Block
+		for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+			blocks = append(blocks, st.block(stage, arguments(append([]string{""}, strings.Fields(line)...))))
+		}
+		return st.step(t, WasCut{Stage: stage, Block: blocks[0], Parts: blocks[1:]})
 	case "rhythm":
 		var gap int
 		d.ScanArgs(t, "gap", &gap)
@@ -425,6 +433,8 @@ func (st *story) step(t *testing.T, ev Event) string {
 				fmt.Fprintf(&b, " block=%d", blk.Seq)
 			}
 			fmt.Fprintf(&b, " wm=%s\n", formatTime(a.InputWatermark))
+		case Cut:
+			fmt.Fprintf(&b, "cut %s block=%d into parts of %d\n", st.plan.Stages[a.Stage].Name, a.Block.Seq, a.Elements)
 		case Close:
 			fmt.Fprintf(&b, "close %d\n", a.Bundle)
 		case Split:

@@ -158,6 +158,13 @@ type Tune struct {
 	LatencyBudgetMs   int64 // what bundles may add to the way of an element through the whole job
 }
 
+// WasCut says what a block has been cut into.
+type WasCut struct {
+	Stage int
+	Block Block
+	Parts []Block
+}
+
 // Settle has no bundle be kept open, or takes that back.
 type Settle struct{ On bool }
 
@@ -176,6 +183,7 @@ func (Capacity) event()   {}
 func (Drain) event()      {}
 func (Tune) event()       {}
 func (Settle) event()     {}
+func (WasCut) event()     {}
 func (Mapped) event()     {}
 
 // Start asks for a bundle. The bundle owns Groups until Committed or Failed names it.
@@ -202,6 +210,8 @@ type Start struct {
 	// Failures and Losses tell how often bundles that held the beginning of this input have failed: in user code or for a wrong answer,
 	// and with their harness. Tries is how often one has failed that held the same, and Raised how often of these in user code.
 	Failures, Losses, Tries, Raised int
+	// Watched: the bundle should tell of its progress soon and often.
+	Watched bool
 	// Open: the bundle takes what Extend brings, until Close.
 	Open bool
 	// Deferred: the bundle belongs to a Group stage that evaluates its triggers once its bounded input is at its end.
@@ -221,6 +231,13 @@ type Extend struct {
 
 // Close says that an open bundle has all its input. Drains and pauses close it at once.
 type Close struct{ Bundle BundleID }
+
+// Cut asks to cut a waiting block into parts of so many elements. It is not in its inbox until WasCut answers.
+type Cut struct {
+	Stage    int
+	Block    Block
+	Elements int
+}
 
 // Drop asks to discard blocks: residuals of an unbounded source that a drain gives up.
 type Drop struct {
@@ -253,6 +270,7 @@ func (MapWindows) action() {}
 func (Split) action()      {}
 func (Extend) action()     {}
 func (Close) action()      {}
+func (Cut) action()        {}
 
 // Config bounds what the scheduler starts.
 type Config struct {
