@@ -88,18 +88,21 @@ func TestCostsAreNotNegative(t *testing.T) {
 	}
 }
 
-// TestRhythm has blocks come every 2 ms: bundles are kept open after a few of them, and no more after a pause.
+// TestRhythm has blocks come every 5 ms: they are waited for after a few of them, and no more after a pause.
 func TestRhythm(t *testing.T) {
-	st := &stage{cost: newCosts(), gap: gapMax, arrivedAt: element.MinTime}
-	for now := range 12 {
-		st.arrived(1000 + 2*element.Time(now))
+	s := &Scheduler{}
+	st := &stage{cost: newCosts(), gap: 100, arrivedAt: element.MinTime}
+	for n := range 14 {
+		s.now = 1000 + 5*element.Time(n)
+		s.arrived(st)
 	}
-	if st.gap > fixedGuess {
-		t.Errorf("after 12 blocks 2 ms apart they are thought to be %g ms apart", st.gap)
+	if st.gap > s.near(st) {
+		t.Errorf("after 14 blocks 5 ms apart they are thought to be %g ms apart", st.gap)
 	}
-	st.arrived(100_000)
-	st.arrived(100_100)
-	if st.gap <= fixedGuess {
+	for _, s.now = range []element.Time{100_000, 100_100} {
+		s.arrived(st)
+	}
+	if st.gap <= s.near(st) {
 		t.Errorf("after two that were long in coming they are thought to be %g ms apart", st.gap)
 	}
 }

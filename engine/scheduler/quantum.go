@@ -16,10 +16,12 @@ import (
 const (
 	// quantumFixed is how often the fixed cost of a bundle goes into a quantum: it is paid with 3 % of the time.
 	quantumFixed = 30
-	// idlePart is the part of its quantum that an open bundle waits for the next block at most.
-	idlePart = 10
-	// gapMax bounds the time between two arrivals that is taken into account: a pause must not be remembered for long.
-	gapMax = 16
+	// An open bundle waits for the next block for a part of its quantum, or idleGaps times as long as blocks are apart if that is more.
+	idlePart, idleGaps = 10, 2
+	// gapFixed is up to how many fixed costs of a bundle the next block may be away to be waited for: bundles of their own would take a
+	// third of the process. gapMax, in these, bounds the time between two arrivals that is taken into account: a pause must not be
+	// remembered for long.
+	gapFixed, gapMax = 3, 3
 	// measureEvery is after how many bundles without a known cost one is not kept open, so that its cost is known.
 	measureEvery = 32
 )
@@ -58,7 +60,8 @@ func (s *Scheduler) bundleTimeMax() int64 {
 
 // idle is how long an open bundle of the stage waits for the next block.
 func (s *Scheduler) idle(st *stage) float64 {
-	return min(float64(s.cfg.BundleIdleMaxMs), s.quantum(st)/idlePart)
+	t := s.quantum(st)
+	return min(t/2, max(idleGaps*st.gap, min(float64(s.cfg.BundleIdleMaxMs), t/idlePart)))
 }
 
 // harnessDepth is how many Harness stages an element may pass on its way through the job: they share the latency budget.
@@ -83,17 +86,20 @@ func harnessDepth(stages []*stage) int {
 }
 
 // arrived notes that something came to the stage.
-func (st *stage) arrived(now element.Time) {
+func (s *Scheduler) arrived(st *stage) {
 	if st.arrivedAt > element.MinTime {
-		st.gap += (min(float64(now-st.arrivedAt), gapMax) - st.gap) / 4
+		st.gap += (min(float64(s.now-st.arrivedAt), gapMax*s.near(st)) - st.gap) / 4
 	}
-	st.arrivedAt = now
+	st.arrivedAt = s.now
 }
 
-// worthWaiting says whether a bundle that is kept open saves more than it makes what it has wait: the next block is not farther off than
+// near is how far away the next block may be to be waited for, in milliseconds.
+func (s *Scheduler) near(st *stage) float64 { return gapFixed * s.fixed(st) }
+
+// worthWaiting says whether a bundle that is kept open saves more than it makes what it has wait: the next block is not far away for what
 // a bundle of its own would cost, and there is something that it may come from.
 func (s *Scheduler) worthWaiting(st *stage) bool {
-	return st.gap <= s.fixed(st) && s.quantum(st) >= 1 && s.expecting(st)
+	return st.gap <= s.near(st) && s.quantum(st) >= 1 && s.expecting(st)
 }
 
 // expecting says whether something is on its way to the stage.

@@ -54,7 +54,7 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	for i, def := range p.Stages {
 		st := &stage{
 			index: i, def: def, in: element.MinTime, out: element.MinTime, sourceWM: element.MinTime, retryAt: element.MinTime,
-			cost: newCosts(), gap: gapMax, arrivedAt: element.MinTime,
+			cost: newCosts(), gap: gapMax * gapFixed * fixedGuess, arrivedAt: element.MinTime,
 		}
 		if def.Kind == plan.TestStream {
 			s.scripted = true
@@ -327,7 +327,7 @@ func (s *Scheduler) arrive(added []StageBlock) {
 		st := s.stages[a.Stage]
 		if st.receive(a.Block, s.now); !came[a.Stage] {
 			came[a.Stage] = true
-			st.arrived(s.now)
+			s.arrived(st)
 		}
 	}
 }
