@@ -68,7 +68,7 @@ func settings() []setting {
 		},
 		{
 			name: SettingLatencyBudget, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
-			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else none is promised.",
+			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else 100 in streaming jobs, and none is promised in others.",
 		},
 		{
 			name: SettingWorkers, def: 1, max: settingWorkersMax, unit: "processes",

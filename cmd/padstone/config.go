@@ -68,7 +68,7 @@ type Config struct {
 	MaxBundleSize int64 `yaml:"max-bundle-size"`
 	// MaxBundleTimeMills is how long a bundle is kept open for more. Default 0: as the costs of bundles suggest.
 	MaxBundleTimeMills int64 `yaml:"max-bundle-time-mills"`
-	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: none is promised.
+	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: 100 in streaming jobs; none is promised in others.
 	LatencyBudgetMillis int64 `yaml:"latency-budget-millis"`
 	// SDKWorkerParallelism is the number of harness processes of an environment; 0: by the number of cores. Default 1. The Python SDK
 	// always sends a number of its own.
@@ -191,7 +191,7 @@ func (c *Config) settings() []settingFlag {
 		},
 		{
 			flag: "latency-budget-millis", name: engine.SettingLatencyBudget, value: &c.LatencyBudgetMillis,
-			usage: "what bundles may add to the way of an element through a job that does not choose; 0: none is promised",
+			usage: "what bundles may add to the way of an element through a job that does not choose; 0: 100 in streaming jobs, none in others",
 		},
 		{
 			flag: "sdk-worker-parallelism", name: engine.SettingWorkers, value: &c.SDKWorkerParallelism, unset: 1,
