@@ -372,13 +372,18 @@ func TestStartFromSavepoint(t *testing.T) {
 	l := newLedger(newRig(t, nil), 40)
 	l.markSinks()
 	first := &edition{}
+	// The job is stopped with a window open, so that there is state: after elements at 200 ms, under a watermark of 230.
+	open := make(chan struct{})
+	l.source.Batches[6].Gate = open
 	l.job = l.rig.Start(l.edition(first), nil)
+	l.job.AwaitInput("totals", 3*6*ledgerPerBatch)
 	l.job.AwaitOutput("items", 20)
 	taken, err := l.job.Stop(place)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.job.End(jobpb.JobState_UPDATED)
+	close(open)
 
 	next := &edition{
 		names: map[string]string{"totals": "sums", "group": "groups"}, passes: map[string]bool{"flat": true, "windows": true}, noFusion: true,

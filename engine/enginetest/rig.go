@@ -206,6 +206,12 @@ func (j *Job) AwaitOutput(transform string, n int64) {
 	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsOut >= n })
 }
 
+// AwaitInput waits until the stage with the transform has taken n elements.
+func (j *Job) AwaitInput(transform string, n int64) {
+	j.rig.T.Helper()
+	j.await(transform, func(s jobserver.StageDescription) bool { return s.ElementsIn >= n })
+}
+
 // AwaitIdle waits until, at one moment, no element waits, no timer is due, and no bundle but those of sources is in flight or is to run
 // again. Timers that are due wait for a harness when a job has been recovered, or for a bundle that has their place.
 func (j *Job) AwaitIdle() {
