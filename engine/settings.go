@@ -68,7 +68,8 @@ func settings() []setting {
 		},
 		{
 			name: SettingLatencyBudget, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
-			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else 100 in streaming jobs, and none is promised in others.",
+			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else 100 in streaming " +
+				"jobs; in others none is promised.",
 		},
 		{
 			name: SettingWorkers, def: 1, max: settingWorkersMax, unit: "processes",

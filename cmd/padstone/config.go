@@ -68,7 +68,8 @@ type Config struct {
 	MaxBundleSize int64 `yaml:"max-bundle-size"`
 	// MaxBundleTimeMills is how long a bundle is kept open for more. Default 0: as the costs of bundles suggest.
 	MaxBundleTimeMills int64 `yaml:"max-bundle-time-mills"`
-	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: 100 in streaming jobs; none is promised in others.
+	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: 100 in streaming jobs, in others none
+	// is promised.
 	LatencyBudgetMillis int64 `yaml:"latency-budget-millis"`
 	// SDKWorkerParallelism is the number of harness processes of an environment; 0: by the number of cores. Default 1. The Python SDK
 	// always sends a number of its own.
