@@ -45,19 +45,19 @@ func (j *job) count(start *scheduler.Start, res *bundle.Result) {
 	if res.Watch == nil {
 		return
 	}
-	elements, bytes := res.ElementsIn, 0
+	elements, bytes := res.ElementsIn, res.BytesIn
 	switch j.plan.Stages[start.Stage].Kind {
 	case plan.Source, plan.Impulse, plan.TestStream: // what is in them is what comes out
 		elements = res.ElementsOut
 		for i := range res.Commit.Added {
-			bytes += res.Commit.Added[i].Block.Bytes
+			bytes += int64(res.Commit.Added[i].Block.Bytes)
 		}
 	default:
-		for i := range start.Blocks {
-			bytes += start.Blocks[i].Bytes
+		for i := 0; i < len(start.Blocks) && res.BytesIn == 0; i++ { // it ran in the runner
+			bytes += int64(start.Blocks[i].Bytes)
 		}
 	}
-	t.profile.Add(res.Watch, elements, int64(bytes))
+	t.profile.Add(res.Watch, elements, bytes)
 }
 
 // describeProfile is where the time of a stage's bundles went.

@@ -242,6 +242,7 @@ func (h *harnessBundle) include(b scheduler.Block, taken int) error {
 		}
 	}
 	h.result.ElementsIn += int64(taken)
+	h.result.BytesIn += int64(b.Bytes)
 	h.input.add(p)
 	h.sent.blocks.add(l)
 	return nil

@@ -31,6 +31,7 @@ type Result struct {
 	// Infos are the SDK's metrics of the bundle.
 	Infos       []*pipepb.MonitoringInfo
 	ElementsIn  int64
+	BytesIn     int64 // of a harness bundle's blocks
 	ElementsOut int64
 	DroppedLate int64
 	// DroppedClosed are elements whose window was closed: its trigger had finished.
