@@ -57,7 +57,7 @@ func (j *job) describe() *jobserver.Description {
 	d := &jobserver.Description{
 		Plan: j.plan.String(), Durability: string(j.cfg.Durability), Settings: j.describeSettings(), Checkpoints: j.checkpoints.describe(),
 	}
-	sdk := j.sdkTimes()
+	sdk, costs := j.sdkTimes(), j.costs()
 	for i, def := range j.plan.Stages {
 		st, n := j.sched.Status(i), &j.stages[i]
 		sd := jobserver.StageDescription{
@@ -67,7 +67,7 @@ func (j *job) describe() *jobserver.Description {
 			BacklogElements: st.PendingCount, BacklogBytes: st.PendingBytes, BundlesInFlight: st.InFlight,
 			BundlesCommitted: n.bundles, ElementsIn: n.in, ElementsOut: n.out, DroppedLate: n.late, Waiting: st.Waiting, Splits: n.splits,
 			BundlesFailed: n.failed, BundlesLost: n.lost, Suspect: n.suspect,
-			Profile: j.describeProfile(i, sdk),
+			Profile: j.describeProfile(i, sdk), Cost: costs[i],
 		}
 		if p := j.sinks[i]; p != nil {
 			b := p.backlog()

@@ -156,7 +156,6 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 	j.totals, j.failedTotals = metrics.New(names), metrics.New(names)
 	j.attending, j.asked = make(map[scheduler.BundleID]*attended), make(map[scheduler.BundleID]scheduler.Split)
 	sc := cfg.Scheduler
-	sc.Tuning, sc.RunnerSlots = j.tuning().event(), j.chosen.slots(sc.RunnerSlots)
 	batch := j.plan.Bounded && !optionBool(spec.Options, "streaming")
 	j.gathers = make([]bool, len(j.plan.Stages))
 	sc.BatchGroup = func(s *plan.Stage) bool {
@@ -169,6 +168,8 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 	} else {
 		sc.LatencyBudgetMs = cmp.Or(sc.LatencyBudgetMs, latencyBudgetStreaming)
 	}
+	j.chosen.leave(sc)
+	sc.Tuning, sc.RunnerSlots = j.tuning().event(), j.chosen.slots(sc.RunnerSlots)
 	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)

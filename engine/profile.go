@@ -103,6 +103,19 @@ func (j *job) sdkTimes() map[string]metrics.Execution {
 	return all
 }
 
+// costs is what bundles of stages cost, by stage.
+func (j *job) costs() map[int]*jobserver.CostDescription {
+	all := make(map[int]*jobserver.CostDescription)
+	for _, c := range j.sched.Costs() {
+		if c.BundlesMax > 0 {
+			all[c.Stage] = &jobserver.CostDescription{
+				Bundles: c.Bundles, FixedMillis: c.FixedMs, ElementMicros: c.PerElementUs, QuantumMillis: c.QuantumMs, BundlesMax: c.BundlesMax,
+			}
+		}
+	}
+	return all
+}
+
 // spread is a histogram in words, in another unit.
 func spread(h *profile.Histogram, unit float64) jobserver.Spread {
 	s := jobserver.Spread{

@@ -64,12 +64,13 @@ func settings() []setting {
 		},
 		{
 			name: SettingBundleTime, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
-			says: "How long a bundle is kept open for more elements, in milliseconds. Default: the server's, else as the costs of bundles suggest.",
+			says: fmt.Sprintf("How long a bundle is kept open for more elements at most, in milliseconds. Default: the server's, "+
+				"else %d, in a batch %d.", scheduler.BundleTimeMaxMsDefault, bundleTimeBatch),
 		},
 		{
 			name: SettingLatencyBudget, min: 1, max: settingTimeMax, live: true, unit: "milliseconds",
-			says: "What bundles may add to the way of an element through the job, in milliseconds. Default: the server's, else 100 in streaming " +
-				"jobs; in others none is promised.",
+			says: fmt.Sprintf("What bundles that are kept open may add to the way of an element through the job, in milliseconds. "+
+				"Default: the server's, else %d in streaming jobs.", latencyBudgetStreaming),
 		},
 		{
 			name: SettingWorkers, def: 1, max: settingWorkersMax, unit: "processes",
@@ -174,14 +175,13 @@ const codeOption fault.Code = "invalid-option"
 // chosen are the settings of one job, by name. Not for concurrent use.
 type chosen struct {
 	server, option, hand map[string]int64
-	bundleSize           int64 // of jobs that leave it to Padstone
+	own                  map[string]int64 // what is made of it when it is left to Padstone; 0, or none: it depends
 }
 
 // settingsOf reads the settings of a job that is submitted. Errors: invalid-option.
 func settingsOf(cfg Config, options *structpb.Struct) (*chosen, error) {
 	c := &chosen{
-		server: cfg.Settings, option: make(map[string]int64), hand: make(map[string]int64),
-		bundleSize: int64(cmp.Or(cfg.Scheduler.BundleElementsMax, scheduler.BundleElementsMaxDefault)),
+		server: cfg.Settings, option: make(map[string]int64), hand: make(map[string]int64), own: make(map[string]int64),
 	}
 	for _, s := range settings() {
 		v, ok, err := s.option(options)
@@ -225,6 +225,13 @@ func (c *chosen) tuning() Tuning {
 	return tuningOf(size, time, budget)
 }
 
+// leave says what is made of settings that are left to Padstone, of a scheduler with the configuration.
+func (c *chosen) leave(sc scheduler.Config) {
+	c.own[SettingBundleSize] = int64(cmp.Or(sc.BundleElementsMax, scheduler.BundleElementsMaxDefault))
+	c.own[SettingBundleTime] = cmp.Or(sc.BundleTimeMaxMs, scheduler.BundleTimeMaxMsDefault)
+	c.own[SettingLatencyBudget] = sc.LatencyBudgetMs
+}
+
 // processes is how many harness processes an environment gets on a machine with so many cores. Several of an SDK that uses all cores in
 // one are of no use.
 func (c *chosen) processes(cores int, parallel bool) int {
@@ -254,8 +261,8 @@ func (c *chosen) bounded(n int64) int64 {
 // shown is the value of a setting for people; ok is false where what is done depends on more than a number.
 func (c *chosen) shown(s *setting) (v int64, from string, ok bool) {
 	v, from = c.value(s.name)
-	if v == left && s.name == SettingBundleSize {
-		v = c.bundleSize
+	if v == left {
+		v = c.own[s.name]
 	}
 	return v, from, v != left || s.min <= left
 }

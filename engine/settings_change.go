@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -175,10 +176,7 @@ func (j *job) change(changes []settingChange) (seq uint64, err error) {
 // tuning is the job's, which bundles that run in the runner follow, too.
 func (j *job) tuning() Tuning {
 	t := j.chosen.tuning()
-	j.runner.SortedMax.Store(int64(t.BundleSizeMax))
-	if t.BundleSizeMax == 0 {
-		j.runner.SortedMax.Store(j.chosen.bundleSize)
-	}
+	j.runner.SortedMax.Store(cmp.Or(int64(t.BundleSizeMax), j.chosen.own[SettingBundleSize]))
 	return t
 }
 

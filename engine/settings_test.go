@@ -103,8 +103,8 @@ func TestSettingsLayers(t *testing.T) {
 	}
 	messages := strings.Join(c.job.Messages(jobpb.JobMessage_JOB_MESSAGE_BASIC), "\n")
 	for _, want := range []string{
-		"max_bundle_size set to 9, was 50", "max_bundle_time_mills set to 20, was left to Padstone",
-		"max_bundle_size taken back to 50 (option), was 9", "max_bundle_time_mills taken back to left to Padstone (default), was 20",
+		"max_bundle_size set to 9, was 50", "max_bundle_time_mills set to 20, was 100",
+		"max_bundle_size taken back to 50 (option), was 9", "max_bundle_time_mills taken back to 100 (default), was 20",
 	} {
 		if !strings.Contains(messages, want) {
 			t.Errorf("no message %q in\n%s", want, messages)

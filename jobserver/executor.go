@@ -129,6 +129,8 @@ type StageDescription struct {
 	Waiting               string `json:"waiting,omitempty"`        // why the stage does not progress, in words
 	// Profile is where the time of its bundles went; nil where the executor takes none.
 	Profile *ProfileDescription `json:"profile,omitempty"`
+	// Cost is what its bundles are taken to cost their harness, and what is made of that; nil until there is a harness.
+	Cost *CostDescription `json:"cost,omitempty"`
 }
 
 // SourceDescription is one native source with its splits.

@@ -67,3 +67,13 @@ func (p *ProfileDescription) Shares() (groups []string, shares []float64) {
 	}
 	return groups, shares
 }
+
+// CostDescription is what bundles of a stage cost their harness: a fixed time and one for each element, fitted to the last bundles.
+type CostDescription struct {
+	Bundles       int     `json:"bundles"` // that it is known from; 0: it is a guess
+	FixedMillis   float64 `json:"fixed_millis"`
+	ElementMicros float64 `json:"element_micros"`
+	// QuantumMillis is how long a bundle is kept open at most; 0: bundles of the stage never are.
+	QuantumMillis float64 `json:"quantum_millis"`
+	BundlesMax    int     `json:"bundles_max"` // in flight on a process at most
+}

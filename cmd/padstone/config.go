@@ -66,10 +66,10 @@ type Config struct {
 	// Settings of jobs that do not choose, as the pipeline options of these names; see docs/tuning.md.
 	// MaxBundleSize is the most elements a bundle takes. Default 0: 100 000.
 	MaxBundleSize int64 `yaml:"max-bundle-size"`
-	// MaxBundleTimeMills is how long a bundle is kept open for more. Default 0: as the costs of bundles suggest.
+	// MaxBundleTimeMills is how long a bundle is kept open for more at most. Default 0: 100, and 500 in a batch.
 	MaxBundleTimeMills int64 `yaml:"max-bundle-time-mills"`
-	// LatencyBudgetMillis is what bundles may add to the way of an element through a job. Default 0: 100 in streaming jobs, in others none
-	// is promised.
+	// LatencyBudgetMillis is what bundles that are kept open may add to the way of an element through a job. Default 0: 100 in streaming
+	// jobs, and no bound in a batch.
 	LatencyBudgetMillis int64 `yaml:"latency-budget-millis"`
 	// SDKWorkerParallelism is the number of harness processes of an environment; 0: by the number of cores. Default 1. The Python SDK
 	// always sends a number of its own.
@@ -188,11 +188,11 @@ func (c *Config) settings() []settingFlag {
 		},
 		{
 			flag: "max-bundle-time-mills", name: engine.SettingBundleTime, value: &c.MaxBundleTimeMills,
-			usage: "how long a bundle is kept open for more elements, of jobs that do not choose; 0: as the costs of bundles suggest",
+			usage: "how long a bundle is kept open for more elements, of jobs that do not choose; 0: 100, in a batch 500",
 		},
 		{
 			flag: "latency-budget-millis", name: engine.SettingLatencyBudget, value: &c.LatencyBudgetMillis,
-			usage: "what bundles may add to the way of an element through a job that does not choose; 0: 100 in streaming jobs, none in others",
+			usage: "what open bundles may add to the way of an element through a job that does not choose; 0: 100, in a batch no bound",
 		},
 		{
 			flag: "sdk-worker-parallelism", name: engine.SettingWorkers, value: &c.SDKWorkerParallelism, unset: 1,

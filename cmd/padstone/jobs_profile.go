@@ -20,7 +20,7 @@ func printProfile(w io.Writer, stages []jobserver.StageDescription) error {
 		if t == nil {
 			fmt.Fprintln(w)
 			t = newTable(w, append(append([]string{"BUNDLES OF", "SECONDS", "MS P50", "P99", "ELEMENTS P50", "LAST"},
-				upper(groups)...), "INBOX MS", "DURABLE MS")...)
+				upper(groups)...), "INBOX MS", "DURABLE MS", "FIXED MS", "US/ELEMENT", "OPEN MS")...)
 		}
 		row := []string{
 			stages[i].Name, fmt.Sprintf("%.1f", p.Seconds), short(p.Millis.P50), short(p.Millis.P99), thousands(int64(p.Elements.P50 + 0.5)),
@@ -29,7 +29,8 @@ func printProfile(w io.Writer, stages []jobserver.StageDescription) error {
 		for _, share := range shares {
 			row = append(row, percent(share))
 		}
-		t.row(append(row, mean(p.Inbox), mean(p.Durable))...)
+		row = append(row, mean(p.Inbox), mean(p.Durable))
+		t.row(append(row, costs(stages[i].Cost)...)...)
 	}
 	if t == nil {
 		return nil
@@ -77,6 +78,14 @@ func printParts(w io.Writer, stages []jobserver.StageDescription) error {
 		}
 	}
 	return t.flush()
+}
+
+// costs are what a bundle and an element cost the harness, and how long a bundle is kept open at most; "-" where nobody knows.
+func costs(c *jobserver.CostDescription) []string {
+	if c == nil || c.Bundles == 0 {
+		return []string{"-", "-", "-"}
+	}
+	return []string{short(c.FixedMillis), short(c.ElementMicros), short(c.QuantumMillis)}
 }
 
 func upper(words []string) []string {

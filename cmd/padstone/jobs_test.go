@@ -37,7 +37,8 @@ const paymentsJob = `{
        "profile": {"bundles": 7, "seconds": 1.25, "last_elements": 1200, "millis": {"p50": 3.21, "p99": 44.4}, "elements": {"p50": 1000},
          "parts": [{"group": "runner", "part": "route", "seconds": 0.25}, {"group": "harness", "part": "harness", "seconds": 0.995},
            {"group": "store", "part": "load", "seconds": 0.002}, {"group": "store", "part": "commit", "seconds": 0.003}],
-         "inbox": {"count": 4, "seconds": 0.01, "max_millis": 9}, "sdk": [{"transform": "Parse", "process_bundle_millis": 900}]}},
+         "inbox": {"count": 4, "seconds": 0.01, "max_millis": 9}, "sdk": [{"transform": "Parse", "process_bundle_millis": 900}]},
+       "cost": {"bundles": 7, "fixed_millis": 3.2, "element_micros": 13.7, "quantum_millis": 96, "bundles_max": 3}},
       {"id": "s2", "name": "CombinePerKey(sum)", "kind": "group", "transforms": ["CombinePerKey(sum)/Group", "CombinePerKey(sum)/Merge"],
        "elements_in": 1234000, "output_watermark_millis": -9223372036854775, "dropped_late": 3, "waiting": "for ReadFromKafka"}
     ],
@@ -143,8 +144,8 @@ func TestJobs(t *testing.T) {
 			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
 		}},
 		{"describe the profile", nil, []string{"describe", "payments-1f"}, 0, []string{
-			"BUNDLES OF     SECONDS  MS P50  P99  ELEMENTS P50  LAST   RUNNER  HARNESS  STORE  INBOX MS  DURABLE MS",
-			"ReadFromKafka  1.2      3.2     44   1,000         1,200  20 %    80 %     <1 %   2.5       -",
+			"BUNDLES OF     SECONDS  MS P50  P99  ELEMENTS P50  LAST   RUNNER  HARNESS  STORE  INBOX MS  DURABLE MS  FIXED MS  US/ELEMENT  OPEN MS",
+			"ReadFromKafka  1.2      3.2     44   1,000         1,200  20 %    80 %     <1 %   2.5       -           3.2       14          96",
 		}},
 		{"describe all parts", nil, []string{"describe", "payments-1f", "--profile"}, 0, []string{
 			"ReadFromKafka  runner: route  0.250    20 %   36", "harness        0.995    80 %   142", "before: inbox  0.010           2.5 for 4 waits, 9.0 at most",

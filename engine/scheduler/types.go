@@ -300,6 +300,7 @@ type Config struct {
 // Defaults of Config.
 const (
 	BundleElementsMaxDefault = 100_000
+	BundleTimeMaxMsDefault   = 100
 	RunnerSlotsDefault       = 2
 )
 
@@ -314,7 +315,7 @@ func (c Config) withDefaults() Config {
 		c.BacklogBytesMax = 64 << 20
 	}
 	if c.BundleTimeMaxMs <= 0 {
-		c.BundleTimeMaxMs = 100
+		c.BundleTimeMaxMs = BundleTimeMaxMsDefault
 	}
 	if c.BundleIdleMaxMs <= 0 {
 		c.BundleIdleMaxMs = 5

@@ -179,6 +179,7 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 			send(out, m.desc, m.kind, m.of(&description.Stages[i]), info.ID, names[i])
 		}
 		c.profile.collect(out, description.Stages[i].Profile, info.ID, names[i])
+		c.profile.cost(out, description.Stages[i].Cost, info.ID, names[i])
 	}
 	if d := description.Checkpoints; d != nil {
 		for _, m := range c.checkpoints {

@@ -51,7 +51,8 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 			Plan: "the plan",
 			Stages: []jobserver.StageDescription{
 				{ID: "s1", Name: "Group", InputWatermarkMillis: 1500, BacklogElements: 7, DroppedLate: 3, Waiting: "held by a timer"},
-				{ID: "s2", Name: "Group"}, {ID: "s3", Name: transform, ElementsIn: 11, Profile: profiled()},
+				{ID: "s2", Name: "Group"}, {ID: "s3", Name: transform, ElementsIn: 11, Profile: profiled(),
+					Cost: &jobserver.CostDescription{Bundles: 4, FixedMillis: 3.25, ElementMicros: 12.5, QuantumMillis: 97}},
 			},
 			Settings: []jobserver.SettingDescription{
 				{Name: "max_bundle_size", Value: new(int64), Unit: "elements", From: "option"}, {Name: "latency_budget_millis", From: "default"},
@@ -422,6 +423,9 @@ func TestMetrics(t *testing.T) {
 		`padstone_stage_bundle_last_elements{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 7`,
 		`padstone_transform_sdk_seconds_total{job="` + s.id + `",method="process_bundle",stage="Read <payments>` + "\uFFFD" +
 			`",transform="a <b>"} 0.03`,
+		`padstone_stage_bundle_fixed_seconds{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 0.00325`,
+		`padstone_stage_element_seconds{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 1.25e-05`,
+		`padstone_stage_bundle_open_max_seconds{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `"} 0.097`,
 		"go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
@@ -442,7 +446,7 @@ func TestPages(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"/": {"&lt;b&gt;", s.id, "RUNNING"},
 		"/jobs/" + s.id: {
-			"4 taken, 900 bytes uploaded, 2 failed", "Time of bundles", "50\u00a0%", "harness harness: 0.003 s", "250.0",
+			"4 taken, 900 bytes uploaded, 2 failed", "Time of bundles", "50\u00a0%", "harness harness: 0.003 s", "250.0", `<td class="n">12.5</td><td class="n">97</td>`,
 			`<td>max_bundle_size</td><td class="n">0</td>`, `<td>latency_budget_millis</td><td class="n">auto</td>`,
 			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
 		},

@@ -13,6 +13,7 @@ type profileMetrics struct {
 	waitSeconds, waitCount   *prometheus.Desc
 	lastElements, lastBytes  *prometheus.Desc
 	sdkSeconds               *prometheus.Desc
+	fixed, each, open        *prometheus.Desc
 }
 
 func newProfileMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) *profileMetrics {
@@ -30,12 +31,16 @@ func newProfileMetrics(desc func(name, help string, labels ...string) *prometheu
 		lastBytes:    of("bundle_last_bytes", "Bytes of the last bundle."),
 		sdkSeconds: desc("transform_sdk_seconds_total", "What harnesses say that transforms have taken.",
 			"job", "stage", "transform", "method"),
+		fixed: of("bundle_fixed_seconds", "What a bundle is taken to cost its harness, whatever it has."),
+		each:  of("element_seconds", "What an element is taken to cost its harness."),
+		open:  of("bundle_open_max_seconds", "How long a bundle is kept open for more at most."),
 	}
 }
 
 func (m *profileMetrics) descs() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		m.spent, m.seconds, m.elements, m.bytes, m.waitSeconds, m.waitCount, m.lastElements, m.lastBytes, m.sdkSeconds,
+		m.fixed, m.each, m.open,
 	}
 }
 
@@ -68,6 +73,16 @@ func (m *profileMetrics) collect(out chan<- prometheus.Metric, p *jobserver.Prof
 			send(out, m.sdkSeconds, counter, float64(method.millis)/1000, job, stage, s.Transform, method.name)
 		}
 	}
+}
+
+// cost sends what bundles of a stage cost.
+func (m *profileMetrics) cost(out chan<- prometheus.Metric, c *jobserver.CostDescription, job, stage string) {
+	if c == nil || c.Bundles == 0 {
+		return
+	}
+	send(out, m.fixed, prometheus.GaugeValue, c.FixedMillis/1e3, job, stage)
+	send(out, m.each, prometheus.GaugeValue, c.ElementMicros/1e6, job, stage)
+	send(out, m.open, prometheus.GaugeValue, c.QuantumMillis/1e3, job, stage)
 }
 
 // histogram sends a histogram in another unit. Every second of its bounds has a series, from that of 2^from - 1 on.
