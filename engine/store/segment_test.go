@@ -9,11 +9,13 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/zap"
 
+	"padstone/engine/rows"
 	"padstone/engine/store"
 	"padstone/engine/store/storetest"
 	"padstone/internal/fault"
@@ -50,7 +52,9 @@ func (b *bulky) commit(t *testing.T) uint64 {
 		t.Fatal(err)
 	}
 	failed.Discard()
-	c := &store.Commit{Stage: 1, Ahead: a, Added: []store.Added{{Stage: 1, Block: store.Block{
+	filler := b.store.Begin(1) // so that memtables go to tables, and logs follow each other
+	filler.Group(3).Set(rows.State, []byte(fmt.Sprint("filler ", n%50)), []byte(strings.Repeat(fmt.Sprint(n), 2000)))
+	c := &store.Commit{Stage: 1, Rows: filler, Ahead: a, Added: []store.Added{{Stage: 1, Block: store.Block{
 		Header: store.Header{Count: 1, Bytes: len(bulk(n))}, Body: body.ID(),
 	}}}}
 	for _, seq := range slices.Sorted(maps.Keys(live)) {
@@ -122,7 +126,7 @@ func TestSegmentsSurvive(t *testing.T) {
 			armed = true
 			mu.Unlock()
 			b := newBulky(s, seed)
-			for range 25 {
+			for range 40 {
 				seq := b.commit(t)
 				if b.rng.IntN(4) == 0 {
 					if err := s.WaitDurable(context.Background(), seq); err != nil {
