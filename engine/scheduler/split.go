@@ -247,6 +247,9 @@ func (s *Scheduler) slowest(env plan.EnvID) (slowest BundleID, leftMs int64) {
 		if st.def.Env != env || p.asked || p.again > s.now || !s.divisible(st, b) {
 			continue
 		}
+		if p.done <= 0 && int64(p.at-b.Now) < s.cfg.SplitLeftMs/2 {
+			continue // one that is watched tells when it has hardly begun
+		}
 		left := p.leftMs(b.Now)
 		if left >= s.worthSplitting(st) && (left > leftMs || left == leftMs && id < slowest) {
 			slowest, leftMs = id, left
