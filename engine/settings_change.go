@@ -176,7 +176,7 @@ func (j *job) change(changes []settingChange) (seq uint64, err error) {
 // tuning is the job's, which bundles that run in the runner follow, too.
 func (j *job) tuning() Tuning {
 	t := j.chosen.tuning()
-	j.runner.SortedMax.Store(cmp.Or(int64(t.BundleSizeMax), j.chosen.own[SettingBundleSize]))
+	j.runner.ElementsMax.Store(cmp.Or(int64(t.BundleSizeMax), j.chosen.own[SettingBundleSize]))
 	return t
 }
 

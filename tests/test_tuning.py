@@ -149,3 +149,16 @@ def test_a_profile_of_a_running_job(server, diary, tmp_path):
         assert "has 1 harness process" in warning
         server.api.cancel(job)
         server.api.wait_state(job)
+
+
+@pytest.mark.parametrize("most", [1, 7, 300])
+def test_bundles_are_no_larger_than_they_may_be(start_server, most):
+    server = start_server()
+    done = run_python(server, "sizes.py", *LOOPBACK, f"--max_bundle_size={most}")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if ":" not in line]
+    sizes = {name: (int(total), int(largest)) for name, total, largest in map(str.split, lines)}
+    assert {name: total for name, (total, _) in sizes.items()} == {"shuffled": 2000, "stateful": 2000, "grouped": 90}
+    for name, (_, largest) in sizes.items():
+        # What waits fills a bundle, but for groups, which come in blocks of their key groups.
+        assert largest <= most and (name == "grouped" or largest >= min(most, 200)), (name, largest)

@@ -54,6 +54,7 @@ type edge struct {
 	access   plan.SideAccess
 	sideKey  *coder.Program // of a Side edge from a grouping: the key of a grouped value, where readers look up keys
 	sized    bool           // elements are restrictions that end in their size
+	bundled  bool           // a harness takes the elements
 	shared   bool           // any process may take any of the elements
 }
 
@@ -97,6 +98,7 @@ func Compile(p *plan.Plan) (*Job, error) {
 		}
 		e := &edge{def: def, index: i, consumer: index[def.Consumer], value: prog, scanner: coder.NewScanner(prog, def.Window)}
 		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
+		e.bundled = def.Kind != plan.Side && p.Stages[e.consumer].Kind == plan.Harness
 		e.shared = def.Kind == plan.FIFO && p.Stages[e.consumer].Kind == plan.Harness
 		e.sized = p.Stages[e.consumer].Splittable != nil && def.Kind != plan.Side && hasSizes(def.Element)
 		for _, si := range p.Stages[e.consumer].SideInputs {

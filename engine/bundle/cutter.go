@@ -3,6 +3,7 @@ package bundle
 import (
 	"padstone/engine/coder"
 	"padstone/engine/element"
+	"padstone/engine/rows"
 	"padstone/engine/store"
 )
 
@@ -13,11 +14,20 @@ const (
 	blockCount = 25_000 // about a hundred milliseconds of the Python SDK's time
 )
 
-// cutter makes blocks of a message of restrictions.
+// addInParts adds what is too much for a bundle as several blocks. Each of them refers to all contents.
+func (r *router) addInParts(e *edge, group uint16, data []byte, refs []rows.ContentID) error {
+	c := cutter{router: r, edge: e, group: group, data: data, refs: refs, countMax: r.most}
+	_, err := c.cut()
+	return err
+}
+
+// cutter makes blocks of a message of restrictions, or of a block.
 type cutter struct {
 	router   *router
 	edge     *edge
+	group    uint16
 	data     []byte
+	refs     []rows.ContentID
 	countMax int
 	sizeMax  float64 // 0: no bound
 	from, at int     // of the block in the making
@@ -101,7 +111,7 @@ func (c *cutter) flush() error {
 	if c.header.Count == 0 {
 		return nil
 	}
-	err := c.router.add(c.edge, 0, c.header, c.data[c.from:c.at:c.at], nil)
+	err := c.router.add(c.edge, c.group, c.header, c.data[c.from:c.at:c.at], c.refs)
 	c.begin()
 	return err
 }

@@ -42,7 +42,7 @@ func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group
 	merge, combine = timedMerger(merge, w), timedCombiner(combine, w)
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
-		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: newRouter(r.Job.Plan.KeyGroups),
+		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: r.newRouter(),
 		watch: w, combine: combine, env: group.Env{InputWatermark: start.InputWatermark, OutputWatermark: start.OutputWatermark, Now: start.Now},
 	}
 	switch {

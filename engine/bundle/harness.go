@@ -33,7 +33,7 @@ type Slot struct {
 func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot, link *Link) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
 	ahead := r.Store.WriteAhead()
-	rt := newRouter(r.Job.Plan.KeyGroups)
+	rt := r.newRouter()
 	h := &harnessBundle{
 		runner: r, stage: st, start: start, slot: slot, link: link, router: rt, intake: newIntake(st, rt, r.Memory.Intake),
 		inputs: held{pool: r.Memory.Inputs}, watermark: start.InputWatermark, groups: start.Groups, clock: stopwatch{meter: slot.Meter},

@@ -17,7 +17,7 @@ import (
 // Spec: beam_runner_api.proto IMPULSE.
 func (r *Runner) Impulse(start *scheduler.Start) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
-	rt := newRouter(r.Job.Plan.KeyGroups)
+	rt := r.newRouter()
 	data := coder.AppendHeader(nil, element.MinTime, 1, nil, []byte{coder.NoFiring})
 	data = append(data, 0) // bytes of length 0, nested
 	for _, o := range st.outputs {
@@ -49,7 +49,7 @@ func (r *Runner) Source(
 	if w.To(profile.Poll); err != nil {
 		return nil, sourceError(err, st)
 	}
-	rt := newRouter(r.Job.Plan.KeyGroups)
+	rt := r.newRouter()
 	for _, o := range st.outputs {
 		if err := rt.write(o, batch.Data); err != nil {
 			return nil, err

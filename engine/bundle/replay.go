@@ -14,7 +14,7 @@ import (
 // adds its new position.
 func (r *Runner) Replay(start *scheduler.Start, ev *plan.ScriptEvent) (*Result, error) {
 	st := r.Job.Stages[start.Stage]
-	rt := newRouter(r.Job.Plan.KeyGroups)
+	rt := r.newRouter()
 	if ev != nil && ev.Kind == plan.AddElements {
 		var data []byte
 		for _, e := range ev.Elements {

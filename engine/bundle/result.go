@@ -94,8 +94,8 @@ type Runner struct {
 	ProgressEvery time.Duration
 	// Memory bounds what bundles hold.
 	Memory *memory.Budget
-	// SortedMax bounds the elements of a time-sorted input that one bundle takes. Default 100 000. It may change while bundles run.
-	SortedMax atomic.Int64
+	// ElementsMax bounds the elements that a bundle takes. Default 100 000. It may change while bundles run.
+	ElementsMax atomic.Int64
 	// HideElements keeps elements out of what is said about a bundle that failed.
 	HideElements bool
 	Log          *zap.Logger

@@ -25,6 +25,7 @@ type router struct {
 	held   *held        // of them; nil: no bound
 	ahead  *store.Ahead // takes blocks that are large, or many; nil: they are kept, however many
 	kept   bool         // set when something is kept of what was given to write
+	most   int          // elements of a block for a harness, as bundles take blocks whole; 0: no bound
 	aside  *aside       // of the bundle
 
 	// Scratch of keyed splitting, reused between messages.
@@ -46,6 +47,15 @@ type groupSize struct {
 }
 
 func newRouter(groups int) *router { return &router{groups: groups} }
+
+// newRouter returns the router of a bundle. What comes of one event of a script stays together.
+func (r *Runner) newRouter() *router {
+	rt := newRouter(r.Job.Plan.KeyGroups)
+	if scripted := r.Wall != nil; !scripted {
+		rt.most = int(r.ElementsMax.Load())
+	}
+	return rt
+}
 
 // writeAhead has the router write ahead what is too much to keep until the commit.
 func (r *router) writeAhead(ahead *store.Ahead, h *held) {
@@ -150,8 +160,11 @@ func (r *router) isAhead(n int) bool {
 }
 
 func (r *router) add(e *edge, group uint16, h store.Header, data []byte, refs []rows.ContentID) error {
-	if h.Count == 0 {
+	switch {
+	case h.Count == 0:
 		return nil
+	case e.bundled && r.most > 0 && h.Count > r.most:
+		return r.addInParts(e, group, data, refs)
 	}
 	h.Bytes, h.Hold, h.AvailableAt = len(data), holdOf(h.MinTS), element.MinTime
 	b := store.Block{Header: h, Data: data, Refs: refs}

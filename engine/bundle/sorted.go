@@ -121,7 +121,7 @@ const (
 
 // room says whether the bundle may take another element.
 func (h *harnessBundle) room() bool {
-	most := int(h.runner.SortedMax.Load())
+	most := int(h.runner.ElementsMax.Load())
 	if most <= 0 {
 		most = sortedMaxDefault
 	}

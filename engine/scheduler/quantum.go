@@ -32,6 +32,7 @@ type opened struct {
 	elements, bytes int
 	last            element.Time // when it took its last block
 	groups          map[uint16]bool
+	sealed          bool // the next block is too much for it
 }
 
 // openable says whether bundles of the stage may be kept open. What side inputs hold, what waits for durability and the order of a
@@ -176,7 +177,7 @@ func (s *Scheduler) done(o *opened) bool {
 	st := s.stages[o.start.Stage]
 	e := s.envs[st.def.Env]
 	switch {
-	case s.shut(st), s.full(st, o), s.now >= s.closing(o):
+	case o.sealed, s.shut(st), s.full(st, o), s.now >= s.closing(o):
 		return true
 	case st.ordered && s.newest(st) != o.start.Bundle: // what it took would come after what another has begun with
 		return true
@@ -247,9 +248,10 @@ func (s *Scheduler) extend(st *stage, actions []Action) []Action {
 }
 
 func (s *Scheduler) extendFIFO(st *stage, o *opened, x *Extend) {
-	for q := &st.queues[0]; q.len() > 0 && !s.full(st, o); {
+	for q := &st.queues[0]; q.len() > 0 && !s.full(st, o) && s.fits(st, o.elements, q.first()); {
 		s.take(st, q, o, x)
 	}
+	o.sealed = st.queues[0].len() > 0 && !s.fits(st, o.elements, st.queues[0].first())
 }
 
 // extendKeyed takes what has come for key groups that the bundle owns, or nobody.
@@ -258,14 +260,14 @@ func (s *Scheduler) extendKeyed(st *stage, o *opened, x *Extend) {
 	for g := from; g < to && !s.full(st, o); g++ {
 		q := &st.queues[g]
 		mine := o.groups[uint16(g)]
-		if q.len() == 0 || st.busy[g] && !mine || st.heldData[g] || s.due(st, g) {
+		if q.len() == 0 || st.busy[g] && !mine || st.heldData[g] || s.due(st, g) || !s.fits(st, o.elements, q.first()) {
 			continue
 		}
 		if !mine {
 			st.busy[g], o.groups[uint16(g)] = true, true
 			x.Groups = append(x.Groups, uint16(g))
 		}
-		for q.len() > 0 && s.within(st, o.elements, o.bytes, false) {
+		for q.len() > 0 && s.within(st, o.elements, o.bytes, false) && s.fits(st, o.elements, q.first()) {
 			s.take(st, q, o, x)
 		}
 	}

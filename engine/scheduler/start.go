@@ -198,18 +198,20 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	most := s.mostOf(st)
 	for g := from; g < to && s.within(st, elements, bytes, b.Final) && elements < most; g++ {
 		q := &st.queues[g]
-		if st.busy[g] || st.heldData[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) {
+		if st.busy[g] || st.heldData[g] || q.len() == 0 || s.sideBlocking(st, q.first()) != nil || s.due(st, g) ||
+			!s.fits(st, elements, q.first()) {
 			continue
 		}
 		b.Groups = append(b.Groups, uint16(g))
-		for q.len() > 0 && (b.Final || s.within(st, elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil {
+		for q.len() > 0 && (b.Final || s.within(st, elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil &&
+			s.fits(st, elements, q.first()) {
 			blk := q.pop()
 			elements, bytes = elements+blk.Count, bytes+blk.Bytes
 			b.Blocks = append(b.Blocks, blk)
 		}
 	}
-	if st.few > 0 && elements > st.few && st.divisibleBlocks() {
-		b.Limit = st.few
+	if most := s.elementsMax(st); elements > most && st.divisibleBlocks() {
+		b.Limit = most
 	}
 	return len(b.Groups) > 0
 }
@@ -224,7 +226,8 @@ func (s *Scheduler) takeFIFO(st *stage, b *Start) bool {
 	elements, bytes := 0, 0
 	var blocked []Block
 	share, most := s.share(st), s.mostOf(st)
-	for q.len() > 0 && s.within(st, elements, bytes, false) && elements < most && (len(b.Blocks) == 0 || share.room(q.first())) {
+	for q.len() > 0 && s.within(st, elements, bytes, false) && elements < most && s.fits(st, elements, q.first()) &&
+		(len(b.Blocks) == 0 || share.room(q.first())) {
 		blk := q.pop()
 		if s.sideBlocking(st, blk) != nil {
 			blocked = append(blocked, blk)
@@ -257,6 +260,12 @@ func (s *Scheduler) mostOf(st *stage) int {
 		most = min(most, max(1, int(float64(s.bundleTimeMax())/st.cost.each)))
 	}
 	return most
+}
+
+// fits says whether a bundle of the stage with that many elements may take the block, too. Blocks are no larger than a bundle may be, but
+// for those that have waited since another bound was set, and those of a script.
+func (s *Scheduler) fits(st *stage, elements int, blk Block) bool {
+	return st.def.Kind != plan.Harness || s.scripted || elements == 0 || elements+blk.Count <= s.bundleElementsMax()
 }
 
 // within says whether a bundle of the stage with that many elements and bytes may take more.
