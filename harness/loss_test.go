@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"padstone/fnapi"
 )
@@ -98,8 +99,13 @@ func TestLossOfPoolWorker(t *testing.T) {
 	if why := p.Loss(testContext(t), w.ID(), 1); !strings.Contains(why, "which is there") {
 		t.Errorf("%q", why)
 	}
-	if err := w.Ready(testContext(t)); err != nil {
-		t.Fatal(err)
+	ctx := testContext(t)
+	for len(p.Workers()) == 0 { // its supervisor, too, has to know that it is back
+		select {
+		case <-ctx.Done():
+			t.Fatal("the worker does not come back")
+		case <-time.After(time.Millisecond):
+		}
 	}
 	server.Stop()
 	generation := w.Generation()
