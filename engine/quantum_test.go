@@ -36,6 +36,14 @@ type dialogue struct {
 	}
 }
 
+// start starts a job that writes what comes of the dialogue through one step.
+func (s *dialogue) start(r *enginetest.Rig, options enginetest.Options) (*enginetest.Job, *enginetest.Sink) {
+	p := r.Pipeline()
+	sink := &enginetest.Sink{}
+	p.WriteTo("out", sink, p.ParDo("work", p.Read("in", s.source, "bytes"), enginetest.ParDo{Fn: s.fn(nil)}))
+	return r.Start(p, options), sink
+}
+
 // newDialogue makes one of values of coder bytes, or of key=value.
 func newDialogue(elements func(string) []enginetest.Element, values ...string) *dialogue {
 	s := &dialogue{source: &enginetest.Source{Unbounded: true, Ends: true}, gates: map[string]func(){}, seen: map[string]chan struct{}{}}
@@ -213,10 +221,7 @@ func TestLostHarnessWhileOpen(t *testing.T) {
 	r := newRig(t, longOpen)
 	s := newDialogue(one, "a", "b")
 	s.stays()
-	p := r.Pipeline()
-	sink := &enginetest.Sink{}
-	p.WriteTo("out", sink, p.ParDo("work", p.Read("in", s.source, "bytes"), enginetest.ParDo{Fn: s.fn(nil)}))
-	j := r.Start(p, nil)
+	j, sink := s.start(r, nil)
 	<-s.seen["b"]
 	r.Harnesses.Break(0)
 	arrive(t, r, sink, 2) // what has failed is not kept open
@@ -272,10 +277,7 @@ func TestRestartWithOpenBundle(t *testing.T) {
 	r := newRig(t, longOpen)
 	s := newDialogue(one, "a", "b")
 	s.stays()
-	p := r.Pipeline()
-	sink := &enginetest.Sink{}
-	p.WriteTo("out", sink, p.ParDo("work", p.Read("in", s.source, "bytes"), enginetest.ParDo{Fn: s.fn(nil)}))
-	j := r.Start(p, nil)
+	j, sink := s.start(r, nil)
 	<-s.seen["b"]
 	r.Restart()
 	if got := sink.Texts(); len(got) > 0 {
@@ -311,10 +313,7 @@ func TestStandingClock(t *testing.T) {
 	})
 	s := newDialogue(one, "a", "b")
 	s.stays()
-	p := r.Pipeline()
-	sink := &enginetest.Sink{}
-	p.WriteTo("out", sink, p.ParDo("work", p.Read("in", s.source, "bytes"), enginetest.ParDo{Fn: s.fn(nil)}))
-	j := r.Start(p, nil)
+	j, sink := s.start(r, nil)
 	arrive(t, r, sink, 2)
 	if err := j.Cancel(t.Context()); err != nil {
 		t.Fatal(err)
@@ -339,10 +338,7 @@ func TestBundleBoundsOfUsers(t *testing.T) {
 		r := newRig(t, longOpen)
 		s := newDialogue(one, "a")
 		s.stays()
-		p := r.Pipeline()
-		sink := &enginetest.Sink{}
-		p.WriteTo("out", sink, p.ParDo("work", p.Read("in", s.source, "bytes"), enginetest.ParDo{Fn: s.fn(nil)}))
-		j := r.Start(p, enginetest.Options{"max_bundle_time_mills": 20})
+		j, sink := s.start(r, enginetest.Options{"max_bundle_time_mills": 20})
 		<-s.seen["a"]
 		began := time.Now()
 		arrive(t, r, sink, 1)
