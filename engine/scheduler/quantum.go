@@ -45,7 +45,7 @@ func (s *Scheduler) openable(st *stage) bool {
 // quantum is how long a bundle of the stage is kept open at most, in milliseconds.
 func (s *Scheduler) quantum(st *stage) float64 {
 	t := min(quantumFixed*s.fixed(st), float64(s.bundleTimeMax()))
-	if budget := cmp.Or(s.tuning.LatencyBudgetMs, s.cfg.LatencyBudgetMs); budget > 0 {
+	if budget := s.latencyBudget(); budget > 0 {
 		t = min(t, float64(budget)/float64(max(1, s.depth)))
 	}
 	return t
@@ -53,11 +53,6 @@ func (s *Scheduler) quantum(st *stage) float64 {
 
 // fixed is what a bundle of the stage costs whatever it holds, in milliseconds.
 func (s *Scheduler) fixed(st *stage) float64 { return cmp.Or(s.cfg.BundleFixedMs, st.cost.fixed) }
-
-// bundleTimeMax bounds the quantum of any stage.
-func (s *Scheduler) bundleTimeMax() int64 {
-	return cmp.Or(s.tuning.BundleTimeMaxMs, s.cfg.BundleTimeMaxMs)
-}
 
 // idle is how long an open bundle of the stage waits for the next block.
 func (s *Scheduler) idle(st *stage) float64 {

@@ -33,11 +33,3 @@ func (s *Scheduler) elementsMax(st *stage) int {
 	}
 	return s.bundleElementsMax()
 }
-
-// bundleElementsMax bounds the elements of any bundle.
-func (s *Scheduler) bundleElementsMax() int {
-	if s.tuning.BundleElementsMax > 0 {
-		return s.tuning.BundleElementsMax
-	}
-	return s.cfg.BundleElementsMax
-}

@@ -279,7 +279,9 @@ type Config struct {
 	BacklogBytesMax   int64 // bytes waiting at a stage above which its producers are not started; default 64 MiB
 	BundleTimeMaxMs   int64 // how long a bundle is kept open; default 100
 	LatencyBudgetMs   int64 // what bundles that are kept open may add to the way of an element through the whole job; 0: no bound
-	BundleIdleMaxMs   int64 // how long an open bundle waits for the next block; default 5, and never more than a tenth of its quantum
+	// BundleIdleMaxMs is how long an open bundle waits for the next block; default 5. It is a tenth of its quantum if that is less, and
+	// twice as long as blocks are apart, up to half of the quantum, if that is more.
+	BundleIdleMaxMs int64
 	// BundleFixedMs is what a bundle is taken to cost its harness, whatever it holds; default what is measured.
 	BundleFixedMs float64
 	RunnerSlots   int   // grouping bundles at a time; default 2
