@@ -39,7 +39,7 @@ func NewMachines(j *Job) (map[int]*group.Machine, error) {
 // Group runs a bundle of a Group stage: due timers, waiting elements, or, for a bounded input at its end, all elements of some key
 // groups at once. merge merges windows if the SDK has to, combine accumulators if it can.
 func (r *Runner) Group(start *scheduler.Start, merge group.Merger, combine group.Combiner, w *profile.Watch) (*Result, error) {
-	merge, combine = timedMerger(merge, w), timedCombiner(combine, w)
+	merge, combine = timed(merge, w), timed(combine, w)
 	st := r.Job.Stages[start.Stage]
 	g := &grouping{
 		runner: r, stage: st, start: start, machine: r.Machines[start.Stage], router: r.newRouter(),
@@ -220,26 +220,14 @@ func (g *grouping) routed() {
 	}
 }
 
-// timedMerger is the merger with the time that the harness takes.
-func timedMerger(merge group.Merger, w *profile.Watch) group.Merger {
-	if merge == nil {
+// timed is a call to the harness with the time that it takes; nil for none.
+func timed[In, Out any](call func(In) (Out, error), w *profile.Watch) func(In) (Out, error) {
+	if call == nil {
 		return nil
 	}
-	return func(sets [][][]byte) ([][]group.Merged, error) {
+	return func(in In) (Out, error) {
 		w.To(profile.Process)
 		defer w.To(profile.Harness)
-		return merge(sets)
-	}
-}
-
-// timedCombiner is the combiner, likewise.
-func timedCombiner(combine group.Combiner, w *profile.Watch) group.Combiner {
-	if combine == nil {
-		return nil
-	}
-	return func(sets []group.Accumulators) ([][]byte, error) {
-		w.To(profile.Process)
-		defer w.To(profile.Harness)
-		return combine(sets)
+		return call(in)
 	}
 }
