@@ -253,14 +253,10 @@ func (h *harnessBundle) work() *scheduler.Work {
 	if h.start.Timers || h.starved || h.slot.Meter == nil {
 		return nil
 	}
-	w := &scheduler.Work{
+	return &scheduler.Work{
 		Elements: int(h.result.ElementsIn), Busy: float64(h.clock.busy) / float64(time.Millisecond),
 		Wall: float64(h.clock.wall) / float64(time.Millisecond),
 	}
-	for _, p := range h.input.parts {
-		w.Bytes += p.block.Bytes
-	}
-	return w
 }
 
 // look reads a block before it is sent: to take its first elements only, to let them in, or to count its restrictions.

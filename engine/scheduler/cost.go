@@ -4,7 +4,7 @@ import "padstone/engine/plan"
 
 // Work is what a harness had to do for a bundle. Milliseconds.
 type Work struct {
-	Elements, Bytes int
+	Elements int
 	// Busy is the bundle's share of the process: where several were at work it is divided among them. Wall is not.
 	Busy, Wall float64
 }
