@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"padstone/internal/streamend"
 	"padstone/jobserver/artifact"
 )
 
@@ -235,13 +236,13 @@ func (s *Server) Register(g *grpc.Server) {
 func (s *Server) RegisterArtifacts(g *grpc.Server) { s.artifacts.Register(g) }
 
 // ServerOptions returns what Beam's clients need of a gRPC server: messages of any size, since a pipeline may embed megabytes, and no
-// penalty for keep-alive pings of an idle client.
+// penalty for keep-alive pings of an idle client. A job's streams end in the order that lets Python's client exit.
 func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
+	return append(streamend.Options(streamend.ByJob),
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	}
+	)
 }
 
 // Close ends streams and supervision, waits for all goroutines and gives the data directory back. Jobs are the executor's: those that

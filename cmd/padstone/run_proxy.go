@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"padstone/internal/streamend"
 )
 
 // Methods of the Job service that tell about the script's jobs. Spec: beam_job_api.proto JobService.
@@ -54,11 +56,11 @@ func startJobProxy(
 		return nil, fmt.Errorf("listening for the script: %w", errors.Join(err, conn.Close()))
 	}
 	p := &jobProxy{endpoint: l.Addr().String(), link: server, conn: conn, onJob: onJob, onRefuse: onRefuse}
-	p.server = grpc.NewServer(
+	p.server = grpc.NewServer(append(streamend.Options(byFrame),
 		grpc.UnknownServiceHandler(p.handle),
 		grpc.ForceServerCodecV2(frameCodec{}),
 		grpc.MaxRecvMsgSize(math.MaxInt32),
-	)
+	)...)
 	p.serving.Go(func() {
 		// Serve ends with an error only when the listener fails; the script then sees the connection break.
 		_ = p.server.Serve(l)
@@ -164,6 +166,15 @@ func forwarded(md metadata.MD) metadata.MD {
 
 // frame is one message as it came.
 type frame struct{ data []byte }
+
+// byFrame is the streamend.KeyOf of frames. The requests of both streams of a job are the same bytes: the job's id is their only field,
+// and has the same number. Spec: beam_job_api.proto GetJobStateRequest, JobMessagesRequest.
+func byFrame(request any) string {
+	if f, ok := request.(*frame); ok {
+		return string(f.data)
+	}
+	return ""
+}
 
 // frameCodec moves frames without decoding them.
 type frameCodec struct{}
