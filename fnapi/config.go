@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,8 +15,8 @@ type Config struct {
 	Logger *zap.Logger // nil: no logs
 	// Address is where to listen. Default "127.0.0.1:0": loopback, any port.
 	Address string
-	// AdvertisedHost is the host that harnesses are told to dial, with the port of Address. Default "localhost" for a loopback or
-	// unspecified Address, else Address's host.
+	// AdvertisedHost is the host by which harnesses elsewhere reach this machine: those of worker pools and of containers with a network
+	// of their own. The port is that of Address. Default Address's host; this machine's name for an unspecified one.
 	AdvertisedHost string
 	// WorkersMax bounds the registered workers. Default 1024.
 	WorkersMax int
@@ -70,8 +71,20 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// advertised returns the host and port that harnesses dial to reach the listener.
-func (c Config) advertised(addr net.Addr) string {
+// localEndpoint returns what harnesses of this machine dial to reach the listener.
+func localEndpoint(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// advertisedEndpoint returns what harnesses elsewhere dial to reach the listener.
+func (c Config) advertisedEndpoint(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
 		return addr.String()
@@ -79,8 +92,10 @@ func (c Config) advertised(addr net.Addr) string {
 	if c.AdvertisedHost != "" {
 		return net.JoinHostPort(c.AdvertisedHost, port)
 	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
-		host = "localhost"
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			return net.JoinHostPort(name, port)
+		}
 	}
-	return net.JoinHostPort(host, port)
+	return localEndpoint(addr)
 }

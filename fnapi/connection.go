@@ -2,14 +2,16 @@ package fnapi
 
 import (
 	"context"
+	"sync/atomic"
 
 	"google.golang.org/grpc/stats"
 )
 
 // connection is a connection of a harness. A program that ends closes it, which is how one knows that it has ended.
 type connection struct {
-	ended chan struct{}
-	heard *heard // nil for a connection of another kind of listener
+	ended  chan struct{}
+	heard  *heard                 // nil for a connection of another kind of listener
+	worker atomic.Pointer[Worker] // whose control stream is on it; nil: none has been
 }
 
 type connectionKey struct{}

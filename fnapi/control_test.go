@@ -261,7 +261,7 @@ func TestProvision(t *testing.T) {
 		fmt.Sprint(len(info.GetDependencies())), fmt.Sprint(info.GetPipelineOptions().AsMap()["beam:option:streaming:v1"]),
 	}
 	e := r.server.Endpoint()
-	wantStrings(t, got, e, e, e, "localhost:8098", "token", "j1", "n1", "1", "true")
+	wantStrings(t, got, e, e, e, e, "token", "j1", "n1", "1", "true")
 	if !w.Provisioned() || len(info.GetRunnerCapabilities()) != 3 {
 		t.Fatalf("provisioned %t, capabilities %v", w.Provisioned(), info.GetRunnerCapabilities())
 	}

@@ -1,10 +1,11 @@
 // Package fnapi is the runner's half of Beam's Fn API: what SDK harnesses dial to fetch work, data and state.
 //
-// A Server listens on one port and serves control, data, state, logging, provisioning and worker status to any number of harnesses,
-// told apart by the worker_id metadata of their calls. Only ids that were registered with Expect before are admitted. A Worker is one
-// such id; each control stream that comes under it is a new generation, and everything of the former generation (bundles, pending
-// calls, data streams, short ids) ends with ErrWorkerLost. A Bundle is one ProcessBundle instruction: it is complete once the
-// response and the end marker of each output and timer family are in, in any order.
+// A Server serves control, data, state, logging, provisioning, staged files and worker status on one port to any number of harnesses,
+// told apart by the worker_id metadata of their calls; for those that cannot reach that port it listens on other addresses, too. Only
+// ids that were registered with Expect before are admitted. A Worker is one such id; each control stream that comes under it is a new
+// generation, and everything of the former generation (bundles, pending calls, data streams, short ids) ends with ErrWorkerLost. A
+// Bundle is one ProcessBundle instruction: it is complete once the response and the end marker of each output and timer family are in,
+// in any order.
 //
 // The package moves bytes and keeps the protocol. It does not know coders, keys, stages or retries, and starts no process.
 //

@@ -33,7 +33,7 @@ func (w *Worker) Provisioned() bool { return w.provisioned.Load() }
 
 // ProvisionInfo returns what GetProvisionInfo tells the worker's harness.
 func (w *Worker) ProvisionInfo() *fnpb.ProvisionInfo {
-	here := &pipepb.ApiServiceDescriptor{Url: w.server.endpoint}
+	here := &pipepb.ApiServiceDescriptor{Url: w.spec.Endpoint}
 	info := &fnpb.ProvisionInfo{
 		PipelineOptions:    w.spec.Options,
 		RetrievalToken:     w.spec.RetrievalToken,
@@ -45,7 +45,7 @@ func (w *Worker) ProvisionInfo() *fnpb.ProvisionInfo {
 		Metadata:           map[string]string{"job_id": w.spec.JobID, "job_name": w.spec.JobName},
 	}
 	if w.spec.ArtifactEndpoint != "" {
-		info.ArtifactEndpoint = &pipepb.ApiServiceDescriptor{Url: w.spec.ArtifactEndpoint}
+		info.ArtifactEndpoint = here // Server.ResolveArtifacts
 	}
 	return info
 }

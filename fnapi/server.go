@@ -9,7 +9,7 @@ import (
 	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
-	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,19 +20,22 @@ import (
 	"padstone/internal/fault"
 )
 
-// Server serves the Fn API on one port. Safe for concurrent use.
+// Server serves the Fn API. Safe for concurrent use.
 type Server struct {
-	cfg      Config
-	log      *zap.Logger
-	listener net.Listener
-	endpoint string
-	grpc     *grpc.Server
-	streams  sync.WaitGroup // readers and writers of streams
+	cfg        Config
+	log        *zap.Logger
+	listener   net.Listener
+	endpoint   string // of harnesses on this machine
+	advertised string // of harnesses elsewhere
+	grpc       *grpc.Server
+	streams    sync.WaitGroup // readers and writers of streams
+	artifacts  artifactConns
 
 	mu struct {
 		sync.Mutex
 		workers     map[WorkerID]*Worker
 		descriptors map[DescriptorID]*fnpb.ProcessBundleDescriptor
+		endpoints   map[string]string // of further listeners, by host
 		closed      bool
 	}
 
@@ -42,6 +45,7 @@ type Server struct {
 	fnpb.UnimplementedBeamFnLoggingServer
 	fnpb.UnimplementedProvisionServiceServer
 	fnpb.UnimplementedBeamFnWorkerStatusServer
+	jobpb.UnimplementedArtifactRetrievalServiceServer
 }
 
 // New binds the port; harnesses are served once Run is called. Errors: a configuration that is not valid, an address in use.
@@ -55,15 +59,20 @@ func New(cfg Config) (*Server, error) {
 		return nil, fault.New(fault.Environment, codeListen, "listen for SDK harnesses: %w", err).
 			WithHint("choose another address or stop what holds it")
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, listener: lis, endpoint: cfg.advertised(lis.Addr()), grpc: newGRPC(cfg)}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, listener: lis, grpc: newGRPC(cfg),
+		endpoint: localEndpoint(lis.Addr()), advertised: cfg.advertisedEndpoint(lis.Addr()),
+	}
 	s.mu.workers = make(map[WorkerID]*Worker)
 	s.mu.descriptors = make(map[DescriptorID]*fnpb.ProcessBundleDescriptor)
+	s.mu.endpoints = make(map[string]string)
 	fnpb.RegisterBeamFnControlServer(s.grpc, s)
 	fnpb.RegisterBeamFnDataServer(s.grpc, s)
 	fnpb.RegisterBeamFnStateServer(s.grpc, s)
 	fnpb.RegisterBeamFnLoggingServer(s.grpc, s)
 	fnpb.RegisterProvisionServiceServer(s.grpc, s)
 	fnpb.RegisterBeamFnWorkerStatusServer(s.grpc, s)
+	jobpb.RegisterArtifactRetrievalServiceServer(s.grpc, s)
 	return s, nil
 }
 
@@ -112,21 +121,8 @@ func (s *Server) Close() {
 	}
 	s.grpc.Stop()
 	s.streams.Wait()
+	s.artifacts.close()
 	s.listener.Close() // Serve closes it, too; the error says no more than that
-}
-
-// Endpoint returns "host:port" for harnesses: it is every service's endpoint.
-func (s *Server) Endpoint() string { return s.endpoint }
-
-// DataEndpoint is the descriptor for remote gRPC ports and for timer_api_service_descriptor: these two must be equal, else the Python
-// SDK reads data and timers one after the other. Spec: python bundle_processor.py BundleProcessor.process_bundle.
-func (s *Server) DataEndpoint() *pipepb.ApiServiceDescriptor {
-	return &pipepb.ApiServiceDescriptor{Url: s.endpoint}
-}
-
-// StateEndpoint is the descriptor for state_api_service_descriptor.
-func (s *Server) StateEndpoint() *pipepb.ApiServiceDescriptor {
-	return &pipepb.ApiServiceDescriptor{Url: s.endpoint}
 }
 
 // AddDescriptor makes a descriptor known to all workers, who fetch it when they first meet its id. The caller has filled in the data

@@ -92,13 +92,19 @@ func (s *Server) GetProcessBundleDescriptor(
 ) (*fnpb.ProcessBundleDescriptor, error) {
 	d := s.descriptor(DescriptorID(req.GetProcessBundleDescriptorId()))
 	anonymous := len(metadata.ValueFromIncomingContext(ctx, workerIDHeader)) == 0
-	if _, err := s.admit(ctx); err != nil && (d == nil || !anonymous) {
+	w, err := s.admit(ctx)
+	switch {
+	case err != nil && (d == nil || !anonymous):
 		return nil, err
+	case err != nil:
+		w = s.owner(ctx)
+	case d == nil:
+		return nil, asStatus(fmt.Errorf("descriptor %q is not known", req.GetProcessBundleDescriptorId()))
 	}
-	if d != nil {
-		return d, nil
+	if d, err = s.seenFrom(w, d); err != nil {
+		return nil, asStatus(err)
 	}
-	return nil, asStatus(fmt.Errorf("descriptor %q is not known", req.GetProcessBundleDescriptorId()))
+	return d, nil
 }
 
 // streamEnd words how a stream ended.

@@ -17,9 +17,11 @@ type WorkerSpec struct {
 	ID WorkerID // from NewWorkerID
 	// Environment is the one of the pipeline proto. Its capabilities say what the harness understands, its dependencies what it must
 	// fetch. May be nil.
-	Environment      *pipepb.Environment
-	Options          *structpb.Struct // pipeline options as submitted
-	ArtifactEndpoint string           // "" when there are no artifacts
+	Environment *pipepb.Environment
+	Endpoint    string           // what the harness dials to reach the server; "": Server.Endpoint
+	Options     *structpb.Struct // pipeline options as submitted
+	// ArtifactEndpoint is where the server fetches what the harness asks it for; "" when there are no artifacts.
+	ArtifactEndpoint string
 	RetrievalToken   string
 	JobID, JobName   string
 	// Log takes what the harness logs, in its order; it must not block for long. nil: to the server's logger at debug level.
@@ -48,6 +50,9 @@ type Worker struct {
 }
 
 func newWorker(s *Server, spec WorkerSpec) *Worker {
+	if spec.Endpoint == "" {
+		spec.Endpoint = s.endpoint
+	}
 	w := &Worker{server: s, spec: spec, log: s.log.With(zap.String("worker", string(spec.ID)))}
 	w.mu.changed = make(chan struct{})
 	return w
@@ -173,6 +178,9 @@ func (w *Worker) connect(c *connection) (*session, error) {
 	w.mu.generation++
 	sess := newSession(w, w.mu.generation)
 	w.mu.session, w.mu.connection = sess, c
+	if c != nil {
+		c.worker.Store(w)
+	}
 	w.hung.Store(false)
 	w.changedLocked()
 	w.mu.Unlock()

@@ -27,8 +27,7 @@ type externalLauncher struct {
 	log      *zap.Logger
 	address  string
 	params   map[string]string
-	endpoint string // of the Fn API server
-	artifact string
+	endpoint string // of the Fn API server, as the pool's workers reach it
 	conn     *grpc.ClientConn
 	client   fnpb.BeamFnExternalWorkerPoolClient
 	timeout  time.Duration // of each step of a stop
@@ -41,9 +40,12 @@ func newExternalLauncher(m *Manager, t *target, spec Spec) (*externalLauncher, e
 	if err != nil {
 		return nil, poolUnreachable(address, err)
 	}
+	endpoint := m.cfg.Server.AdvertisedEndpoint()
+	if isLoopback(spec.Options) {
+		endpoint = m.cfg.Server.Endpoint()
+	}
 	return &externalLauncher{
-		log: m.cfg.Logger, address: address, params: t.external.GetParams(),
-		endpoint: m.cfg.Server.Endpoint(), artifact: spec.ArtifactEndpoint,
+		log: m.cfg.Logger, address: address, params: t.external.GetParams(), endpoint: endpoint,
 		conn: conn, client: fnpb.NewBeamFnExternalWorkerPoolClient(conn), timeout: m.cfg.StopTimeout,
 		programs: isPython(t.env) && !isLoopback(spec.Options),
 	}, nil
@@ -68,14 +70,11 @@ func poolUnreachable(address string, err error) *fault.Error {
 }
 
 func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
-	here := &pipepb.ApiServiceDescriptor{Url: l.endpoint}
-	req := &fnpb.StartWorkerRequest{
-		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ProvisionEndpoint: here, Params: maps.Clone(l.params),
-	}
-	if l.artifact != "" {
-		req.ArtifactEndpoint = &pipepb.ApiServiceDescriptor{Url: l.artifact}
-	}
-	resp, err := l.client.StartWorker(ctx, req)
+	here := &pipepb.ApiServiceDescriptor{Url: w.Endpoint()}
+	resp, err := l.client.StartWorker(ctx, &fnpb.StartWorkerRequest{
+		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ArtifactEndpoint: here, ProvisionEndpoint: here,
+		Params: maps.Clone(l.params),
+	})
 	if err != nil {
 		return nil, poolUnreachable(l.address, err)
 	}
@@ -85,6 +84,8 @@ func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launche
 	}
 	return &externalWorker{launcher: l, worker: w}, nil
 }
+
+func (l *externalLauncher) reachedBy() string { return l.endpoint }
 
 func (l *externalLauncher) respawns() bool { return false }
 

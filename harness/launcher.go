@@ -8,6 +8,8 @@ import (
 
 // launcher starts harnesses of one environment.
 type launcher interface {
+	// reachedBy is the endpoint that the harnesses reach the Fn API server by.
+	reachedBy() string
 	// launch starts the worker's harness and returns without waiting for it to connect.
 	launch(ctx context.Context, w *fnapi.Worker) (launched, error)
 	// respawns says whether a harness that is lost may come back by itself under its id.

@@ -114,13 +114,15 @@ func (l *processLauncher) bootFlags(w *fnapi.Worker) ([]string, error) {
 	}
 	return []string{
 		"--id=" + string(w.ID()),
-		"--logging_endpoint=" + l.server,
-		"--artifact_endpoint=" + l.spec.ArtifactEndpoint,
-		"--provision_endpoint=" + l.server,
-		"--control_endpoint=" + l.server,
+		"--logging_endpoint=" + w.Endpoint(),
+		"--artifact_endpoint=" + w.Endpoint(),
+		"--provision_endpoint=" + w.Endpoint(),
+		"--control_endpoint=" + w.Endpoint(),
 		"--semi_persist_dir=" + dir,
 	}, nil
 }
+
+func (l *processLauncher) reachedBy() string { return l.server }
 
 // respawns: boot starts a crashed worker again, an interpreter does not.
 func (l *processLauncher) respawns() bool { return !l.target.python }

@@ -33,7 +33,7 @@ type slot struct {
 func (p *Pool) addSlot() (*slot, error) {
 	w, err := p.manager.cfg.Server.Expect(fnapi.WorkerSpec{
 		ID:          fnapi.NewWorkerID(p.spec.JobName + "-" + p.spec.EnvID),
-		Environment: p.target.env, Options: p.spec.Options,
+		Environment: p.target.env, Endpoint: p.launcher.reachedBy(), Options: p.spec.Options,
 		ArtifactEndpoint: p.spec.ArtifactEndpoint, RetrievalToken: p.spec.RetrievalToken,
 		JobID: p.spec.JobID, JobName: p.spec.JobName, Log: p.logEntry,
 	})
