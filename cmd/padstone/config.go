@@ -30,6 +30,12 @@ type Config struct {
 	ExpansionServices []string `yaml:"expansion-service"`
 	// HTTP serves the UI, the API and /metrics. Default localhost:8100.
 	HTTP string `yaml:"http"`
+	// WorkerEndpoint is where harness processes fetch their work, which nobody is admitted to but under the unguessable id of an expected
+	// one. Default localhost:0: a free port of the loopback interface.
+	WorkerEndpoint string `yaml:"worker-endpoint"`
+	// AdvertisedWorkerHost is the host that worker pools elsewhere, and containers with a network of their own, dial to reach
+	// WorkerEndpoint. Default "": that of WorkerEndpoint, or this machine's name if that is unspecified.
+	AdvertisedWorkerHost string `yaml:"advertised-worker-host"`
 
 	// Nothing listens beyond the loopback interface without the endpoint's own permission: the services run what they are sent
 	// and ask nobody for a password. Default false.
@@ -37,6 +43,7 @@ type Config struct {
 	AllowRemoteArtifactEndpoint  bool `yaml:"allow-remote-artifact-endpoint"`
 	AllowRemoteExpansionEndpoint bool `yaml:"allow-remote-expansion-endpoint"`
 	AllowRemoteHTTP              bool `yaml:"allow-remote-http"`
+	AllowRemoteWorkerEndpoint    bool `yaml:"allow-remote-worker-endpoint"`
 
 	// Durability says how commits of jobs that do not choose become durable: frontier, sync or none. Default frontier.
 	Durability string `yaml:"durability"`
@@ -91,6 +98,7 @@ func defaultConfig(getenv func(string) string) Config {
 		ArtifactEndpoint:   "localhost:8098",
 		ExpansionEndpoint:  "localhost:8097",
 		HTTP:               "localhost:8100",
+		WorkerEndpoint:     "localhost:0",
 		Durability:         string(engine.Durabilities[0]),
 		CheckpointInterval: 3 * time.Minute,
 		CheckpointKeep:     3,
@@ -125,6 +133,10 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.Var(&repeated{values: &c.ExpansionServices}, "expansion-service",
 		"host:port of another expansion service to pass requests on to, or URN=host:port; may be repeated")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "host:port of the UI, the HTTP API and /metrics")
+	fs.StringVar(&c.WorkerEndpoint, "worker-endpoint", c.WorkerEndpoint,
+		"host:port where harness processes fetch their work; port 0 takes a free one")
+	fs.StringVar(&c.AdvertisedWorkerHost, "advertised-worker-host", c.AdvertisedWorkerHost,
+		"host that worker pools elsewhere and containers dial to reach --worker-endpoint; default its own, or this machine's name")
 	for _, e := range c.endpoints() {
 		if e.allow != nil {
 			fs.BoolVar(e.allow, "allow-remote-"+e.flag, *e.allow, "let --"+e.flag+" be other than a loopback address")
@@ -158,15 +170,18 @@ type endpoint struct {
 	address  string
 	allow    *bool // nil: never beyond the loopback interface
 	optional bool
+	why      string // not beyond it without permission
 }
 
 // endpoints lists the listening addresses in a fixed order.
 func (c *Config) endpoints() []endpoint {
+	const everybody, clear = "the service asks nobody for a password", "what passes there is not encrypted"
 	return []endpoint{
-		{flag: "job-endpoint", address: c.JobEndpoint, allow: &c.AllowRemoteJobEndpoint},
-		{flag: "artifact-endpoint", address: c.ArtifactEndpoint, allow: &c.AllowRemoteArtifactEndpoint},
-		{flag: "expansion-endpoint", address: c.ExpansionEndpoint, allow: &c.AllowRemoteExpansionEndpoint},
-		{flag: "http", address: c.HTTP, allow: &c.AllowRemoteHTTP},
+		{flag: "job-endpoint", address: c.JobEndpoint, allow: &c.AllowRemoteJobEndpoint, why: everybody},
+		{flag: "artifact-endpoint", address: c.ArtifactEndpoint, allow: &c.AllowRemoteArtifactEndpoint, why: everybody},
+		{flag: "expansion-endpoint", address: c.ExpansionEndpoint, allow: &c.AllowRemoteExpansionEndpoint, why: everybody},
+		{flag: "http", address: c.HTTP, allow: &c.AllowRemoteHTTP, why: everybody},
+		{flag: "worker-endpoint", address: c.WorkerEndpoint, allow: &c.AllowRemoteWorkerEndpoint, why: clear},
 		{flag: "embedded-kafka", address: c.EmbeddedKafka, optional: true},
 	}
 }

@@ -103,6 +103,11 @@ func TestConfigValidate(t *testing.T) {
 		{"remote permitted", func(c *Config) { c.HTTP = "0.0.0.0:8100"; c.AllowRemoteHTTP = true }, nil},
 		{"permission of another", func(c *Config) { c.HTTP = "10.0.0.1:8100"; c.AllowRemoteJobEndpoint = true },
 			[]string{"--allow-remote-http"}},
+		{"remote workers", func(c *Config) { c.WorkerEndpoint = "0.0.0.0:8101" }, []string{"--allow-remote-worker-endpoint"}},
+		{"remote workers permitted", func(c *Config) {
+			c.WorkerEndpoint, c.AllowRemoteWorkerEndpoint, c.AdvertisedWorkerHost = "0.0.0.0:8101", true, "host.docker.internal"
+		}, nil},
+		{"bad advertised host", func(c *Config) { c.AdvertisedWorkerHost = "runner.example:8101" }, []string{"no host name or address"}},
 		{"no port", func(c *Config) { c.HTTP = "localhost" }, []string{"not host:port"}},
 		{"bad port", func(c *Config) { c.HTTP = "localhost:99999" }, []string{"0 to 65535"}},
 		{"one port for jobs and artifacts", func(c *Config) { c.ArtifactEndpoint = c.JobEndpoint }, nil},

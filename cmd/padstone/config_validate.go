@@ -26,6 +26,9 @@ const partitionsMax = 1000
 // Kafka's own rule for topic names. Spec: org.apache.kafka.common.internals.Topic.
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
+// hostName matches names of hosts. Spec: RFC 1123 section 2.1, and the underscores of container names.
+var hostName = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,252}[a-zA-Z0-9_.])?$`)
+
 // Validate lists every fault of the configuration, joined; it touches nothing but the data directory's path.
 func (c *Config) Validate() error {
 	var faults []error
@@ -48,12 +51,15 @@ func (c *Config) Validate() error {
 		case e.allow == nil:
 			add("%s %q is not a loopback address; the broker lets everybody in", e.flag, e.address)
 		default:
-			add("%s %q is not a loopback address; the service asks nobody for a password: "+
-				"permit it with --allow-remote-%s behind a proxy or firewall", e.flag, e.address, e.flag)
+			add("%s %q is not a loopback address; %s: "+
+				"permit it with --allow-remote-%s behind a proxy or firewall", e.flag, e.address, e.why, e.flag)
 		}
 	}
 	for _, clash := range c.clashes() {
 		add("%s and %s are both %q", clash[0].flag, clash[1].flag, clash[0].address)
+	}
+	if host := c.AdvertisedWorkerHost; host != "" && !hostName.MatchString(host) && net.ParseIP(host) == nil {
+		add("advertised-worker-host %q is no host name or address; the port is that of worker-endpoint", host)
 	}
 	for _, text := range c.ExpansionServices {
 		if route, err := expansion.ParseRoute(text); err != nil {

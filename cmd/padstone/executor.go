@@ -47,7 +47,10 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	budget := memory.Share(limit)
 	memory.Apply(limit, engine.OutsideHeap(budget))
 	log.Info("memory limit", zap.String("limit", sizeText(limit)), zap.String("from", string(from)))
-	server, err := fnapi.New(fnapi.Config{Logger: log.Named("fnapi"), SilenceMax: cfg.HarnessTimeout})
+	server, err := fnapi.New(fnapi.Config{
+		Logger: log.Named("fnapi"), SilenceMax: cfg.HarnessTimeout,
+		Address: cfg.WorkerEndpoint, AdvertisedHost: cfg.AdvertisedWorkerHost,
+	})
 	if err != nil {
 		return nil, err
 	}
