@@ -22,6 +22,8 @@ type attended struct {
 	split chan struct{}            // asks it for a split; 1-buffered
 	more  *bundle.More             // of one that is kept open
 	infos []*pipepb.MonitoringInfo // its metrics when it last told of its progress
+	link  *bundle.Link
+	lull  lull
 }
 
 // attend prepares to hear from a bundle; nil for a bundle that runs in the runner.
@@ -34,7 +36,7 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 		a.more = bundle.NewMore()
 	}
 	j.attending[start.Bundle] = a
-	return &bundle.Link{
+	a.link = &bundle.Link{
 		Split: a.split, More: a.more, Watch: w,
 		Progress: func(p bundle.Progress) {
 			j.postLive(func() {
@@ -42,6 +44,9 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 					return
 				}
 				a.infos = p.Infos
+				if f := a.link.Flight.Load(); f != nil {
+					a.lull.progressed(f, p.Infos, j.cfg.Stopwatch())
+				}
 				j.tell(scheduler.Progressed{Bundle: start.Bundle, Done: p.Done})
 			})
 		},
@@ -53,6 +58,7 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 			})
 		},
 	}
+	return a.link
 }
 
 // unattend forgets a bundle that has ended. What one that failed has told last still counts as attempted.

@@ -57,6 +57,7 @@ func (j *job) begin() error {
 	j.hasRestored(&restored)
 	j.tasks.Go(j.effects.run)
 	j.checkpoints.start()
+	j.tasks.Go(j.watchLulls)
 	for _, p := range j.sinks {
 		j.tasks.Go(p.run)
 	}

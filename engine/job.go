@@ -80,6 +80,7 @@ type job struct {
 	order        map[int][]*flight     // by ordered stage, its bundles in flight in the order in which they began
 	backoff      map[int]time.Duration // by stage, while its bundles fail for the environment's fault
 	warned       map[int]time.Time     // by stage: when its user was last told of a failed bundle
+	slowTold     map[int]time.Duration // by stage: when its user was last told of a slow element, on the stopwatch
 	resumed      bool                  // the job ran before: what is missing outside is an outage, no mistake of its user's
 	rerun        bool                  // this server has run the job before
 	ending       bool                  // nothing is left to do; the end waits for the frontier
@@ -139,6 +140,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 		sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(f.compiled.Stages)), order: make(map[int][]*flight),
 		backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
+		slowTold: make(map[int]time.Duration),
 	}
 	j.checkpoints = newCheckpoints(j, settings)
 	j.clock = newClock(cfg.Now, cfg.Elapsed)

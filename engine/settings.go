@@ -31,6 +31,9 @@ const (
 	// environment, and groupings. -1, which the Python SDK sends unless told, is nobody's choice. Spec: FlinkPipelineOptions (Java),
 	// FlinkRunnerOptions (Python), "If the parallelism is not set, the configured Flink default is used".
 	SettingParallelism = "parallelism"
+	// SettingSlowElement is how long an element may take, in seconds, before the job's messages say so, with the stack of the thread that
+	// is at it. Dataflow's workers do so after 5 min. Spec: python worker_status.py DEFAULT_LOG_LULL_TIMEOUT_NS.
+	SettingSlowElement = "slow_element_seconds"
 )
 
 // left is the value of a setting that is left to Padstone, of those that have no zero.
@@ -53,6 +56,9 @@ const (
 	settingWorkersMax = 1024
 	// settingParallelismMax is Flink's. Spec: flink KeyGroupRangeAssignment.UPPER_BOUND_MAX_PARALLELISM.
 	settingParallelismMax = 1 << 15
+	settingSlowMax        = 7 * 24 * 60 * 60
+	// slowElementDefault is Dataflow's, in seconds.
+	slowElementDefault = 300
 )
 
 // settings lists all, in the order in which they are shown.
@@ -79,6 +85,11 @@ func settings() []setting {
 		{
 			name: SettingParallelism, def: -1, min: 1, max: settingParallelismMax, also: -1, unit: "at a time",
 			says: "The most harness processes of an environment, and the most groupings at a time; -1: the server's, else no bound.",
+		},
+		{
+			name: SettingSlowElement, def: slowElementDefault, max: settingSlowMax, live: true, unit: "seconds",
+			says: fmt.Sprintf("How long an element may take before the job's messages show where user code is, in seconds; 0: never. "+
+				"Default: the server's, else %d.", slowElementDefault),
 		},
 	}
 }

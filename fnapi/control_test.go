@@ -345,3 +345,24 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestStatusOfAHarnessThatHangs: many ask, nobody is answered, and each is told so in time.
+func TestStatusOfAHarnessThatHangs(t *testing.T) {
+	r := newRig(t)
+	stream, err := fnpb.NewBeamFnWorkerStatusClient(dial(t, r)).WorkerStatus(as(r.context(), r.worker.ID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 10; {
+		ctx, cancel := context.WithTimeout(r.context(), 10*time.Millisecond)
+		_, err := r.worker.Status(ctx)
+		cancel()
+		wantCode(t, err, fault.Environment, "harness-status-unavailable")
+		if strings.Contains(fault.Of(err).Msg, "does not answer") { // else the server has not seen the stream yet
+			n++
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+}

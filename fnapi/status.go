@@ -2,6 +2,7 @@ package fnapi
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 
@@ -81,7 +82,8 @@ func (w *Worker) Status(ctx context.Context) (string, error) {
 	ss := w.mu.status
 	w.mu.Unlock()
 	if ss == nil {
-		return "", noStatus(w.spec.ID, "the harness does not offer its status")
+		return "", noStatus(w.spec.ID, "the harness does not offer its status").
+			WithHint("workers of LOOPBACK, and of a pool that was started without a boot program, never do")
 	}
 	reply := make(chan *fnpb.WorkerStatusResponse, 1)
 	ss.mu.Lock()
@@ -99,7 +101,7 @@ func (w *Worker) Status(ctx context.Context) (string, error) {
 	case <-ss.done:
 		return "", lost(w.spec.ID, "its status stream ended")
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return "", silent(ctx, w.spec.ID)
 	}
 	select {
 	case resp := <-reply:
@@ -110,10 +112,18 @@ func (w *Worker) Status(ctx context.Context) (string, error) {
 	case <-ss.done:
 		return "", lost(w.spec.ID, "its status stream ended")
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return "", silent(ctx, w.spec.ID)
 	}
 }
 
-func noStatus(id WorkerID, why string) error {
+// silent is why a harness has not answered by the end of ctx.
+func silent(ctx context.Context, id WorkerID) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return noStatus(id, "the harness does not answer: it hangs, was stopped, or its code holds the interpreter's lock")
+}
+
+func noStatus(id WorkerID, why string) *fault.Error {
 	return fault.New(fault.Environment, codeNoStatus, "worker %s: %s", id, why)
 }

@@ -72,6 +72,16 @@ func (p *Pool) Progressed() {
 	}
 }
 
+// Status has the harness of a worker describe itself: its threads, its active bundles. For people. Errors: why it does not.
+func (p *Pool) Status(ctx context.Context, id fnapi.WorkerID) (string, error) {
+	for _, w := range p.Workers() {
+		if w.ID() == id {
+			return w.Status(ctx)
+		}
+	}
+	return "", fault.New(fault.Environment, "harness-status-unavailable", "worker %s: no harness is connected", id)
+}
+
 // Close stops all harnesses and waits for their end: first their control streams are closed, on which they exit by themselves, then
 // worker pools are asked to stop them and processes get SIGTERM and SIGKILL. When ctx ends, processes are killed at once. Idempotent.
 func (p *Pool) Close(ctx context.Context) {

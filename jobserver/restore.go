@@ -100,7 +100,7 @@ func (s *Server) present(ctx context.Context, id string) (Running, error) {
 	}
 	running := j.run()
 	if running == nil || IsTerminal(j.state().GetState()) {
-		return nil, fault.New(fault.Pipeline, "job-over", "job %s is %s: there is nothing to copy or to change any more",
+		return nil, fault.New(fault.Pipeline, "job-over", "job %s is %s: it does not run any more",
 			id, j.state().GetState())
 	}
 	return running, nil

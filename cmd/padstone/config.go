@@ -83,6 +83,8 @@ type Config struct {
 	SDKWorkerParallelism int64 `yaml:"sdk-worker-parallelism"`
 	// Parallelism bounds harness processes of an environment, and groupings at a time. Default -1: no bound.
 	Parallelism int64 `yaml:"parallelism"`
+	// SlowElementSeconds is how long an element may take before the job's messages show where user code is; 0: never. Default 300.
+	SlowElementSeconds int64 `yaml:"slow-element-seconds"`
 
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
@@ -106,6 +108,7 @@ func defaultConfig(getenv func(string) string) Config {
 
 		SDKWorkerParallelism: 1,
 		Parallelism:          -1,
+		SlowElementSeconds:   300,
 
 		LogLevel:  "info",
 		LogFormat: "console",
@@ -216,6 +219,10 @@ func (c *Config) settings() []settingFlag {
 		{
 			flag: "parallelism", name: engine.SettingParallelism, value: &c.Parallelism, unset: -1,
 			usage: "the most harness processes of an environment, and groupings at a time, of jobs that do not choose; -1: no bound",
+		},
+		{
+			flag: "slow-element-seconds", name: engine.SettingSlowElement, value: &c.SlowElementSeconds, unset: 300,
+			usage: "how long an element may take before a job's messages show where its user code is; 0: never",
 		},
 	}
 }

@@ -148,5 +148,10 @@ func (p *harnessPool) Describe() []jobserver.WorkerDescription {
 	return out
 }
 
+// Status implements engine.Inspected.
+func (p *harnessPool) Status(ctx context.Context, worker string) (string, error) {
+	return p.Pool.Status(ctx, fnapi.WorkerID(worker))
+}
+
 // endsInPortZero tells whether an address asks for any free port.
 func endsInPortZero(address string) bool { return strings.HasSuffix(address, ":0") }

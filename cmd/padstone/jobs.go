@@ -37,7 +37,8 @@ func newJobs(term *terminal) *cobra.Command {
 	fs.BoolVar(&o.json, "json", false, "print the server's JSON")
 	cmd.AddCommand(newJobsList(term, o), newJobsDescribe(term, o), newJobsMessages(term, o), newJobsTransforms(term, o),
 		newJobsEnd(term, o, "cancel"), newJobsEnd(term, o, "drain"), newJobsCheckpoint(term, o, "checkpoint"),
-		newJobsCheckpoint(term, o, "savepoint"), newJobsStop(term, o), newJobsSet(term, o))
+		newJobsCheckpoint(term, o, "savepoint"), newJobsStop(term, o), newJobsSet(term, o),
+		newJobsThreads(term, o))
 	return cmd
 }
 

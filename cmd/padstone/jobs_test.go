@@ -74,6 +74,11 @@ func startAPI(t *testing.T, states ...string) *fakeAPI {
 		_, _ = w.Write([]byte(`{"display_data": [{"key": "streaming", "value": true}], "transforms": [{"name": "Read", "depth": 0},
 			{"name": "Read/Map", "depth": 1, "display_data": [{"label": "Transform Function", "key": "fn", "value": "<lambda>"}]}]}`))
 	})
+	mux.HandleFunc("GET /api/v1/jobs/payments-1f/threads", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(strings.ReplaceAll(`{"workers": [{"worker": "w-1", "status": "THE REST", "bundles": [
+			{"name": "Slow", "seconds": 65, "idle_seconds": 12.5, "thread": "Thread-1", "stack": "outer\ninner"},
+			{"name": "Next", "seconds": 1, "open": true}]}, {"worker": "w-2", "error": "asked QUERY"}]}`, "QUERY", r.URL.RawQuery)))
+	})
 	mux.HandleFunc("POST /api/v1/jobs/payments-1f/{verb}", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		body, _ := io.ReadAll(r.Body)
@@ -160,6 +165,12 @@ func TestJobs(t *testing.T) {
 		{"transforms", nil, []string{"transforms", "payments"}, 0,
 			[]string{"streaming: true\nRead\n  Read/Map\n      Transform Function: <lambda>\n"}},
 		{"transforms as JSON", nil, []string{"transforms", "payments", "--json"}, 0, []string{`"depth": 1`}},
+		{"threads", nil, []string{"threads", "payments"}, 0, []string{
+			"worker   w-1\nbundle   of Slow for 1m5s, last got on 12.5s ago\n         Thread-1\n           outer\n           inner\n",
+			"bundle   of Next for 1s, open: it may wait for more", "worker   w-2\nno dump  asked \nbundles  none\n",
+		}},
+		{"threads of a worker, all", nil, []string{"threads", "payments", "--all", "--worker", "w 2"}, 0, []string{"THE REST", "asked worker=w+2"}},
+		{"threads as JSON", nil, []string{"threads", "payments", "--json"}, 0, []string{`"idle_seconds": 12.5`}},
 		{"unknown", nil, []string{"describe", "nothing"}, exitFailed, []string{`no job "nothing"`, "padstone jobs list"}},
 		{"cancel", []string{"RUNNING", "CANCELLING"}, []string{"cancel", "payments-1f"}, 0, []string{"payments-1f CANCELLING"}},
 		{"cancel and wait", []string{"RUNNING", "CANCELLING", "CANCELLED"}, []string{"cancel", "payments-1f", "--wait"}, 0,

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -27,6 +28,17 @@ type Link struct {
 	Watch *profile.Watch
 	// More is what comes to a bundle that is kept open; nil for another one. A bundle is asked for no split before it is closed.
 	More *More
+	// Flight is where the bundle runs; nil while its harness does not have it.
+	Flight atomic.Pointer[Flight]
+}
+
+// Flight is a bundle on a harness. What changes is safe for concurrent use.
+type Flight struct {
+	Worker, Instruction string
+	Generation          int // of the worker
+	// Heard counts what the harness has answered to questions for its progress. Refused says that it does not take any.
+	Heard   atomic.Int64
+	Refused atomic.Bool
 }
 
 // Progress is how far a bundle has come.
@@ -155,9 +167,11 @@ func (h *harnessBundle) chore(running context.Context, news *time.Timer, cp *che
 func (h *harnessBundle) report(running context.Context) bool {
 	resp, err := h.bundle.Progress(running)
 	if err != nil {
+		h.flight.Refused.Store(true)
 		h.runner.Log.Debug("no progress from the harness", zap.String("stage", h.stage.Def.Name), zap.Error(err))
 		return false
 	}
+	h.flight.Heard.Add(1)
 	if infos := resp.GetMonitoringInfos(); len(infos) > 0 {
 		h.link.Progress(Progress{Done: h.done(infos), Infos: infos})
 	}

@@ -97,6 +97,7 @@ type harnessBundle struct {
 	ahead    int64                      // by how much the job's clock was ahead of the harness's when the bundle began
 	begunAt  element.Time               // on the harness's clock, where that is another
 	bundle   *fnapi.Bundle
+	flight   *Flight
 	clock    stopwatch  // while the harness is at work
 	starved  bool       // it has waited for more
 	growing  sync.Mutex // held while an open bundle takes more; guards input and the result until the bundle is closed
@@ -148,6 +149,9 @@ func (h *harnessBundle) run(ctx context.Context) (*fnpb.ProcessBundleResponse, e
 		return nil, err
 	}
 	h.watch.To(profile.Encode)
+	h.flight = &Flight{Worker: string(h.slot.Worker.ID()), Generation: h.slot.Worker.Generation(), Instruction: string(h.slot.Instruction)}
+	h.link.Flight.Store(h.flight)
+	defer h.link.Flight.Store(nil)
 	stop := h.attend(ctx)
 	resp, err := h.exchange(ctx, h.sent)
 	if serr := stop(); err == nil {

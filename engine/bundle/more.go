@@ -39,6 +39,16 @@ func (m *More) Close() {
 	m.tell()
 }
 
+// Closed says whether the bundle has got all of its input.
+func (m *More) Closed() bool {
+	if m == nil {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.closed
+}
+
 func (m *More) tell() {
 	select {
 	case m.news <- struct{}{}:

@@ -1,6 +1,12 @@
 package metrics
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"iter"
+	"maps"
+
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+)
 
 // Times of a transform's methods. Spec: metrics.proto MonitoringInfoSpecs START_BUNDLE_MSECS, PROCESS_BUNDLE_MSECS, FINISH_BUNDLE_MSECS.
 const (
@@ -15,7 +21,13 @@ type Execution struct{ Start, Process, Finish int64 }
 // Execution returns what transforms have taken, by the user's names.
 func (t *Totals) Execution() map[string]Execution {
 	all := make(map[string]Execution)
-	for _, info := range t.byKey {
+	addExecution(all, maps.Values(t.byKey))
+	return all
+}
+
+// addExecution adds up the times of transforms.
+func addExecution(all map[string]Execution, infos iter.Seq[*pipepb.MonitoringInfo]) {
+	for info := range infos {
 		var into func(*Execution) *int64
 		switch info.GetUrn() {
 		case urnStart:
@@ -36,7 +48,6 @@ func (t *Totals) Execution() map[string]Execution {
 		*into(&e) += int64(v)
 		all[name] = e
 	}
-	return all
 }
 
 // Less returns what has been added to before.

@@ -217,7 +217,7 @@ func statusOf(err error) int {
 		return http.StatusInternalServerError
 	}
 	switch f.Code {
-	case "job-not-found", "checkpoint-not-found":
+	case "job-not-found", "checkpoint-not-found", "worker-not-found":
 		return http.StatusNotFound
 	case "job-cancelling", "job-over", "job-exists", "outbox-behind", "setting-fixed":
 		return http.StatusConflict

@@ -78,6 +78,7 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}", h.getJob)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/messages", h.getMessages)
 	h.mux.HandleFunc("GET /api/v1/jobs/{id}/transforms", h.getTransforms)
+	h.mux.HandleFunc("GET /api/v1/jobs/{id}/threads", h.getThreads)
 	h.mux.HandleFunc("POST /api/v1/preview", h.preview)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/cancel", h.cancelJob)
 	h.mux.HandleFunc("POST /api/v1/jobs/{id}/drain", h.drainJob)
@@ -94,6 +95,7 @@ func (h *handler) routes(metrics http.Handler) {
 	h.mux.Handle("GET /static/", http.FileServerFS(content))
 	h.mux.HandleFunc("GET /{$}", h.jobsPage)
 	h.mux.HandleFunc("GET /jobs/{id}", h.jobPage)
+	h.mux.HandleFunc("GET /jobs/{id}/threads", h.threadsPage)
 }
 
 // ServeHTTP checks where a request comes from, then routes it.

@@ -344,6 +344,45 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+func TestThreads(t *testing.T) {
+	s := newSite(t, nil)
+	for _, c := range []struct {
+		path   string
+		status int
+		has    []string
+		hasNot string
+	}{
+		{"/api/v1/jobs/" + s.id + "/threads", 200, []string{`"worker": "w-1"`, `"idle_seconds": 12.5`, `"error": "it does not answer"`}, ""},
+		{"/api/v1/jobs/" + s.id + "/threads?worker=w-2", 200, []string{`"worker": "w-2"`, `"bundles": []`}, "w-1"},
+		{"/api/v1/jobs/" + s.id + "/threads?worker=w-3", 404, []string{"worker-not-found"}, ""},
+		{"/api/v1/jobs/nothing/threads", 404, []string{"job-not-found"}, ""},
+		{"/jobs/" + s.id + "/threads", 200, []string{
+			"in &lt;module&gt;", "all &lt;threads&gt;", `<td>Slow</td><td class="n">65.0</td><td class="n">12.5</td>`, "it does not answer", "No bundle.",
+		}, "<module>"},
+		{"/jobs/" + s.id + "/threads?worker=w-3", 404, []string{"worker-not-found"}, ""},
+	} {
+		w := s.do("GET", c.path, nil)
+		text := w.Body.String()
+		for _, part := range c.has {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s has no %s:\n%s", c.path, part, text)
+			}
+		}
+		if w.Code != c.status || c.hasNot != "" && strings.Contains(text, c.hasNot) {
+			t.Errorf("%s: %d %s", c.path, w.Code, text)
+		}
+	}
+	if err := s.run.Cancel(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for s.json("/api/v1/jobs/" + s.id)["state"] != "CANCELLED" {
+		time.Sleep(time.Millisecond)
+	}
+	if w := s.do("GET", "/api/v1/jobs/"+s.id+"/threads", nil); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "job-over") {
+		t.Errorf("over: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	s := newSite(t, nil)
 	for _, c := range []struct {

@@ -143,6 +143,24 @@ func (r *Run) Set(_ context.Context, values map[string]string) ([]jobserver.Sett
 	return now, nil
 }
 
+// Threads implements jobserver.Inspectable: of two workers, one of which does not answer.
+func (r *Run) Threads(_ context.Context, worker string) ([]jobserver.WorkerThreads, error) {
+	all := []jobserver.WorkerThreads{
+		{Worker: "w-1", Environment: "python", Generation: 1, Status: "all <threads>", Bundles: []jobserver.ActiveBundle{
+			{Stage: "s1", Name: "Slow", Instruction: "i", Seconds: 65, IdleSeconds: 12.5, Thread: "<Thread-1>", Stack: "in <module>"},
+		}},
+		{Worker: "w-2", Environment: "python", Generation: 2, Bundles: []jobserver.ActiveBundle{}, Error: "it does not answer"},
+	}
+	if worker == "" {
+		return all, nil
+	}
+	of := slices.DeleteFunc(all, func(t jobserver.WorkerThreads) bool { return t.Worker != worker })
+	if len(of) == 0 {
+		return nil, fault.New(fault.Pipeline, "worker-not-found", "no worker %q", worker)
+	}
+	return of, nil
+}
+
 // Metrics implements jobserver.Running.
 func (r *Run) Metrics(context.Context) (*jobpb.MetricResults, error) {
 	r.mu.Lock()
