@@ -385,6 +385,37 @@ func TestBrokerKilled(t *testing.T) {
 	o.want()
 }
 
+// TestSequenceRefused: brokers refuse the sequence number of a record, as clients at times get it wrong. Another client writes it, once.
+func TestSequenceRefused(t *testing.T) {
+	f := newFixture(t, map[string]int32{"out": 1})
+	o := f.outbox("out")
+	o.add(3)
+	w := o.open()
+	o.publish(w, 1)
+	refused := 0
+	f.broker.Cluster().ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		produce := request.(*kmsg.ProduceRequest)
+		response := produce.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range produce.Topics {
+			answer := kmsg.ProduceResponseTopic{Topic: topic.Topic, TopicID: topic.TopicID}
+			for _, p := range topic.Partitions {
+				answer.Partitions = append(answer.Partitions, kmsg.ProduceResponseTopicPartition{
+					Partition: p.Partition, ErrorCode: kerr.OutOfOrderSequenceNumber.Code,
+				})
+			}
+			response.Topics = append(response.Topics, answer)
+		}
+		refused++
+		return response, nil, true
+	})
+	o.publish(w, 1)
+	o.publish(w, 1)
+	o.want()
+	if refused != 1 {
+		t.Errorf("%d requests were refused", refused)
+	}
+}
+
 // TestMarkLost: what the engine knows to be written is not in the topic of marks.
 func TestMarkLost(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1})
