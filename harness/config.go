@@ -9,13 +9,15 @@ import (
 	"go.uber.org/zap"
 
 	"padstone/fnapi"
+	"padstone/harness/docker"
 	"padstone/internal/fault"
 )
 
 // Config configures a Manager.
 type Config struct {
-	Logger *zap.Logger   // nil: no logs
-	Server *fnapi.Server // required; it must be running when Start is called
+	Logger *zap.Logger    // nil: no logs
+	Server *fnapi.Server  // required; it must be running when Start is called
+	Docker *docker.Engine // runs containers; nil: environments that want one are refused
 	// StartTimeout bounds the time from a harness's start to its control stream. Default 60 s.
 	StartTimeout time.Duration
 	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.

@@ -2,7 +2,8 @@
 //
 // A Manager turns one environment of one job into a Pool of workers. How a harness is started depends on the environment's URN: a
 // worker pool is asked for one (beam:env:external:v1, also what LOOPBACK submits), or a program is started on this machine
-// (beam:env:process:v1), which is Beam's boot program or, when the command is a Python interpreter, the Python SDK's worker itself.
+// (beam:env:process:v1), which is Beam's boot program or, when the command is a Python interpreter, the Python SDK's worker itself, or a
+// container (beam:env:docker:v1, package docker), whose entry point is Beam's boot program.
 // Each worker has a supervisor that starts its harness again when it is lost, with back-off and under its old id, and that gives up
 // when restarts do not help.
 //

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -27,6 +28,7 @@ type target struct {
 	env      *pipepb.Environment // the resolved one
 	external *pipepb.ExternalPayload
 	process  *pipepb.ProcessPayload
+	docker   *pipepb.DockerPayload
 	python   bool // process's command is a Python interpreter
 }
 
@@ -35,6 +37,8 @@ func (t *target) String() string {
 	switch {
 	case t.external != nil:
 		return "worker pool at " + t.external.GetEndpoint().GetUrl()
+	case t.docker != nil:
+		return "container of " + t.docker.GetContainerImage()
 	case t.python:
 		return "Python worker of " + t.process.GetCommand()
 	default:
@@ -42,8 +46,8 @@ func (t *target) String() string {
 	}
 }
 
-// resolve picks what to start for an environment: of an any-of the first one that is supported. Errors name the reason and have a
-// hint.
+// resolve picks what to start for an environment: of an any-of the first one that is supported, a container only if nothing else is.
+// Errors name the reason and have a hint.
 func (c *Config) resolve(env *pipepb.Environment) (*target, error) {
 	switch env.GetUrn() {
 	case urnExternal:
@@ -62,11 +66,10 @@ func (c *Config) resolve(env *pipepb.Environment) (*target, error) {
 		def.Capabilities = append(def.Capabilities, env.GetCapabilities()...)
 		return c.resolve(def)
 	case urnDocker:
-		return nil, fault.New(fault.Pipeline, codeDocker, "the pipeline wants its user code in a Docker container").
-			WithHint("use --environment_type=LOOPBACK, PROCESS or EXTERNAL")
+		return c.resolveDocker(env)
 	default:
 		return nil, fault.New(fault.Pipeline, codeUnsupported, "environment %q", env.GetUrn()).
-			WithHint("use --environment_type=LOOPBACK, PROCESS or EXTERNAL")
+			WithHint("use --environment_type=LOOPBACK, DOCKER, PROCESS or EXTERNAL")
 	}
 }
 
@@ -76,7 +79,11 @@ func (c *Config) resolveAnyOf(env *pipepb.Environment) (*target, error) {
 		return nil, fault.New(fault.Pipeline, codeInvalid, "payload of %s: %w", urnAnyOf, err)
 	}
 	var first error
-	for _, choice := range any.GetEnvironments() {
+	container := func(e *pipepb.Environment) bool { return e.GetUrn() == urnDocker }
+	// A container costs most to start, and SDKs that offer a choice name it first.
+	choices := append(slices.DeleteFunc(slices.Clone(any.GetEnvironments()), container),
+		slices.DeleteFunc(slices.Clone(any.GetEnvironments()), func(e *pipepb.Environment) bool { return !container(e) })...)
+	for _, choice := range choices {
 		if choice.GetUrn() == urnAnyOf { // a nest could be endless
 			continue
 		}
@@ -92,6 +99,22 @@ func (c *Config) resolveAnyOf(env *pipepb.Environment) (*target, error) {
 		return nil, fault.New(fault.Pipeline, codeInvalid, "%s offers no environment", urnAnyOf)
 	}
 	return nil, first
+}
+
+func (c *Config) resolveDocker(env *pipepb.Environment) (*target, error) {
+	var payload pipepb.DockerPayload
+	if err := proto.Unmarshal(env.GetPayload(), &payload); err != nil {
+		return nil, fault.New(fault.Pipeline, codeInvalid, "payload of %s: %w", urnDocker, err)
+	}
+	if strings.TrimSpace(payload.GetContainerImage()) == "" {
+		return nil, fault.New(fault.Pipeline, codeInvalid, "%s without an image", urnDocker).
+			WithHint("give --environment_config=IMAGE, with an SDK of the version that builds the pipeline")
+	}
+	if c.Docker == nil {
+		return nil, fault.New(fault.Pipeline, codeUnsupported, "this server starts no containers").
+			WithHint("use --environment_type=LOOPBACK, PROCESS or EXTERNAL")
+	}
+	return &target{env: env, docker: &payload}, nil
 }
 
 func resolveExternal(env *pipepb.Environment) (*target, error) {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestSupported(t *testing.T) {
-	m := newManager(t, nil)
+	m := newManager(t, withEngine(t, "unix:///nobody/is/asked"))
 	process := func(p *pipepb.ProcessPayload) *pipepb.Environment {
 		return &pipepb.Environment{Urn: urnProcess, Payload: marshal(t, p)}
 	}
@@ -44,12 +44,13 @@ func TestSupported(t *testing.T) {
 		{"interpreter with requirements", withDeps("/venv/bin/python", "requirements.txt"), "unsupported-python-packages"},
 		{"interpreter with setup file", withDeps("python3", "workflow.tar.gz"), "unsupported-python-packages"},
 		{"boot with requirements", withDeps("/opt/boot", "requirements.txt"), ""},
-		{"docker", docker, "unsupported-environment-docker"},
 		{"default", &pipepb.Environment{Urn: urnDefault}, "unsupported-environment-default"},
 		{"unknown", &pipepb.Environment{Urn: "beam:env:cloud:v1"}, "unsupported-environment"},
 		{"none", nil, "unsupported-environment"},
 		{"any of docker and external", anyOf(docker, externalEnv(t, "localhost:1")), ""},
-		{"any of docker", anyOf(docker), "unsupported-environment-docker"},
+		{"docker", docker, ""},
+		{"docker without image", &pipepb.Environment{Urn: urnDocker}, "invalid-environment"},
+		{"docker with garbage", &pipepb.Environment{Urn: urnDocker, Payload: []byte{0xff}}, "invalid-environment"},
 		{"any of nothing", anyOf(), "invalid-environment"},
 		{"any of any of", anyOf(anyOf(docker)), "invalid-environment"},
 	}
@@ -65,6 +66,23 @@ func TestSupported(t *testing.T) {
 			wantCode(t, err, fault.Pipeline, tt.code)
 		})
 	}
+}
+
+// TestChoiceOfEnvironment: a container is the last resort of a choice, wherever it stands.
+func TestChoiceOfEnvironment(t *testing.T) {
+	docker := &pipepb.Environment{Urn: urnDocker, Payload: marshal(t, &pipepb.DockerPayload{ContainerImage: "apache/beam"})}
+	choose := func(m *Manager, envs ...*pipepb.Environment) (*target, error) {
+		return m.cfg.resolve(&pipepb.Environment{Urn: urnAnyOf, Payload: marshal(t, &pipepb.AnyOfEnvironmentPayload{Environments: envs})})
+	}
+	m := newManager(t, withEngine(t, "unix:///nobody/is/asked"))
+	if got, err := choose(m, docker, externalEnv(t, "localhost:1")); err != nil || got.external == nil {
+		t.Errorf("docker and external: %v, %v", got, err)
+	}
+	if got, err := choose(m, docker, externalEnv(t, "nowhere")); err != nil || got.docker.GetContainerImage() != "apache/beam" {
+		t.Errorf("docker and what does not work: %v, %v", got, err)
+	}
+	_, err := choose(newManager(t, nil), docker)
+	wantCode(t, err, fault.Pipeline, "unsupported-environment")
 }
 
 func TestDefaultEnvironment(t *testing.T) {

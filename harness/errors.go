@@ -13,7 +13,6 @@ const (
 	codeUnstable    fault.Code = "harness-unstable"
 	codePool        fault.Code = "harness-worker-pool"
 	codeArtifact    fault.Code = "harness-artifact"
-	codeDocker      fault.Code = "unsupported-environment-docker"
 	codeDefault     fault.Code = "unsupported-environment-default"
 	codeUnsupported fault.Code = "unsupported-environment"
 	codeInvalid     fault.Code = "invalid-environment"

@@ -99,6 +99,8 @@ type externalWorker struct {
 
 func (w *externalWorker) exited() <-chan struct{} { return nil }
 
+func (w *externalWorker) broken() <-chan error { return nil }
+
 func (w *externalWorker) outcome() string { return "" }
 
 // ended tells what can be known of a worker somewhere else: whether its pool is still there. Pools need not know the question, as long as

@@ -22,6 +22,8 @@ type launcher interface {
 type launched interface {
 	// exited is closed when the harness is known to have ended; nil when that cannot be known.
 	exited() <-chan struct{}
+	// broken gets why the harness will not connect, when that is known before it ends; nil when it never is.
+	broken() <-chan error
 	// outcome words how it ended; only valid after exited.
 	outcome() string
 	// ended words how it was lost; it waits for its end until ctx ends.

@@ -17,6 +17,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
+	"padstone/harness/docker"
 	"padstone/internal/buffers"
 	"padstone/internal/fault"
 )
@@ -199,4 +200,19 @@ func echo(t *testing.T, m *Manager, w *fnapi.Worker, id string) {
 	if string(got) != string(in) {
 		t.Fatalf("got % x, sent % x", got, in)
 	}
+}
+
+// withEngine gives a manager a Docker Engine at an address.
+func withEngine(t *testing.T, host string) func(*Config) {
+	t.Helper()
+	e, err := docker.New(docker.Config{Host: host, Owner: "test", RetryEvery: 10 * time.Millisecond, AnswerTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return func(c *Config) { c.Docker = e }
 }

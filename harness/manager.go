@@ -66,13 +66,17 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 	}
 	life, cancel := context.WithCancel(context.Background()) // not ctx: the pool outlives its start
 	p := newPool(m, t, spec, cancel)
-	if t.external != nil {
-		if p.launcher, err = newExternalLauncher(m, t, spec); err != nil {
-			cancel()
-			return nil, err
-		}
-	} else {
+	switch {
+	case t.external != nil:
+		p.launcher, err = newExternalLauncher(m, t, spec)
+	case t.docker != nil:
+		p.launcher, err = newContainerLauncher(ctx, p)
+	default:
 		p.launcher = newProcessLauncher(m, t, spec, p.logEntry)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
 	}
 	if err := p.startAll(ctx, life, spec.Processes); err != nil {
 		p.Close(context.WithoutCancel(ctx))

@@ -83,12 +83,7 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 	setProcessGroup(cmd)
 	p := &process{cmd: cmd, log: l.log, timeout: l.timeout, done: make(chan struct{}), respawns: l.respawns(), killsBefore: memoryKills()}
 	p.stdout = &lineWriter{worker: w.ID(), severity: printed, log: l.logTo}
-	p.stderr = &lineWriter{worker: w.ID(), log: l.logTo, severity: func() fnapi.Severity {
-		if w.Logs() { // the SDK copies its log to stderr
-			return fnapi.SeverityDebug
-		}
-		return fnapi.SeverityInfo
-	}}
+	p.stderr = copied(w, l.logTo)
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	// A grandchild may hold the output open after the harness has ended; it is killed with the group, but must not be waited for.
 	cmd.WaitDelay = time.Second
@@ -105,21 +100,23 @@ func (l *processLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched
 // printed is the severity of what a harness prints to its standard output: DoFns print there.
 func printed() fnapi.Severity { return fnapi.SeverityInfo }
 
-// bootFlags are the arguments of Beam's container contract. Spec: s.apache.org/beam-fn-api-container-contract; boot.go of each SDK.
-// Each boot program stages its files in a directory of its own.
+// copied takes what a harness prints to its standard error, where SDKs copy what they log.
+func copied(w *fnapi.Worker, log func(fnapi.LogEntry)) *lineWriter {
+	return &lineWriter{worker: w.ID(), log: log, severity: func() fnapi.Severity {
+		if w.Logs() {
+			return fnapi.SeverityDebug
+		}
+		return fnapi.SeverityInfo
+	}}
+}
+
+// bootFlags are the arguments of a boot program that runs on this machine. Each stages its files in a directory of its own.
 func (l *processLauncher) bootFlags(w *fnapi.Worker) ([]string, error) {
 	dir := filepath.Join(l.dir, string(w.ID()))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fault.New(fault.Environment, codeStart, "directory for staged files: %w", err)
 	}
-	return []string{
-		"--id=" + string(w.ID()),
-		"--logging_endpoint=" + w.Endpoint(),
-		"--artifact_endpoint=" + w.Endpoint(),
-		"--provision_endpoint=" + w.Endpoint(),
-		"--control_endpoint=" + w.Endpoint(),
-		"--semi_persist_dir=" + dir,
-	}, nil
+	return append(bootEndpoints(w), "--semi_persist_dir="+dir), nil
 }
 
 func (l *processLauncher) reachedBy() string { return l.server }
@@ -163,6 +160,8 @@ func (p *process) wait() {
 }
 
 func (p *process) exited() <-chan struct{} { return p.done }
+
+func (p *process) broken() <-chan error { return nil }
 
 func (p *process) outcome() string {
 	state := p.cmd.ProcessState

@@ -97,6 +97,9 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 		stop()
 		<-ready
 		err = fault.New(fault.Environment, codeStart, "%s ended before it connected: %s", s.pool.describe(), run.outcome())
+	case err = <-run.broken():
+		stop()
+		<-ready
 	}
 	if errors.Is(err, errTimeout) {
 		err = fault.New(fault.Environment, codeTimeout, "%s did not connect within %s", s.pool.describe(), cfg.StartTimeout).

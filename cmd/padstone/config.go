@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"padstone/engine"
+	"padstone/harness/docker"
 )
 
 // Config is the configuration of a server. Keys of the YAML file are the names of the flags; a flag wins over the file.
@@ -50,6 +51,9 @@ type Config struct {
 	// HarnessTimeout is how long a harness process may leave pings unanswered before it is killed and started again. Default 60 s; at
 	// least 4 s.
 	HarnessTimeout time.Duration `yaml:"harness-timeout"`
+
+	// Docker is how containers of harnesses run.
+	Docker DockerConfig `yaml:",inline"`
 
 	// EmbeddedKafka is the host:port of a Kafka broker in this process, for trying things out; a loopback address, since it lets
 	// everybody in. Its topics are kept in DataDir/embedded-kafka. Default "": none.
@@ -105,6 +109,7 @@ func defaultConfig(getenv func(string) string) Config {
 		CheckpointInterval: 3 * time.Minute,
 		CheckpointKeep:     3,
 		HarnessTimeout:     time.Minute,
+		Docker:             DockerConfig{Network: docker.NetworkHost, Pull: string(docker.Pulls[0])},
 
 		SDKWorkerParallelism: 1,
 		Parallelism:          -1,
@@ -149,6 +154,7 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		"how commits become durable: frontier, sync, or none; a job may choose otherwise by the pipeline option of this name")
 	fs.DurationVar(&c.HarnessTimeout, "harness-timeout", c.HarnessTimeout,
 		"how long a harness process may leave pings unanswered before it is killed and started again")
+	c.Docker.bind(fs)
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
 		"host:port of a Kafka broker in the server, to try things out; empty for none")
 	fs.Var(&c.EmbeddedKafkaTopics, "embedded-kafka-topics", "topics of the embedded broker: name:partitions,…")

@@ -87,6 +87,7 @@ func (c *Config) Validate() error {
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")
 	}
+	faults = append(faults, c.Docker.faults()...)
 	faults = append(faults, c.checkTopics()...)
 	faults = append(faults, c.checkCheckpoints()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +18,7 @@ import (
 	"padstone/engine/bundle"
 	"padstone/fnapi"
 	"padstone/harness"
+	"padstone/harness/docker"
 	"padstone/internal/memory"
 	"padstone/jobserver"
 )
@@ -32,6 +35,8 @@ type executor struct {
 	options []*jobpb.PipelineOptionDescriptor
 	// memory is what the engine may hold.
 	memory *memory.Budget
+	// reap removes what harnesses an earlier server on the same data directory has left; the directory must be locked by now.
+	reap func(ctx context.Context)
 	// close suspends running jobs, durably, and waits for all of the engine's goroutines and harnesses.
 	close func(ctx context.Context) error
 }
@@ -54,9 +59,13 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	if err != nil {
 		return nil, err
 	}
-	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server})
+	containers, err := newDocker(cfg, log.Named("docker"))
 	if err != nil {
 		return nil, errors.Join(err, closed(server))
+	}
+	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server, Docker: containers})
+	if err != nil {
+		return nil, errors.Join(err, closed(server), containers.Close())
 	}
 	var serving sync.WaitGroup
 	ctx, stop := context.WithCancel(context.Background())
@@ -75,15 +84,39 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 		Memory:       budget,
 	})
 	return &executor{
-		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, memory: budget, options: engine.Options(),
+		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, memory: budget,
+		options: slices.Concat(engine.Options(), harness.Options()),
+		reap:    func(ctx context.Context) { reap(ctx, containers, log) },
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()
 			server.Close()
 			serving.Wait()
-			return err
+			return errors.Join(err, containers.Close())
 		},
 	}, nil
+}
+
+// newDocker prepares for containers; an Engine is asked for nothing before a job wants one.
+func newDocker(cfg Config, log *zap.Logger) (*docker.Engine, error) {
+	owner, err := identity(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	return docker.New(docker.Config{
+		Logger: log, Owner: owner, Options: cfg.Docker.options(os.LookupEnv), Allow: cfg.Docker.Allow,
+	})
+}
+
+// reap removes containers of an earlier server. That they are left is no reason not to serve.
+func reap(ctx context.Context, containers *docker.Engine, log *zap.Logger) {
+	n, err := containers.Reap(ctx)
+	if err != nil {
+		log.Warn("containers of a former server may be left", zap.Error(err))
+	}
+	if n > 0 {
+		log.Info("containers of a former server removed", zap.Int("count", n))
+	}
 }
 
 func closed(s *fnapi.Server) error { s.Close(); return nil }

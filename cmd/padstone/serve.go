@@ -137,7 +137,12 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger, open opener) 
 	if err := s.addExpansion(ctx, cfg, log); err != nil {
 		return nil, err
 	}
-	s.addTask("recovery", jobs.Recover)
+	s.addTask("recovery", func(ctx context.Context) error {
+		if executor.reap != nil {
+			executor.reap(ctx)
+		}
+		return jobs.Recover(ctx)
+	})
 	return s, s.addHTTPAPI(ctx, cfg, jobs, memory.NewCollector(executor.memory))
 }
 

@@ -1,0 +1,124 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"padstone/internal/fault"
+)
+
+// Provide makes sure that the image is there, and pulls it if the policy says so; tell hears of a pull, which may take minutes. Errors:
+// docker-no-engine, docker-no-image.
+func (e *Engine) Provide(ctx context.Context, image string, policy Pull, tell func(string)) error {
+	if policy != PullAlways {
+		there, err := e.has(ctx, image)
+		if err != nil || there {
+			return err
+		}
+		if policy == PullNever {
+			return missing(image)
+		}
+	}
+	begun := time.Now()
+	tell(fmt.Sprintf("pulling the image %s", image))
+	if err := e.pull(ctx, image); err != nil {
+		return err
+	}
+	tell(fmt.Sprintf("pulled the image %s in %s", image, time.Since(begun).Round(100*time.Millisecond)))
+	return nil
+}
+
+// missing is the fault of an image that is not to be pulled.
+func missing(image string) error {
+	return fault.New(fault.Environment, codeNoImage, "the Docker Engine has no image %s, and images are never pulled here", image).
+		WithHint("load or build the image on the Engine's machine (`docker images` lists what is there), or choose another --docker-pull")
+}
+
+// has says whether the Engine has the image.
+func (e *Engine) has(ctx context.Context, image string) (bool, error) {
+	asked, cancel := e.answer(ctx)
+	defer cancel()
+	_, err := e.client.ImageInspect(asked, image)
+	switch {
+	case err == nil:
+		return true, nil
+	case cerrdefs.IsNotFound(err):
+		return false, nil
+	case cerrdefs.IsInvalidArgument(err):
+		return false, badReference(image, err)
+	default:
+		return false, e.failed(ctx, "look for the image "+image, slow(asked, err))
+	}
+}
+
+func badReference(image string, err error) error {
+	return fault.New(fault.Pipeline, codeNoImage, "%q is no name of an image: %w", image, err).
+		WithHint("write --environment_config=[REGISTRY/]NAME[:TAG]")
+}
+
+// pull pulls the image. A pull that makes no progress for a while is given up.
+func (e *Engine) pull(ctx context.Context, image string) error {
+	pulling, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(e.cfg.PullStall, func() { cancel(errSlow) })
+	defer stalled.Stop()
+	err := e.follow(pulling, image, func() { stalled.Reset(e.cfg.PullStall) })
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return e.failed(ctx, "pull the image "+image, err)
+	case errors.Is(context.Cause(pulling), errSlow):
+		return unpulled(image, fmt.Errorf("no progress for %s", e.cfg.PullStall))
+	case client.IsErrConnectionFailed(err):
+		return e.noEngine("pull the image "+image, err)
+	case cerrdefs.IsInvalidArgument(err):
+		return badReference(image, err)
+	default:
+		return unpulled(image, err)
+	}
+}
+
+// unpulled is the fault of an image that cannot be pulled.
+func unpulled(image string, err error) error {
+	f := fault.New(fault.Environment, codeNoImage, "the image %s cannot be pulled: %w", image, err)
+	switch text := strings.ToLower(err.Error()); {
+	case containsAny(text, "not found", "manifest unknown", "does not exist"):
+		return f.WithHint("the registry has no such image or tag; an image that was built here must be known to the Engine by just that name")
+	case containsAny(text, "denied", "unauthorized", "authentication"):
+		return f.WithHint("the registry wants a password, or has no such image: pull it by hand on the Engine's machine (`docker pull`)")
+	default:
+		return f.WithHint("the registry must be reached from the Engine's machine; without a network load the image there (`docker load`)")
+	}
+}
+
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+}
+
+// follow pulls the image and calls progress at each sign of it.
+func (e *Engine) follow(ctx context.Context, image string, progress func()) error {
+	resp, err := e.client.ImagePull(ctx, image, client.ImagePullOptions{})
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	progress()
+	for m, err := range resp.JSONMessages(ctx) {
+		if err != nil {
+			return err
+		}
+		if m.Error != nil {
+			return m.Error
+		}
+		progress()
+	}
+	return nil
+}

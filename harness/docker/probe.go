@@ -1,0 +1,103 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/client"
+)
+
+// Probe is what an attempt has shown to reach the server from inside a container.
+type Probe int
+
+const (
+	Unknown     Probe = iota // the image has nothing to try it with
+	Reached                  // a connection was made
+	Unreachable              // none could be made
+)
+
+// probeScript tries to connect with what images of SDKs have: bash, or Python, or BusyBox. The arguments are host and port.
+const probeScript = `
+if command -v bash >/dev/null 2>&1; then
+  exec bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2"
+fi
+for python in python3 python; do
+  if command -v $python >/dev/null 2>&1; then
+    exec $python -c 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)' "$1" "$2"
+  fi
+done
+if command -v nc >/dev/null 2>&1; then
+  exec nc -z -w 3 "$1" "$2"
+fi
+exit 99`
+
+// Exit statuses of the probe that say nothing of the route. Spec: docker run, exit status.
+const (
+	statusNoTool        = 99
+	statusNotExecutable = 126
+	statusNotFound      = 127
+)
+
+// Probe tries to reach the server from inside the container; why says what failed. It takes a few seconds at most.
+func (c *Container) Probe(ctx context.Context) (result Probe, why string) {
+	const patience = 4 * time.Second // a connection on one machine takes none
+	host, port, err := net.SplitHostPort(c.spec.Endpoint)
+	if err != nil {
+		return Unknown, ""
+	}
+	asked, cancel := within(ctx, patience)
+	defer cancel()
+	made, err := c.engine.client.ExecCreate(asked, c.id, client.ExecCreateOptions{
+		AttachStdout: true, AttachStderr: true, Cmd: []string{"/bin/sh", "-c", probeScript, "probe", host, port},
+	})
+	if err != nil {
+		return Unknown, ""
+	}
+	stream, err := c.engine.client.ExecAttach(asked, made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		return Unknown, ""
+	}
+	defer stream.Close()
+	stop := context.AfterFunc(asked, stream.Close)
+	defer stop()
+	var out bytes.Buffer
+	_, _ = stdcopy.StdCopy(&out, &out, stream.Reader) // how it ended is asked for below
+	if asked.Err() != nil {
+		if ctx.Err() != nil {
+			return Unknown, ""
+		}
+		return Unreachable, "the connection is not answered within " + patience.String()
+	}
+	end, err := c.engine.client.ExecInspect(asked, made.ID, client.ExecInspectOptions{})
+	switch {
+	case err != nil || end.Running:
+		return Unknown, ""
+	case end.ExitCode == 0:
+		return Reached, ""
+	case end.ExitCode == statusNoTool, end.ExitCode == statusNotExecutable, end.ExitCode == statusNotFound:
+		return Unknown, ""
+	}
+	return Unreachable, lastLine(out.String())
+}
+
+// lastLine returns the last line of a text that says something.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// Boots says whether the image's entry point is Beam's boot program, whose first act is a call to the server.
+func (e *Engine) Boots(ctx context.Context, image string) bool {
+	asked, cancel := e.answer(ctx)
+	defer cancel()
+	resp, err := e.client.ImageInspect(asked, image)
+	if err != nil || resp.Config == nil || len(resp.Config.Entrypoint) == 0 {
+		return false
+	}
+	return path.Base(resp.Config.Entrypoint[0]) == "boot"
+}
