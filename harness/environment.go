@@ -36,7 +36,11 @@ type target struct {
 func (t *target) String() string {
 	switch {
 	case t.external != nil:
-		return "worker pool at " + t.external.GetEndpoint().GetUrl()
+		names := splitPools(t.external.GetEndpoint().GetUrl())
+		if len(names) > 1 {
+			return "worker pools at " + strings.Join(names, ", ")
+		}
+		return "worker pool at " + names[0]
 	case t.docker != nil:
 		return "container of " + t.docker.GetContainerImage()
 	case t.python:
@@ -122,11 +126,12 @@ func resolveExternal(env *pipepb.Environment) (*target, error) {
 	if err := proto.Unmarshal(env.GetPayload(), &ext); err != nil {
 		return nil, fault.New(fault.Pipeline, codeInvalid, "payload of %s: %w", urnExternal, err)
 	}
-	url := ext.GetEndpoint().GetUrl()
-	host, port, err := net.SplitHostPort(url)
-	if err != nil || host == "" || port == "" {
-		return nil, fault.New(fault.Pipeline, codeInvalid, "%q is not the host:port of a worker pool", url).
-			WithHint("give --environment_config=host:port")
+	for _, name := range splitPools(ext.GetEndpoint().GetUrl()) {
+		host, port, err := net.SplitHostPort(name)
+		if err != nil || host == "" || port == "" {
+			return nil, fault.New(fault.Pipeline, codeInvalid, "%q is not the host:port of a worker pool", name).
+				WithHint("give --environment_config=host:port, of several pools host:port,host:port")
+		}
 	}
 	return &target{env: env, external: &ext}, nil
 }

@@ -47,6 +47,9 @@ func (p *workerPool) StartWorker(_ context.Context, req *fnpb.StartWorkerRequest
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.workers == nil {
+		p.workers = make(map[string]*fakesdk.Harness)
+	}
 	p.workers[req.GetWorkerId()] = h
 	p.params = req.GetParams()
 	return &fnpb.StartWorkerResponse{}, nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/fnapi"
@@ -68,7 +69,7 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 	p := newPool(m, t, spec, cancel)
 	switch {
 	case t.external != nil:
-		p.launcher, err = newExternalLauncher(m, t, spec)
+		p.launcher = newExternalLauncher(m, t, p)
 	case t.docker != nil:
 		p.launcher, err = newContainerLauncher(ctx, p)
 	default:
@@ -90,9 +91,11 @@ func (p *Pool) startAll(ctx, life context.Context, n int) error {
 	if err := p.startSlots(ctx, life, 1); err != nil {
 		return err
 	}
-	if n > 1 && p.target.external != nil && !p.spec.ProcessPool && !p.slots[0].worker.Provisioned() {
-		p.log.Info("one worker only: this worker pool runs its workers in one process")
-		return nil
+	if e, ok := p.launcher.(*externalLauncher); ok && !p.spec.ProcessPool && !p.slots[0].worker.Provisioned() {
+		if most := len(e.sites.now(ctx)); n > most {
+			p.log.Info("one worker a pool: these worker pools run their workers in one process each", zap.Int("pools", most))
+			n = most
+		}
 	}
 	return p.startSlots(ctx, life, n-1)
 }

@@ -1,0 +1,378 @@
+package harness
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// An environment may name several worker pools, one after the other with commas between them or by a name that has several addresses.
+// Harnesses are started by the one that has fewest of them. One that cannot be reached is asked last, and looked for until it is back.
+// See docs/decisions/0042-an-environment-has-several-pools.md.
+
+// reachFor bounds the connection to a worker pool, resolveFor the search for the addresses of its name.
+const reachFor, resolveFor = 3 * time.Second, 2 * time.Second
+
+// site is one worker pool.
+type site struct {
+	address string
+	conn    *grpc.ClientConn
+	client  fnpb.BeamFnExternalWorkerPoolClient
+
+	// Guarded by the lock of sites.
+	workers map[fnapi.WorkerID]bool // that it has started and was not asked to stop
+	stale   map[fnapi.WorkerID]bool // that it could not be asked to stop
+	away    bool                    // it could not be reached, and is looked for
+}
+
+// sites are the worker pools of an environment. Safe for concurrent use.
+type sites struct {
+	cfg     *Config
+	log     *zap.Logger
+	names   []string // as the environment names them
+	resolve func(ctx context.Context, host string) ([]net.IP, error)
+	tell    func(text string)
+	timeout time.Duration
+
+	ctx     context.Context // of the search for pools that are away
+	cancel  context.CancelFunc
+	looking sync.WaitGroup
+
+	mu     sync.Mutex
+	known  map[string]*site // by address
+	listed []string         // addresses that the names stood for when they were last resolved
+	closed bool
+}
+
+func newSites(m *Manager, names []string, tell func(text string)) *sites {
+	s := &sites{
+		cfg: &m.cfg, log: m.cfg.Logger, names: names, resolve: lookup, tell: tell, timeout: m.cfg.StopTimeout,
+		known: make(map[string]*site),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// splitPools returns the addresses that an environment names.
+func splitPools(url string) (names []string) {
+	for name := range strings.SplitSeq(url, ",") {
+		names = append(names, strings.TrimSpace(name))
+	}
+	return names
+}
+
+func lookup(ctx context.Context, host string) ([]net.IP, error) {
+	return net.DefaultResolver.LookupIP(ctx, "ip", host)
+}
+
+// addresses returns the pools that the names stand for now. A name with several IPv4 addresses, or with several others and none of
+// these, stands for a pool at each of them, as that of a headless Service of Kubernetes does. Any other one stands for itself.
+func addresses(ctx context.Context, names []string, resolve func(ctx context.Context, host string) ([]net.IP, error)) (all []string) {
+	ctx, cancel := context.WithTimeout(ctx, resolveFor)
+	defer cancel()
+	for _, name := range names {
+		each := []string{name}
+		host, port, err := net.SplitHostPort(name)
+		if err == nil && net.ParseIP(host) == nil {
+			if ips, err := resolve(ctx, host); err == nil {
+				if of := family(ips); len(of) > 1 {
+					each = of
+				}
+			}
+			if len(each) > 1 {
+				for i, ip := range each {
+					each[i] = net.JoinHostPort(ip, port)
+				}
+			}
+		}
+		for _, address := range each {
+			if !slices.Contains(all, address) {
+				all = append(all, address)
+			}
+		}
+	}
+	return all
+}
+
+// family returns the IPv4 addresses, or the others when there are none, in order: a pool may have one of each.
+func family(ips []net.IP) []string {
+	var four, six []string
+	for _, ip := range ips {
+		if ip.To4() != nil {
+			four = append(four, ip.String())
+		} else {
+			six = append(six, ip.String())
+		}
+	}
+	if len(four) > 0 {
+		six = four
+	}
+	slices.Sort(six)
+	return slices.Compact(six)
+}
+
+// now returns the pools that there are now, the best one to start a worker by first: those that are there, by the number of their
+// workers, then those that are away.
+func (s *sites) now(ctx context.Context) []*site {
+	listed := addresses(ctx, s.names, s.resolve)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = listed
+	all := make([]*site, 0, len(listed))
+	for _, address := range listed {
+		one := s.known[address]
+		if one == nil {
+			one = &site{address: address, workers: make(map[fnapi.WorkerID]bool), stale: make(map[fnapi.WorkerID]bool)}
+			s.known[address] = one
+		}
+		all = append(all, one)
+	}
+	slices.SortStableFunc(all, func(a, b *site) int {
+		if a.away != b.away {
+			if a.away {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(len(a.workers), len(b.workers))
+	})
+	return all
+}
+
+// connect returns the client of a pool that can be reached. Errors: why it cannot.
+func (s *sites) connect(ctx context.Context, one *site) (fnpb.BeamFnExternalWorkerPoolClient, error) {
+	if err := reach(ctx, one.address); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, context.Canceled
+	}
+	if one.conn == nil {
+		conn, err := grpc.NewClient(one.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		one.conn, one.client = conn, fnpb.NewBeamFnExternalWorkerPoolClient(conn)
+	}
+	one.conn.ResetConnectBackoff() // it can be reached now, whatever gRPC has found before
+	return one.client, nil
+}
+
+// reach says whether anybody listens at the address.
+func reach(ctx context.Context, address string) error {
+	d := net.Dialer{Timeout: reachFor}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// start has a pool start the worker, the best one that does.
+func (s *sites) start(ctx context.Context, req *fnpb.StartWorkerRequest) (*site, error) {
+	var first *fault.Error
+	all := s.now(ctx)
+	for i, one := range all {
+		s.took(one, fnapi.WorkerID(req.GetWorkerId())) // before the next one chooses
+		err, away := s.ask(ctx, one, req, i+1 < len(all))
+		if err == nil {
+			return one, nil
+		}
+		s.gone(one, fnapi.WorkerID(req.GetWorkerId()))
+		if away && ctx.Err() == nil {
+			s.lost(one, err.Err)
+		}
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(all) > 1 {
+		first.Msg += fmt.Sprintf("; none of the %d pools has started the worker", len(all))
+	}
+	return nil, first
+}
+
+// ask has the pool start the worker. away: it cannot be reached, or does not answer in time where there are others.
+func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest, others bool) (why *fault.Error, away bool) {
+	client, err := s.connect(ctx, one)
+	if err != nil {
+		return poolUnreachable(one.address, err), true
+	}
+	const answerFor = 10 * time.Second // pools start a program, or a thread, and say so at once
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerFor)
+		defer cancel()
+	}
+	resp, err := client.StartWorker(ctx, req, grpc.WaitForReady(true))
+	if err != nil {
+		return poolUnreachable(one.address, err), true
+	}
+	if resp.GetError() != "" {
+		return fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", one.address, resp.GetError()), false
+	}
+	return nil, false
+}
+
+func (s *sites) took(one *site, id fnapi.WorkerID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one.workers[id] = true
+	delete(one.stale, id)
+}
+
+func (s *sites) gone(one *site, id fnapi.WorkerID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(one.workers, id)
+}
+
+// stop asks the pool to stop a worker. One that cannot be asked now is asked when it is back.
+func (s *sites) stop(one *site, id fnapi.WorkerID) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	client, err := s.connect(ctx, one)
+	if err == nil {
+		_, err = client.StopWorker(ctx, &fnpb.StopWorkerRequest{WorkerId: string(id)}, grpc.WaitForReady(true))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(one.workers, id)
+	if err != nil {
+		one.stale[id] = true
+		s.log.Debug("StopWorker failed", zap.String("pool", one.address), zap.Error(err))
+	}
+}
+
+// check words what can be known of a worker whose connection broke: whether its pool is still there. Pools need not know the question, as
+// long as they say so.
+func (s *sites) check(ctx context.Context, one *site) string {
+	switch err := s.healthy(ctx, one); status.Code(err) {
+	case codes.Unavailable:
+		s.lost(one, err)
+		return fmt.Sprintf("its connection broke, and the worker pool at %s cannot be reached", one.address)
+	case codes.DeadlineExceeded, codes.Canceled:
+		return fmt.Sprintf("its connection broke, and the worker pool at %s does not answer", one.address)
+	default:
+		return fmt.Sprintf("its connection broke; how it ended only the worker pool at %s knows, which is there", one.address)
+	}
+}
+
+// healthy asks the pool whether it is well. Errors have a gRPC status; one of a pool that does not know the question is no fault of it.
+func (s *sites) healthy(ctx context.Context, one *site) error {
+	if _, err := s.connect(ctx, one); err != nil {
+		if ctx.Err() != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	s.mu.Lock()
+	conn := one.conn
+	s.mu.Unlock()
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	return err
+}
+
+// lost notes that a pool is away, tells so where there are others, and looks for it until it is back.
+func (s *sites) lost(one *site, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.away || s.closed {
+		return
+	}
+	one.away = true
+	var others []string
+	for _, address := range s.listed {
+		if other := s.known[address]; other != one && !other.away {
+			others = append(others, address)
+		}
+	}
+	if len(s.listed) > 1 {
+		text := fmt.Sprintf("the worker pool at %s is lost: %v; ", one.address, why)
+		if len(others) > 0 {
+			text += "until it is back its workers are started at " + strings.Join(others, ", ")
+		} else {
+			text += "no other one of this environment is left, and all are looked for"
+		}
+		s.tell(text)
+	}
+	s.looking.Go(func() { s.lookFor(one) })
+}
+
+// lookFor waits until a pool that was away answers again. What it could not be asked to stop is stopped first: a boot program starts a
+// worker that has ended again, under the id that another pool's has by now.
+func (s *sites) lookFor(one *site) {
+	const answerFor = 5 * time.Second
+	for wait := s.cfg.BackoffMin; ; wait = min(2*wait, s.cfg.BackoffMax) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-s.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, answerFor)
+		err := s.healthy(ctx, one)
+		cancel()
+		if s.ctx.Err() != nil {
+			return
+		}
+		if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded {
+			continue
+		}
+		s.mu.Lock()
+		stale := slices.Collect(maps.Keys(one.stale))
+		clear(one.stale)
+		s.mu.Unlock()
+		for _, id := range stale {
+			s.stop(one, id)
+		}
+		s.mu.Lock()
+		one.away = false
+		several := len(s.listed) > 1 && slices.Contains(s.listed, one.address)
+		s.mu.Unlock()
+		if several {
+			s.tell(fmt.Sprintf("the worker pool at %s is back, and used again", one.address))
+		}
+		return
+	}
+}
+
+// close ends the search and the connections.
+func (s *sites) close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.looking.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.known {
+		if one.conn != nil {
+			one.conn.Close() // it only says that it is closed
+		}
+	}
+	return nil
+}
