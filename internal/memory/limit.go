@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"math"
+	"os"
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -49,5 +50,16 @@ func cgroup() int64 {
 	return int64(limit)
 }
 
-// Apply has Go's runtime collect garbage rather than grow beyond the limit, less what lies outside of its heap.
-func Apply(limit, outside int64) { debug.SetMemoryLimit(max(limit-outside, LimitMin/2)) }
+// collectPercent is how much garbage there may be, in percent of what is in use. Much of a server's memory is buffers and blocks, without
+// pointers to follow, so that collecting is cheap: Go's own 100 saves a tenth of the CPU time of a GroupByKey, and takes a tenth more
+// memory.
+const collectPercent = 60
+
+// Apply has Go's runtime collect garbage rather than grow beyond the limit, less what lies outside of its heap. $GOGC wins where it is
+// set.
+func Apply(limit, outside int64) {
+	debug.SetMemoryLimit(max(limit-outside, LimitMin/2))
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectPercent)
+	}
+}

@@ -76,6 +76,22 @@ func TestDetect(t *testing.T) {
 	}
 }
 
+// TestApply: the collector's pace is the server's own, unless $GOGC says otherwise.
+func TestApply(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	t.Setenv("GOGC", "100")
+	memory.Apply(400<<20, 0)
+	if percent := debug.SetGCPercent(100); percent != 100 {
+		t.Errorf("$GOGC is overruled by %d", percent)
+	}
+	t.Setenv("GOGC", "")
+	memory.Apply(400<<20, 0)
+	if percent := debug.SetGCPercent(100); percent >= 100 {
+		t.Errorf("collected at %d percent", percent)
+	}
+}
+
 // TestShare: the pools leave half of the limit to what has no pool.
 func TestShare(t *testing.T) {
 	b := memory.Share(memory.LimitDefault)
