@@ -13,13 +13,13 @@ LATE      ?= 1
 BOOTSTRAP ?=
 
 # What ruff looks at.
-PYTHON_DIRS := demo tests conformance chaos testdata/kafka internal/bench
+PYTHON_DIRS := demo tests conformance chaos containers testdata/kafka internal/bench
 
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
-.PHONY: chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check bench-go
+.PHONY: images chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check bench-go
 
 all: build
 
@@ -74,6 +74,17 @@ test-go: build $(VENV)/.test
 
 test-python: build $(VENV)/.test
 	$(PY) -m pytest tests
+
+# Container images, built without pulling one: see docs/docker.md. Needs an engine that runs. IMAGES="python3.11 server" chooses;
+# `python` is that of this Python. BASE='debian:{release}-slim' builds on an image that is pulled.
+IMAGES ?=
+BASE   ?=
+images: $(PY)
+	@[ -n '$(BASE)' ] || command -v mmdebstrap >/dev/null || { \
+	  echo "mmdebstrap is missing, installing it"; \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null; }
+	$(PY) containers/build.py $(if $(BASE),--base '$(BASE)') $(IMAGES)
 
 # kill -9 of server, harnesses and a real Kafka broker under the main job; chaos/run.py --help. Needs Java and Maven.
 chaos: build $(VENV)/.demo

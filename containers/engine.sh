@@ -1,0 +1,76 @@
+#!/bin/sh
+# Starts a Docker Engine where there is none and no service manager to start one, as in a CI machine: `engine.sh start`, as root.
+# Installs Debian's docker.io if dockerd is not there. `engine.sh stop` ends the engine that start has started, and no other.
+#
+# Nothing but .ci/run calls this: tests use an engine that runs, and skip otherwise.
+set -eu
+cd "$(dirname "$0")/.."
+state=.cache/engine
+pid=$state/pid
+log=$state/dockerd.log
+socket=/var/run/docker.sock
+
+answers() {
+  curl -fsS --max-time 5 --unix-socket "$socket" http://engine/_ping >/dev/null 2>&1
+}
+
+# Whether the process that start has started is still there, and still is dockerd.
+ours() {
+  [ -s "$pid" ] && [ "$(cat "/proc/$(cat "$pid")/comm" 2>/dev/null)" = dockerd ]
+}
+
+fail() {
+  echo "engine: $1" >&2
+  [ ! -s "$log" ] || { echo "engine: the end of $log:" >&2; tail -n 40 "$log" >&2; }
+  exit 1
+}
+
+install() {
+  [ "$(id -u)" = 0 ] || fail "only root can install and start an engine; start yours, or let the tests skip"
+  command -v apt-get >/dev/null || fail "no dockerd, and no apt-get to install Debian's docker.io with"
+  echo "engine: installing docker.io"
+  mkdir -p "$state"
+  # The client is a package of its own from Debian 13 on, and iptables is what makes the bridge network.
+  packages="docker.io iptables curl ca-certificates"
+  { apt-get update -qq
+    ! apt-cache show docker-cli >/dev/null 2>&1 || packages="$packages docker-cli"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+  } >"$state/install.log" 2>&1 || { tail -n 20 "$state/install.log" >&2; fail "docker.io could not be installed"; }
+}
+
+start() {
+  mkdir -p "$state"
+  : >"$log"
+  if command -v curl >/dev/null && answers; then echo "engine: one answers on $socket already"; return; fi
+  command -v dockerd >/dev/null && command -v docker >/dev/null && command -v iptables >/dev/null && command -v curl >/dev/null || install
+  # Installing the package starts the engine where there is a service manager.
+  for _ in 1 2 3; do ! answers || { echo "engine: one answers on $socket now"; return; }; sleep 1; done
+  [ "$(id -u)" = 0 ] || fail "only root can start an engine"
+  # What a machine that was switched off has left would keep dockerd from starting, if that number is some process's today.
+  if [ -s /var/run/docker.pid ] && [ "$(cat "/proc/$(cat /var/run/docker.pid)/comm" 2>/dev/null)" != dockerd ]; then rm -f /var/run/docker.pid; fi
+  setsid dockerd >>"$log" 2>&1 </dev/null &
+  echo $! >"$pid"
+  waited=0
+  until answers; do
+    ours || fail "dockerd has ended"
+    [ "$waited" -lt 60 ] || fail "dockerd does not answer after a minute"
+    sleep 1
+    waited=$((waited + 1))
+  done
+  docker version --format 'engine: Docker {{.Server.Version}} started, API {{.Server.APIVersion}}'
+}
+
+stop() {
+  ours || { rm -f "$pid"; return; }
+  number=$(cat "$pid")
+  kill "$number"
+  for _ in $(seq 30); do ours || { rm -f "$pid"; echo "engine: stopped"; return; }; sleep 1; done
+  kill -9 "$number"
+  rm -f "$pid"
+}
+
+case "${1:-}" in
+  start) start ;;
+  stop) stop ;;
+  *) echo "usage: containers/engine.sh start|stop" >&2; exit 64 ;;
+esac
