@@ -320,11 +320,12 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 		return nil, err
 	}
 	p, err := translate.Compile(spec.Pipeline, translate.Options{
-		KeyGroups: cmp.Or(groups, e.cfg.KeyGroups),
-		Cut:       cut,
-		NoFusion:  experiment(spec.Options, ExperimentNoFusion),
-		NoLifting: experiment(spec.Options, ExperimentNoLifting),
-		Spread:    settings.processes(e.cfg.Cores, false) > 1,
+		KeyGroups:    cmp.Or(groups, e.cfg.KeyGroups),
+		Cut:          cut,
+		NoFusion:     experiment(spec.Options, ExperimentNoFusion),
+		NoLifting:    experiment(spec.Options, ExperimentNoLifting),
+		NoAssignment: experiment(spec.Options, ExperimentNoAssignment),
+		Spread:       settings.processes(e.cfg.Cores, false) > 1,
 		Natives: func(urn string) bool {
 			_, source := e.cfg.Natives.Source(connector.URN(urn))
 			_, sink := e.cfg.Natives.Sink(connector.URN(urn))

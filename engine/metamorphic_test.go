@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,8 +73,9 @@ var variants = []variant{
 	{name: "split while they run", options: twoProcesses(), change: eager, slow: 6 * time.Millisecond},
 	{name: "no fusion", options: experiments(engine.ExperimentNoFusion)},
 	{name: "no lifting", options: experiments(engine.ExperimentNoLifting)},
-	{name: "no fusion, no lifting, bundles of 3", options: enginetest.Options{
-		"max_bundle_size": 3, "experiments": []any{engine.ExperimentNoFusion, engine.ExperimentNoLifting}}},
+	{name: "no assignment", options: experiments(engine.ExperimentNoAssignment)},
+	{name: "no fusion, no lifting, no assignment, bundles of 3", options: enginetest.Options{
+		"max_bundle_size": 3, "experiments": []any{engine.ExperimentNoFusion, engine.ExperimentNoLifting, engine.ExperimentNoAssignment}}},
 	{name: "kept open", change: keptOpen},
 	{name: "streaming, kept open, lost harnesses", options: enginetest.Options{"streaming": true, "sdk_worker_parallelism": 2},
 		change: keptOpen, faults: 3},
@@ -85,8 +88,10 @@ var variants = []variant{
 }
 
 // TestMetamorphic runs random pipelines in every way that must not make a difference: what comes out is always what the reference
-// says, and so are the committed counters. Nothing is left of a job's rows.
+// says, and so are the committed counters. Nothing is left of a job's rows. In most of them the runner assigns windows on the way to edges of
+// every kind.
 func TestMetamorphic(t *testing.T) {
+	var assigned atomic.Int64
 	for _, seed := range seeds(14) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 4))
@@ -94,10 +99,18 @@ func TestMetamorphic(t *testing.T) {
 			lateness := int64(rng.IntN(2))
 			for _, v := range chosen(rng, seed) {
 				cut := rng.Uint64()
-				t.Run(v.name, func(t *testing.T) { metamorphic(t, steps, lateness, v, cut) })
+				t.Run(v.name, func(t *testing.T) {
+					if strings.Contains(metamorphic(t, steps, lateness, v, cut), "\n  assigned ") {
+						assigned.Add(1)
+					}
+				})
 			}
 		})
 	}
+	if assigned.Load() == 0 && *seedsFlag == 0 {
+		t.Error("the runner has assigned no windows in any of the jobs")
+	}
+	t.Logf("the runner has assigned windows in %d jobs", assigned.Load())
 }
 
 // chosen are the variants of a seed: over a run of seeds every one comes up, and a few at random.
@@ -114,7 +127,8 @@ func chosen(rng *rand.Rand, seed uint64) []variant {
 	return out
 }
 
-func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v variant, cut uint64) {
+// metamorphic runs a job and returns its plan.
+func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v variant, cut uint64) string {
 	r := newRig(t, func(c *engine.Config) {
 		enginetest.KeepStores(c)
 		if v.change != nil {
@@ -126,6 +140,10 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 	r.Harnesses.OnClaim = func(int64) { time.Sleep(v.slow) }
 	m := enginetest.NewModel(r, steps, lateness, rng)
 	j := r.Start(m.Pipeline, v.options)
+	described, err := j.Describe(r.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range v.restarts {
 		awaitBundles(r, j, r.Harnesses.Bundles()+rng.IntN(12))
 		r.Restart()
@@ -145,6 +163,7 @@ func metamorphic(t *testing.T, steps reference.Pipeline, lateness int64, v varia
 	if t.Failed() {
 		t.Logf("lateness %d, cut %d, the pipeline:\n%s", lateness, cut, steps)
 	}
+	return described.Plan
 }
 
 // strike loses the harness at some bundles.

@@ -71,6 +71,8 @@ func optionString(options *structpb.Struct, name string) string {
 const (
 	ExperimentNoFusion  = "padstone_no_fusion"
 	ExperimentNoLifting = "padstone_no_lifting"
+	// ExperimentNoAssignment has SDKs assign all windows.
+	ExperimentNoAssignment = "padstone_no_window_assignment"
 )
 
 // experiment tells whether the pipeline option experiments names the experiment. Spec: python DebugOptions.

@@ -134,6 +134,7 @@ func TestDrainBoundedRestrictions(t *testing.T) {
 func TestStatefulRestrictions(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.Pipeline()
+	p.Nameless = true // the Python SDK cannot do this
 	keyed := p.WindowInto("windows", p.Read("in", bounded(pairs("k=a@1", "l=b@2", "k=c@3", "k=d@150")), "kv(bytes,bytes)"), enginetest.Fixed(100))
 	count := func() fakesdk.DoFn {
 		ranges := fakesdk.Ranges{To: 10, Pieces: 2, Checkpoint: 2, Claimed: func(c *fakesdk.Context, in fakesdk.Element, key []byte, _ int64) error {
@@ -171,6 +172,7 @@ func TestStatefulRestrictions(t *testing.T) {
 func TestDrainStatefulRestrictions(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.Pipeline()
+	p.Nameless = true
 	numbering := fakesdk.Ranges{To: 1 << 40, Checkpoint: 5, DelayMs: 1, Unbounded: true, Claimed: func(
 		c *fakesdk.Context, in fakesdk.Element, key []byte, offset int64,
 	) error {

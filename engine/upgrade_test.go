@@ -24,6 +24,8 @@ type edition struct {
 	names    map[string]string // transforms that have another name
 	passes   map[string]bool   // transforms behind which one stands that passes everything on
 	noFusion bool
+	// noAssignment has the harness assign windows, as all editions of earlier versions of Padstone do.
+	noAssignment bool
 }
 
 var ledgerTransforms = []string{
@@ -70,6 +72,7 @@ func (l *ledger) edition(e *edition) *enginetest.Pipeline {
 // randomEdition returns an edition that differs from others, more or less.
 func randomEdition(rng *rand.Rand, n int) *edition {
 	e := &edition{names: make(map[string]string), passes: make(map[string]bool), noFusion: rng.IntN(2) == 0}
+	e.noAssignment = rng.IntN(2) == 0
 	for _, name := range ledgerTransforms {
 		if rng.IntN(3) == 0 {
 			e.names[name] = fmt.Sprintf("%s %d", name, n)
@@ -89,10 +92,14 @@ func (e *edition) options(earlier *edition) enginetest.Options {
 			mapping[old] = e.name(name)
 		}
 	}
-	o := enginetest.Options{"transform_name_mapping": mapping}
+	o, left := enginetest.Options{"transform_name_mapping": mapping}, []any{}
 	if e.noFusion {
-		o["experiments"] = []any{engine.ExperimentNoFusion}
+		left = append(left, engine.ExperimentNoFusion)
 	}
+	if e.noAssignment {
+		left = append(left, engine.ExperimentNoAssignment)
+	}
+	o["experiments"] = left
 	return o
 }
 

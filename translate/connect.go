@@ -34,8 +34,10 @@ func (g *graph) identify() error {
 		}
 		taken[s.id] = s
 		s.plan = &plan.Stage{ID: s.id, Name: stageName(s.nodes), Root: s.nodes[0].name, Kind: s.kind, Env: s.env}
-		for _, n := range s.nodes {
-			s.plan.Transforms = append(s.plan.Transforms, plan.Transform{ID: n.id, Name: n.user, URN: n.urn})
+		for _, n := range slices.Concat(s.nodes, s.passed) {
+			s.plan.Transforms = append(s.plan.Transforms, plan.Transform{
+				ID: n.id, Name: n.user, URN: n.urn, Assigned: s.left[n] || slices.Contains(s.passed, n),
+			})
 			s.plan.Finalizes = s.plan.Finalizes || n.finalizes
 			s.plan.StableInput = s.plan.StableInput || n.stable
 			s.plan.TimeSorted = s.plan.TimeSorted || n.sorted
@@ -92,6 +94,9 @@ type write struct {
 	// itself is written twice.
 	nth   int
 	edges []plan.EdgeID
+	// assigned and unlifted are those of plan.Output, and windowUnlifted is the wire coder of the windows in bundles without tables.
+	assigned, unlifted map[plan.EdgeID]*plan.Assignment
+	windowUnlifted     string
 }
 
 // connect makes the edges of every stage and the outputs that feed them.
@@ -235,6 +240,15 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 		return nil, fault.New(fault.Internal, "edge-id-collision", "two edges to stage %q have the same id", s.plan.Name)
 	}
 	c.taken[e.ID] = true
+	e.Name = strings.Join(c.produce(e, pc, element.id, window), " + ") + " -> " + s.plan.Name
+	e.StateBacked = kind != plan.Side && c.readsStateBacked(s, pc)
+	e.Spread = kind == plan.FIFO && s.kind == plan.Harness && c.spreads(pc)
+	s.edges = append(s.edges, e)
+	return e, nil
+}
+
+// produce has the producers of a collection write to an edge, and returns the names of their stages.
+func (c *connector) produce(e *plan.Edge, pc *pcollection, coder, window string) []string {
 	nth := map[*pcollection]int{}
 	var names []string
 	for _, from := range pc.from() {
@@ -243,19 +257,25 @@ func (c *connector) edge(s *stage, pc *pcollection, kind plan.EdgeKind, access p
 			e.Producers = append(e.Producers, q.id)
 			names = append(names, q.plan.Name)
 		}
-		if q.kind == plan.Harness {
-			q.write(from, element.id, window, nth[from], e.ID)
-		} else {
-			out := slices.IndexFunc(q.plan.Outputs, func(o plan.Output) bool { return o.Local == from.id })
-			q.plan.Outputs[out].Edges = append(q.plan.Outputs[out].Edges, e.ID)
+		a := from.assigned
+		if a == nil {
+			a = &assignment{local: from, window: window}
 		}
-		nth[from]++
+		switch {
+		case q.kind != plan.Harness:
+			i := slices.IndexFunc(q.plan.Outputs, func(o plan.Output) bool { return o.Local == a.local.id })
+			out := &q.plan.Outputs[i]
+			out.Edges, out.Assigned = append(out.Edges, e.ID), a.on(e.ID, out.Assigned)
+		case a.unlifted:
+			out := q.write(a.local, coder, window, nth[a.local], e.ID)
+			out.unlifted, out.windowUnlifted = a.on(e.ID, out.unlifted), a.window
+		default:
+			out := q.write(a.local, coder, a.window, nth[a.local], e.ID)
+			out.assigned = a.on(e.ID, out.assigned)
+		}
+		nth[a.local]++
 	}
-	e.Name = strings.Join(names, " + ") + " -> " + s.plan.Name
-	e.StateBacked = kind != plan.Side && c.readsStateBacked(s, pc)
-	e.Spread = kind == plan.FIFO && s.kind == plan.Harness && c.spreads(pc)
-	s.edges = append(s.edges, e)
-	return e, nil
+	return names
 }
 
 // readers lists the transforms of a stage that read a collection as main input, or as side input with the access pattern.
@@ -281,14 +301,16 @@ func (c *connector) readsStateBacked(s *stage, pc *pcollection) bool {
 }
 
 // write adds an edge to a data sink of the stage, made for it if need be.
-func (s *stage) write(pc *pcollection, coder, window string, nth int, edge plan.EdgeID) {
+func (s *stage) write(pc *pcollection, coder, window string, nth int, edge plan.EdgeID) *write {
 	for _, w := range s.writes {
 		if w.local == pc && w.coder == coder && w.window == window && w.nth == nth {
 			w.edges = append(w.edges, edge)
-			return
+			return w
 		}
 	}
-	s.writes = append(s.writes, &write{local: pc, coder: coder, window: window, nth: nth, edges: []plan.EdgeID{edge}})
+	w := &write{local: pc, coder: coder, window: window, nth: nth, edges: []plan.EdgeID{edge}}
+	s.writes = append(s.writes, w)
+	return w
 }
 
 // outputs names the data sinks of a harness stage, and the data source.
@@ -305,6 +327,8 @@ func (c *connector) outputs(s *stage) {
 	for _, w := range s.writes {
 		w.id = unused(w.local.id+".write", taken)
 		local[w.id] = true
-		s.plan.Outputs = append(s.plan.Outputs, plan.Output{Write: w.id, Local: w.local.id, PCollection: w.local.id, Edges: w.edges})
+		s.plan.Outputs = append(s.plan.Outputs, plan.Output{
+			Write: w.id, Local: w.local.id, PCollection: w.local.id, Edges: w.edges, Assigned: w.assigned, AssignedUnlifted: w.unlifted,
+		})
 	}
 }

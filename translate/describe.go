@@ -50,8 +50,13 @@ func (g *graph) describeHarness(s *stage) error {
 		}
 	}
 	var err error
-	if s.plan.Descriptor, err = g.descriptor(s, false); err != nil {
+	if s.plan.Descriptor, err = g.descriptor(s, processing); err != nil {
 		return err
+	}
+	if len(s.leftUnlifted) > 0 {
+		if s.plan.Unlifted, err = g.descriptor(s, unlifted); err != nil {
+			return err
+		}
 	}
 	if err := g.describeMappings(s); err != nil {
 		return err
@@ -69,7 +74,7 @@ func (g *graph) describeHarness(s *stage) error {
 			s.plan.SideInputs = append(s.plan.SideInputs, side)
 		}
 	}
-	s.plan.Splittable.DrainDescriptor, err = g.descriptor(s, true)
+	s.plan.Splittable.DrainDescriptor, err = g.descriptor(s, draining)
 	return err
 }
 
@@ -88,9 +93,18 @@ func (n *node) boundedDoFn() bool {
 	return len(n.outputs) > 0 || n.main[0].pc.bounded()
 }
 
-// descriptor builds a stage's descriptor, with restrictions truncated first when draining. It holds only what the stage needs.
-func (g *graph) descriptor(s *stage, draining bool) ([]byte, error) {
-	b := &builder{graph: g, stage: s, pbd: &fnpb.ProcessBundleDescriptor{
+// bundleKind is what the bundles of a descriptor do.
+type bundleKind uint8
+
+const (
+	processing bundleKind = iota
+	draining              // restrictions are truncated first
+	unlifted              // combines are not lifted, and the runner assigns windows behind them
+)
+
+// descriptor builds a stage's descriptor. It holds only what the stage needs.
+func (g *graph) descriptor(s *stage, kind bundleKind) ([]byte, error) {
+	b := &builder{graph: g, stage: s, unlifted: kind == unlifted, pbd: &fnpb.ProcessBundleDescriptor{
 		Transforms:          map[string]*pipepb.PTransform{},
 		Pcollections:        map[string]*pipepb.PCollection{},
 		WindowingStrategies: map[string]*pipepb.WindowingStrategy{},
@@ -101,21 +115,25 @@ func (g *graph) descriptor(s *stage, draining bool) ([]byte, error) {
 	if err := b.source(); err != nil {
 		return nil, err
 	}
-	for i, n := range s.nodes {
-		main := n.main
-		if i == 0 && draining {
+	for i, n := range s.wanted(b.unlifted) {
+		main, outputs := b.ends(n)
+		if i == 0 && kind == draining {
 			truncated, err := b.truncate(n)
 			if err != nil {
 				return nil, in(err, n.user)
 			}
 			main = []input{{n.main[0].tag, truncated}}
 		}
-		if err := b.transform(n, n.id, n.name, n.urn, main, n.outputs); err != nil {
+		if err := b.transform(n, n.id, n.name, b.step(n), main, outputs); err != nil {
 			return nil, in(err, n.user)
 		}
 	}
 	for _, w := range s.writes {
-		if err := b.port(w.id, urn.DataSink, w.coder, w.window, map[string]string{"in": w.local.id}, nil); err != nil {
+		window := w.window
+		if b.unlifted && w.windowUnlifted != "" {
+			window = w.windowUnlifted
+		}
+		if err := b.port(w.id, urn.DataSink, w.coder, window, map[string]string{"in": w.local.id}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -127,6 +145,8 @@ type builder struct {
 	*graph
 	stage *stage
 	pbd   *fnpb.ProcessBundleDescriptor
+	// unlifted says that the bundles have no lifted combines.
+	unlifted bool
 }
 
 // source adds the stage's input with its wire coder: SDKs take the key of state and the encoding of residuals from it.

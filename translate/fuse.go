@@ -20,7 +20,11 @@ type stage struct {
 	id     plan.StageID
 	plan   *plan.Stage
 	writes []*write
-	edges  []*plan.Edge // that it reads
+	// Nodes that do nothing but assign windows, which the runner does in their place: those of nodes that no bundle needs, or none without
+	// tables of lifted combines, and such as stood alone between this stage and the next.
+	left, leftUnlifted map[*node]bool
+	passed             []*node
+	edges              []*plan.Edge // that it reads
 	// stateBacked says that the iterables of the main input may be tokens.
 	stateBacked bool
 }
@@ -53,7 +57,7 @@ func (g *graph) fuse() error {
 		}
 	}
 	g.stages = f.sorted()
-	return nil
+	return f.assign()
 }
 
 func (f *fuser) place(n *node) error {

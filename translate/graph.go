@@ -101,14 +101,20 @@ type pcollection struct {
 	sources  []*pcollection
 	// viewed is set for the output of a grouping before a side input: the collection that it groups.
 	viewed *pcollection
+	// assigned is set where the runner assigns the windows.
+	assigned *assignment
 }
 
 // from returns the collections that stages compute behind pc.
 func (pc *pcollection) from() []*pcollection {
-	if pc.junction {
-		return pc.sources
+	if !pc.junction {
+		return []*pcollection{pc}
 	}
-	return []*pcollection{pc}
+	var all []*pcollection
+	for _, source := range pc.sources {
+		all = append(all, source.from()...)
+	}
+	return all
 }
 
 // label is the collection's unique name, or its id.

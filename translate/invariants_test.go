@@ -45,13 +45,14 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
-// TestWithoutOptimisations compiles every pipeline without fusion and without lifting: a harness stage has one step then, and no step
-// makes accumulators before a grouping, but where the SDK packed combines: nothing is left of the combines themselves then.
+// TestWithoutOptimisations compiles every pipeline without fusion, lifting and assignment: a harness stage has one step then, and no step
+// makes accumulators before a grouping, but where the SDK packed combines: nothing is left of the combines themselves then. The runner
+// assigns no windows.
 func TestWithoutOptimisations(t *testing.T) {
 	for _, name := range pipelines(t) {
 		t.Run(name, func(t *testing.T) {
 			o := options(name)
-			o.NoFusion, o.NoLifting = true, true
+			o.NoFusion, o.NoLifting, o.NoAssignment = true, true, true
 			compiled, err := translate.Compile(load(t, name), o)
 			if err != nil {
 				t.Fatal(err)
@@ -64,6 +65,9 @@ func TestWithoutOptimisations(t *testing.T) {
 				for _, step := range s.Transforms {
 					if (step.URN == urn.CombinePrecombine || step.URN == urn.CombineMerge) && name != "packed" {
 						t.Errorf("%q is lifted: %s", step.Name, step.URN)
+					}
+					if step.Assigned {
+						t.Errorf("the runner assigns the windows of %q", step.Name)
 					}
 				}
 			}
@@ -154,7 +158,7 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 		if s.Merge != nil { // a stage of its own, as far as the SDK can see
 			checkDescriptor(t, &plan.Stage{
 				Name: s.Name, InputRead: s.Merge.Read, Outputs: []plan.Output{{Write: s.Merge.Write, Edges: []plan.EdgeID{"merged"}}},
-			}, s.Merge.Descriptor)
+			}, s.Merge.Descriptor, false)
 		}
 		if c := s.Compact; c != nil {
 			if s.Kind != plan.Group || !s.Windowing.Accumulating {
@@ -162,12 +166,17 @@ func checkStages(t testing.TB, compiled *plan.Plan) map[string]bool {
 			}
 			checkDescriptor(t, &plan.Stage{
 				Name: s.Name, InputRead: c.Read, Outputs: []plan.Output{{Write: c.Write, Edges: []plan.EdgeID{"compacted"}}},
-			}, c.Descriptor)
+			}, c.Descriptor, false)
 		}
 		if s.Kind == plan.Harness {
-			checkDescriptor(t, s, s.Descriptor)
+			checkDescriptor(t, s, s.Descriptor, false)
+			checkWindows(t, compiled, s, s.Descriptor, false)
+			if s.Unlifted != nil {
+				checkDescriptor(t, s, s.Unlifted, true)
+				checkWindows(t, compiled, s, s.Unlifted, true)
+			}
 			if s.Splittable != nil && s.Splittable.DrainDescriptor != nil {
-				checkDescriptor(t, s, s.Splittable.DrainDescriptor)
+				checkDescriptor(t, s, s.Splittable.DrainDescriptor, false)
 			}
 		}
 		checkStage(t, compiled, s)
@@ -279,7 +288,7 @@ func checkStage(t testing.TB, compiled *plan.Plan, s *plan.Stage) {
 }
 
 // checkDescriptor checks that a descriptor is whole, has one source, and a data sink for each output of the plan.
-func checkDescriptor(t testing.TB, s *plan.Stage, body []byte) {
+func checkDescriptor(t testing.TB, s *plan.Stage, body []byte, unlifted bool) {
 	t.Helper()
 	d := parse(t, body)
 	produced := map[string]bool{}
@@ -319,11 +328,45 @@ func checkDescriptor(t testing.TB, s *plan.Stage, body []byte) {
 		}
 	}
 	for _, step := range s.Transforms {
-		if d.GetTransforms()[step.ID] == nil {
-			t.Errorf("stage %q: transform %s is not in the descriptor", s.Name, step.ID)
+		leftOut := step.Assigned || unlifted && step.URN == urn.AssignWindows
+		if there := d.GetTransforms()[step.ID] != nil; there && step.Assigned || !there && !leftOut {
+			t.Errorf("stage %q: transform %s in the descriptor: %v", s.Name, step.ID, there)
 		}
 	}
 	checkReferences(t, s, d)
+}
+
+// checkWindows checks that each data sink of a descriptor is in the windows that its edges have, or that the runner makes those of.
+func checkWindows(t testing.TB, compiled *plan.Plan, s *plan.Stage, body []byte, unlifted bool) {
+	t.Helper()
+	d := parse(t, body)
+	for _, out := range s.Outputs {
+		var port fnpb.RemoteGrpcPort
+		if err := proto.Unmarshal(d.GetTransforms()[out.Write].GetSpec().GetPayload(), &port); err != nil {
+			t.Fatal(err)
+		}
+		coding := d.GetCoders()[d.GetCoders()[port.GetCoderId()].GetComponentCoderIds()[1]].GetSpec().GetUrn()
+		local := d.GetWindowingStrategies()[d.GetPcollections()[out.Local].GetWindowingStrategyId()]
+		if own := d.GetCoders()[local.GetWindowCoderId()].GetSpec().GetUrn(); own != coding && coding != urn.CoderCustomWindow {
+			t.Errorf("stage %q: %s in windows of %s is written in those of %s", s.Name, out.Local, own, coding)
+		}
+		for _, id := range out.Edges {
+			e := compiled.Edge(id)
+			want, a := e.Window, out.Assigned[id]
+			if unlifted && a == nil {
+				a = out.AssignedUnlifted[id]
+			}
+			if a != nil {
+				want = a.From
+				if a.Windowing.Coding != e.Window {
+					t.Errorf("stage %q: edge %q in %s windows is assigned %s", s.Name, e.Name, e.Window, a.Windowing)
+				}
+			}
+			if !strings.HasPrefix(coding, "beam:coder:"+string(want)+"_window") {
+				t.Errorf("stage %q: %s is written in windows of %s, edge %q wants %s", s.Name, out.Local, coding, e.Name, want)
+			}
+		}
+	}
 }
 
 // checkReferences checks that every id in a descriptor resolves, and that nothing is in it that nothing refers to.

@@ -18,8 +18,9 @@ import (
 	"padstone/translate/urn"
 )
 
-// TestStories compiles pipelines that are written down in testdata/stories. The command is compile, with the arguments no-fusion and
-// no-lifting for these options; its input has a line for each transform, in pipeline order, and for what is not the default:
+// TestStories compiles pipelines that are written down in testdata/stories. The command is compile, with the arguments no-fusion,
+// no-lifting and no-assignment for these options, and cut=COLLECTION; its input has a line for each transform, in pipeline order, and for
+// what is not the default:
 //
 //	impulse NAME -> OUT           pardo NAME IN … -> OUT…      gbk | reshuffle | combine | window NAME IN -> OUT
 //	flatten NAME IN… -> OUT       read | write NAME …          URN NAME IN… -> OUT…
@@ -27,11 +28,11 @@ import (
 //	coder COLLECTION EXPR         windows COLLECTION STRATEGY  unbounded COLLECTION
 //	environment NAME URN CAPABILITY…                           require URN       root NAME… (instead of all transforms)
 //
-// Words of a transform line besides its inputs: env=E, config=TEXT; of a ParDo also side=COLLECTION:PATTERN, state=CELL:KIND,
-// timer=FAMILY:DOMAIN, sdf=CODER, stable, sorted, finalizes, expires=FAMILY; of a TestStream elements=TAG:TEXT,…,
-// watermark=TAG:MS, clock=MS, service=ADDRESS, events=CODER. Coders are kv(bytes,bytes), behind impulse bytes; a name that begins
-// with my_ is the user's own coder, go_custom that of the Go SDK. The default environment is py; strategies are listed in
-// storyWindows.
+// Words of a transform line besides its inputs: env=E, config=TEXT; of a window into=STRATEGY, which becomes its output's; of a ParDo also
+// side=COLLECTION:PATTERN, state=CELL:KIND, timer=FAMILY:DOMAIN, sdf=CODER, stable, sorted, finalizes, expires=FAMILY; of a TestStream
+// elements=TAG:TEXT,…, watermark=TAG:MS, clock=MS, service=ADDRESS, events=CODER. Coders are kv(bytes,bytes), behind impulse bytes; a
+// name that begins with my_ is the user's own coder, go_custom that of the Go SDK. The default environment is py; strategies are
+// listed in storyWindows.
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, filepath.Join("testdata", "stories"), func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -39,6 +40,12 @@ func TestStories(t *testing.T) {
 			before := proto.CloneOf(p)
 			o := storyOptions
 			o.NoFusion, o.NoLifting, o.Spread = d.HasArg("no-fusion"), d.HasArg("no-lifting"), d.HasArg("spread")
+			o.NoAssignment = d.HasArg("no-assignment")
+			for _, arg := range d.CmdArgs {
+				if arg.Key == "cut" {
+					o.Cut = arg.Vals
+				}
+			}
 			compiled, err := translate.Compile(p, o)
 			if !proto.Equal(before, p) {
 				t.Errorf("%s: Compile changed the pipeline", d.Pos)
@@ -157,6 +164,14 @@ func summary(p *plan.Plan) string {
 				consumers = append(consumers, name(p.Edge(id).Consumer))
 			}
 			fmt.Fprintf(&b, "  out %s -> %s\n", out.Local, strings.Join(consumers, ", "))
+			for i, id := range out.Edges {
+				if a := out.Assigned[id]; a != nil {
+					fmt.Fprintf(&b, "    as %s in %s windows to %s\n", a.PCollection, a.Windowing.Kind, consumers[i])
+				}
+				if a := out.AssignedUnlifted[id]; a != nil {
+					fmt.Fprintf(&b, "    unless lifted as %s in %s windows to %s\n", a.PCollection, a.Windowing.Kind, consumers[i])
+				}
+			}
 		}
 	}
 	return b.String()
@@ -292,6 +307,8 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 	}
 	mine := func(name string) *pipepb.FunctionSpec { return &pipepb.FunctionSpec{Urn: "my:" + name} }
 	fixed := fn(urn.FixedWindows, &pipepb.FixedWindowsPayload{Size: minute})
+	sliding := fn(urn.SlidingWindows, &pipepb.SlidingWindowsPayload{Size: minute, Period: durationpb.New(20 * time.Second)})
+	crowded := fn(urn.SlidingWindows, &pipepb.SlidingWindowsPayload{Size: minute, Period: durationpb.New(time.Millisecond)})
 	count := &pipepb.Trigger{Trigger: &pipepb.Trigger_Repeat_{Repeat: &pipepb.Trigger_Repeat{Subtrigger: &pipepb.Trigger{
 		Trigger: &pipepb.Trigger_ElementCount_{ElementCount: &pipepb.Trigger_ElementCount{ElementCount: 3}}}}}}
 	gap := fn(urn.SessionWindows, &pipepb.SessionWindowsPayload{GapSize: minute})
@@ -301,6 +318,8 @@ func storyWindows() map[string]*pipepb.WindowingStrategy {
 	return map[string]*pipepb.WindowingStrategy{
 		"global":    {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window"},
 		"fixed":     {WindowFn: fixed, WindowCoderId: "interval_window"},
+		"sliding":   {WindowFn: sliding, WindowCoderId: "interval_window"},
+		"crowded":   {WindowFn: crowded, WindowCoderId: "interval_window"},
 		"counting":  {WindowFn: fixed, WindowCoderId: "interval_window", Trigger: count},
 		"refreshed": {WindowFn: &pipepb.FunctionSpec{Urn: urn.GlobalWindows}, WindowCoderId: "global_window", Trigger: count},
 		"growing": {
@@ -354,6 +373,9 @@ func (s *story) transform(words []string) {
 			env = value
 		case key == "config":
 			t.Spec.Payload = []byte(value)
+		case key == "into":
+			t.Spec.Payload = bytesOf(&pipepb.WindowIntoPayload{WindowFn: storyWindows()[value].GetWindowFn()})
+			defer func() { s.collection(t.GetOutputs()["out0"]).WindowingStrategyId = s.windows(value) }()
 		case option || word == "stable" || word == "sorted" || word == "finalizes":
 			s.option(t, payload, key, value)
 		case out:

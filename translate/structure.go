@@ -18,7 +18,7 @@ import (
 func (g *graph) describeStructures() error {
 	for _, s := range g.stages {
 		root := s.nodes[0]
-		for _, n := range s.nodes {
+		for _, n := range slices.Concat(s.nodes, s.passed) {
 			step := plan.Step{Name: n.name}
 			for _, in := range n.main {
 				step.Reads = append(step.Reads, in.pc.durableName())

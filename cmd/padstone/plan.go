@@ -45,6 +45,7 @@ func newPlan(term *terminal) *cobra.Command {
 			options := compileOptions(kafka.Registry(zap.NewNop()), planName(args[0]))
 			options.NoFusion = slices.Contains(experiments, engine.ExperimentNoFusion)
 			options.NoLifting = slices.Contains(experiments, engine.ExperimentNoLifting)
+			options.NoAssignment = slices.Contains(experiments, engine.ExperimentNoAssignment)
 			if from.location != "" {
 				return from.preview(cmd.Context(), term, pipeline, options, asJSON)
 			}
@@ -66,7 +67,9 @@ func newPlan(term *terminal) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as stored with a job")
 	cmd.Flags().StringSliceVar(&experiments, "experiments", nil,
-		"compile as for a job with these experiments: "+engine.ExperimentNoFusion+", "+engine.ExperimentNoLifting)
+		"compile as for a job with these experiments: "+strings.Join([]string{
+			engine.ExperimentNoFusion, engine.ExperimentNoLifting, engine.ExperimentNoAssignment,
+		}, ", "))
 	from.flags(cmd.Flags())
 	return cmd
 }

@@ -20,14 +20,13 @@ type Job struct {
 
 // Stage is a stage made ready to run.
 type Stage struct {
-	Def     *plan.Stage
-	Index   int
-	input   *edge
-	outputs []*output
-	byWrite map[string]*output
-	states  map[cellID]*cell
-	timers  []*timerFamily
-	sides   map[sideID]*edge
+	Def   *plan.Stage
+	Index int
+	input *edge
+	outlets
+	states map[cellID]*cell
+	timers []*timerFamily
+	sides  map[sideID]*edge
 	// expiry is the timer family that is fired once for every key and window that ends; -1 when there is none.
 	expiry int
 	// mappings are those of the side inputs whose windows the SDK maps, in the order of the plan.
@@ -38,6 +37,14 @@ type Stage struct {
 	// lifts are the lifted steps of combines, and unlifted is the descriptor in which they have no tables.
 	lifts    []precombine
 	unlifted []byte
+	// straight are the outlets of bundles with that descriptor.
+	straight outlets
+}
+
+// outlets are where what a stage puts out goes.
+type outlets struct {
+	outputs []*output
+	byWrite map[string]*output
 }
 
 // edge is a materialised PCollection on its way to a consumer.
@@ -56,6 +63,7 @@ type edge struct {
 	sized    bool           // elements are restrictions that end in their size
 	bundled  bool           // a harness takes the elements
 	shared   bool           // any process may take any of the elements
+	assigned                // of one that a certain output goes to
 }
 
 // output is one data sink of a stage.
@@ -114,21 +122,17 @@ func Compile(p *plan.Plan) (*Job, error) {
 		}
 		j.Stages = append(j.Stages, s)
 	}
+	for _, s := range j.Stages { // of edges that their consumers have completed
+		if err := s.compileOutlets(byEdge); err != nil {
+			return nil, fmt.Errorf("stage %q: %w", s.Def.Name, err)
+		}
+	}
 	return j, nil
 }
 
 func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Stage, error) {
 	s := &Stage{
-		Def: def, Index: index, input: edges[def.Input], expiry: -1,
-		byWrite: make(map[string]*output), states: make(map[cellID]*cell), sides: make(map[sideID]*edge),
-	}
-	for _, o := range def.Outputs {
-		out := &output{write: o.Write, pcoll: o.PCollection}
-		for _, id := range o.Edges {
-			out.edges = append(out.edges, edges[id])
-		}
-		s.outputs = append(s.outputs, out)
-		s.byWrite[o.Write] = out
+		Def: def, Index: index, input: edges[def.Input], expiry: -1, states: make(map[cellID]*cell), sides: make(map[sideID]*edge),
 	}
 	for _, si := range def.SideInputs {
 		e := edges[si.Edge]

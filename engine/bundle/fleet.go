@@ -125,7 +125,7 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 	items := r.paces.items(start.Stage)
 	for {
 		err = f.on(ctx, st, start.Process, as, func(slot Slot) error {
-			slot.ItemsMax = items
+			slot.ItemsMax, slot.Straight = items, as == converting
 			res, err = r.Harness(ctx, start, slot, link)
 			return err
 		})
@@ -142,9 +142,7 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 	if res.LeftOut {
 		r.paces.succeeded(start.Stage)
 	}
-	if as == running {
-		r.observeLifts(st, res)
-	}
+	r.observeLifts(st, as, res)
 	return res, nil
 }
 

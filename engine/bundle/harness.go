@@ -26,6 +26,7 @@ type Slot struct {
 	DataStream  string          // "" for harnesses without named data streams
 	Drain       <-chan struct{} // closed when the job begins to drain
 	Meter       *meter          // of the process; nil: nobody wants to know
+	Straight    bool            // no tables of lifted combines, and the runner assigns the windows of what they would merge
 	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
 }
 
@@ -40,6 +41,9 @@ func (r *Runner) Harness(ctx context.Context, start *scheduler.Start, slot Slot,
 		watch: link.Watch, aside: newAside(link.Watch),
 	}
 	h.intake.aside, rt.aside = h.aside, h.aside
+	if slot.Straight {
+		h.intake.outlets = st.straight
+	}
 	h.result.held.pool = r.Memory.Outputs
 	rt.writeAhead(ahead, &h.result.held)
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Ahead: ahead}
@@ -350,7 +354,8 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 		h.result.Commit.Consumed = append(h.result.Commit.Consumed, blockID(b))
 	}
 	h.result.ElementsOut = h.router.count
-	h.result.Infos = resp.GetMonitoringInfos()
+	h.result.Infos = append(resp.GetMonitoringInfos(), h.router.infos()...)
+	h.result.unmerged = h.router.unmerged
 	if resp.GetRequiresFinalization() {
 		h.result.Finalize = h.bundle.Finalize
 	}

@@ -16,8 +16,9 @@ import (
 // waits for nobody but the disk, so that the pool fills again. put may be called from several goroutines; one goroutine routes, begun by
 // start and ended by end.
 type intake struct {
-	stage  *Stage
-	router *router // of the goroutine, until end has returned
+	stage   *Stage
+	outlets outlets // of the bundle
+	router  *router // of the goroutine, until end has returned
 	// begun holds, of the goroutine as well, the beginning of an element whose rest the next message of the output brings.
 	begun map[*output][]byte
 	pool  *memory.Pool
@@ -35,7 +36,7 @@ type intake struct {
 }
 
 func newIntake(st *Stage, r *router, pool *memory.Pool) *intake {
-	in := &intake{stage: st, router: r, begun: make(map[*output][]byte), pool: pool, done: make(chan struct{})}
+	in := &intake{stage: st, outlets: st.outlets, router: r, begun: make(map[*output][]byte), pool: pool, done: make(chan struct{})}
 	in.open, in.close = context.WithCancel(context.Background())
 	in.mu.changed = sync.NewCond(&in.mu)
 	return in
@@ -122,7 +123,7 @@ func (in *intake) routed(held int64, err error) {
 }
 
 func (in *intake) route(m message) error {
-	o := in.stage.byWrite[m.transform]
+	o := in.outlets.byWrite[m.transform]
 	if o == nil {
 		return fault.New(fault.Environment, "harness-protocol", "the harness sent data for %q, which is no output of %q",
 			m.transform, in.stage.Def.Name)
@@ -166,7 +167,7 @@ func (in *intake) routeWhole(o *output, data []byte) error {
 	end := 0
 	for end < len(data) && malformed == nil {
 		var rest []byte
-		if rest, malformed = o.edges[0].scanner.Next(data[end:], &el); malformed == nil {
+		if rest, malformed = o.edges[0].incoming().Next(data[end:], &el); malformed == nil {
 			end = len(data) - len(rest)
 		}
 	}
@@ -181,10 +182,10 @@ func (in *intake) routeWhole(o *output, data []byte) error {
 
 // whole says whether every element that was begun has been completed.
 func (in *intake) whole() error {
-	for _, o := range in.stage.outputs {
+	for _, o := range in.outlets.outputs {
 		if data := in.begun[o]; len(data) > 0 {
 			var el coder.Elem
-			_, err := o.edges[0].scanner.Next(data, &el)
+			_, err := o.edges[0].incoming().Next(data, &el)
 			return in.malformed(o, err)
 		}
 	}

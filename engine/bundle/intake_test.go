@@ -42,7 +42,7 @@ func TestIntake(t *testing.T) {
 		ahead, rt := s.WriteAhead(), newRouter(8)
 		rt.writeAhead(ahead, nil)
 		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, byWrite: map[string]*output{"out": o}}, rt, memory.NewPool("intake", 32<<20))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outlets: outlets{byWrite: map[string]*output{"out": o}}}, rt, memory.NewPool("intake", 32<<20))
 		in.start()
 		const messages, size = 20, 1 << 20
 		var putting sync.WaitGroup
@@ -93,7 +93,7 @@ func TestIntakeCutsElements(t *testing.T) {
 		for size := 1; size < len(all); size = size*2 + 1 {
 			o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
 			rt := newRouter(8)
-			in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, rt, memory.NewPool("intake", 32<<20))
+			in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outlets: outlets{[]*output{o}, map[string]*output{"out": o}}}, rt, memory.NewPool("intake", 32<<20))
 			in.start()
 			for rest := all; len(rest) > 0; {
 				n := min(size, len(rest))
@@ -114,7 +114,7 @@ func TestIntakeCutsElements(t *testing.T) {
 			}
 		}
 		o := &output{write: "out", edges: []*edge{testEdge(t, kind)}}
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8), memory.NewPool("intake", 32<<20))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outlets: outlets{[]*output{o}, map[string]*output{"out": o}}}, newRouter(8), memory.NewPool("intake", 32<<20))
 		in.start()
 		in.put(message{transform: "out", data: all[:len(all)-1]})
 		if err := in.end(); fault.Of(err) == nil || fault.Of(err).Code != "bad-element-encoding" {
@@ -131,7 +131,7 @@ func TestIntakeFails(t *testing.T) {
 		"bad-element-encoding": {transform: "out", data: []byte("no element")},
 		"harness-protocol":     {transform: "other", data: []byte("x")},
 	} {
-		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outputs: []*output{o}, byWrite: map[string]*output{"out": o}}, newRouter(8), memory.NewPool("intake", 32<<20))
+		in := newIntake(&Stage{Def: &plan.Stage{Name: "stage"}, outlets: outlets{[]*output{o}, map[string]*output{"out": o}}}, newRouter(8), memory.NewPool("intake", 32<<20))
 		in.start()
 		in.put(m)
 		for range 5 {

@@ -15,6 +15,9 @@ import (
 // A lifted combine merges the values of each key in a table within the producer's bundle. Where keys hardly repeat, the table costs the
 // harness more than it saves, and the same step under another URN makes an accumulator of each element without one. The coders of both
 // are the same, and so are the results: what is downstream merges accumulators. So a stage that has such steps has two descriptors.
+//
+// Where the runner can assign the windows of what is not merged, the table has to save the harness the windows as well, and does so only
+// where accumulators are large: such a stage begins without it.
 // Spec: beam_runner_api.proto StandardPTransforms.CombineComponents.
 const (
 	urnPrecombine = "beam:transform:combine_per_key_precombine:v1"
@@ -48,6 +51,9 @@ func (s *Stage) compileLifts() error {
 	if len(s.lifts) == 0 {
 		return nil
 	}
+	if s.unlifted = s.Def.Unlifted; s.unlifted != nil {
+		return nil
+	}
 	var err error
 	s.unlifted, err = proto.MarshalOptions{Deterministic: true}.Marshal(d)
 	return err
@@ -59,6 +65,9 @@ const (
 	liftElementsMin = 10_000 // elements that tell
 	liftPatienceMin = 16     // bundles without them before it is tried again; doubles each time
 	liftPatienceMax = 1024
+	// straightBytesMax is how long the accumulators of single elements are on average at most, with their keys and windows, that a stage
+	// does without tables whose windows the runner assigns then.
+	straightBytesMax = 512
 )
 
 // lifts is what has been seen of the stages with lifted combines. The zero value lifts all. It is not kept over a restart: either choice
@@ -73,6 +82,22 @@ type liftState struct {
 	left     int // bundles to go until the precombines are tried again
 	patience int
 	counts   map[precombine][2]int64 // elements in and out since the last decision
+	// Of a stage whose windows the runner assigns without the tables: what has come of single elements since the last decision, and whether
+	// that was long.
+	unmerged unmerged
+	long     bool
+}
+
+func (l *lifts) state(st *Stage) *liftState {
+	if l.stages == nil {
+		l.stages = make(map[int]*liftState)
+	}
+	s := l.stages[st.Index]
+	if s == nil {
+		s = &liftState{patience: liftPatienceMin, counts: make(map[precombine][2]int64)}
+		l.stages[st.Index] = s
+	}
+	return s
 }
 
 // lifted says whether the stage's next bundle is to have its precombines.
@@ -82,8 +107,11 @@ func (l *lifts) lifted(st *Stage) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.stages[st.Index]
-	if s == nil || !s.off {
+	s := l.state(st)
+	if st.Def.Unlifted != nil && !s.long {
+		return false
+	}
+	if !s.off {
 		return true
 	}
 	s.left--
@@ -98,14 +126,7 @@ func (l *lifts) observe(st *Stage, infos []*pipepb.MonitoringInfo) (changed, off
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stages == nil {
-		l.stages = make(map[int]*liftState)
-	}
-	s := l.stages[st.Index]
-	if s == nil {
-		s = &liftState{patience: liftPatienceMin, counts: make(map[precombine][2]int64)}
-		l.stages[st.Index] = s
-	}
+	s := l.state(st)
 	seen, reduces := int64(0), false
 	for _, p := range st.lifts {
 		in, _ := metrics.ElementCount(infos, p.in)
@@ -130,9 +151,37 @@ func (l *lifts) observe(st *Stage, infos []*pipepb.MonitoringInfo) (changed, off
 	return was != s.off, s.off
 }
 
-// observeLifts notes how much the lifted combines of a bundle have reduced.
-func (r *Runner) observeLifts(st *Stage, res *Result) {
-	if changed, off := r.lifts.observe(st, res.Infos); changed && r.Log != nil {
-		r.Log.Info("lifted combine", zap.String("stage", st.Def.Name), zap.Bool("lifted", !off))
+// observeUnmerged takes what a bundle without precombines has put out, of a stage whose windows the runner assigns then. changed says that
+// the next bundles are to have them, or no longer, and long that they are.
+func (l *lifts) observeUnmerged(st *Stage, u unmerged) (changed, long bool) {
+	if st.Def.Unlifted == nil {
+		return false, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state(st)
+	s.unmerged.count, s.unmerged.bytes = s.unmerged.count+u.count, s.unmerged.bytes+u.bytes
+	if s.unmerged.count < liftElementsMin {
+		return false, s.long
+	}
+	was := s.long
+	s.long = s.unmerged.bytes > straightBytesMax*s.unmerged.count
+	s.unmerged = unmerged{}
+	return was != s.long, s.long
+}
+
+// observeLifts notes how much the lifted combines of a bundle have reduced, or could have.
+func (r *Runner) observeLifts(st *Stage, as role, res *Result) {
+	changed, lifted := false, true
+	switch as {
+	case running:
+		var off bool
+		changed, off = r.lifts.observe(st, res.Infos)
+		lifted = !off
+	case converting:
+		changed, lifted = r.lifts.observeUnmerged(st, res.unmerged)
+	}
+	if changed && r.Log != nil {
+		r.Log.Info("lifted combine", zap.String("stage", st.Def.Name), zap.Bool("lifted", lifted))
 	}
 }

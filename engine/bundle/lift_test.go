@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
+	"padstone/engine/plan"
 )
 
 // counted are the metrics of a bundle: elements in and out of each precombine of liftStage.
@@ -21,7 +23,7 @@ func counted(n ...int64) (infos []*pipepb.MonitoringInfo) {
 }
 
 func liftStage(precombines int) *Stage {
-	return &Stage{Index: 3, lifts: []precombine{{"in1", "out1"}, {"in2", "out2"}}[:precombines]}
+	return &Stage{Index: 3, Def: &plan.Stage{}, lifts: []precombine{{"in1", "out1"}, {"in2", "out2"}}[:precombines]}
 }
 
 // runLifts runs bundles with the same metrics and returns how many of them were lifted.
@@ -85,5 +87,41 @@ func TestLiftsTogether(t *testing.T) {
 				t.Errorf("the next bundle is lifted: %v", got)
 			}
 		})
+	}
+}
+
+// TestUnliftedFirst: a stage whose windows the runner assigns without the tables does without them, until single elements make long
+// accumulators; then it is as with others, and no longer once they have become short.
+func TestUnliftedFirst(t *testing.T) {
+	var l lifts
+	st := liftStage(1)
+	st.Def.Unlifted = []byte{1}
+	short, long := unmerged{liftElementsMin / 2, 30 * liftElementsMin / 2}, unmerged{liftElementsMin / 2, 600 * liftElementsMin / 2}
+	run := func(bundles int, u unmerged, in, out int64) (lifted int) {
+		for range bundles {
+			if l.lifted(st) {
+				lifted++
+				l.observe(st, counted(in, out))
+			} else {
+				l.observeUnmerged(st, u)
+			}
+		}
+		return lifted
+	}
+	if n := run(100, short, 1000, 10); n != 0 {
+		t.Fatalf("%d bundles were lifted", n)
+	}
+	if n := run(2, long, 1000, 10); n != 0 { // tells
+		t.Fatalf("%d bundles were lifted before it was known", n)
+	}
+	if n := run(50, long, 1000, 10); n != 50 {
+		t.Fatalf("%d of 50 bundles with long accumulators were lifted", n)
+	}
+	if n := run(200, long, 20_000, 20_000); n < 1 || n > 10 {
+		t.Fatalf("%d of 200 bundles were lifted that do not reduce", n)
+	}
+	run(2, short, 20_000, 20_000)
+	if n := run(2000, short, 1000, 10); n > 1 {
+		t.Fatalf("%d bundles were lifted after accumulators had become short", n)
 	}
 }

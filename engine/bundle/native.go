@@ -29,6 +29,7 @@ func (r *Runner) Impulse(start *scheduler.Start) (*Result, error) {
 		Commit: store.Commit{Stage: uint32(start.Stage)}, ElementsOut: rt.count, Watermark: element.MaxTime, Done: true,
 	}
 	rt.fill(&res.Commit)
+	res.Infos = rt.infos()
 	return res, nil
 }
 
@@ -61,6 +62,7 @@ func (r *Runner) Source(
 		Empty: len(batch.Data) == 0 && len(batch.Positions) == 0 && batch.Watermark <= last && !batch.Done,
 	}
 	rt.fill(&res.Commit)
+	res.Infos = rt.infos()
 	if batch.Done {
 		res.Watermark = element.MaxTime
 	}

@@ -27,6 +27,7 @@ func (r *Runner) Replay(start *scheduler.Start, ev *plan.ScriptEvent) (*Result, 
 	}
 	res := &Result{Commit: store.Commit{Stage: uint32(start.Stage)}, ElementsOut: rt.count}
 	rt.fill(&res.Commit)
+	res.Infos = rt.infos()
 	return res, nil
 }
 

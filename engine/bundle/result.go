@@ -56,7 +56,8 @@ type Result struct {
 	// Watch takes the bundle's time, until its commit is applied; nil: nobody wants to know.
 	Watch *profile.Watch
 
-	held held // of the blocks in Commit.Added
+	held     held // of the blocks in Commit.Added
+	unmerged unmerged
 }
 
 // Discard releases what the result holds: all of it, when it is not committed.

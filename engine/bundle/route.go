@@ -27,11 +27,17 @@ type router struct {
 	kept   bool         // set when something is kept of what was given to write
 	most   int          // elements of a block for a harness, as bundles take blocks whole; 0: no bound
 	aside  *aside       // of the bundle
+	// counted are elements by collection that no harness counts, and unmerged those that a table might have merged.
+	counted  map[string]int64
+	unmerged unmerged
 
 	// Scratch of keyed splitting, reused between messages.
 	marks []mark
 	sizes []groupSize
 }
+
+// unmerged is what a bundle without tables has put out that other bundles would have merged.
+type unmerged struct{ count, bytes int64 }
 
 // mark is where one element of a message goes.
 type mark struct {
@@ -87,6 +93,14 @@ func (r *router) writeBacked(o *output, data []byte, backed []group.Backed) erro
 
 // send routes one message to one consumer and returns the number of its elements.
 func (r *router) send(e *edge, data []byte, backed []group.Backed) (int, error) {
+	if e.assigner != nil { // compiled for no output that has values in contents
+		return r.assign(e, data)
+	}
+	return r.sendOn(e, data, backed)
+}
+
+// sendOn sends a message in its windows.
+func (r *router) sendOn(e *edge, data []byte, backed []group.Backed) (int, error) {
 	if len(backed) > 0 && !e.def.StateBacked && !e.def.Grouped {
 		var err error
 		if data, err = r.inline(e, data, backed); err != nil {

@@ -21,6 +21,8 @@ type Pipeline struct {
 	StateBacked bool
 	// Parallel makes harnesses declare that they process bundles in parallel. Set it likewise.
 	Parallel bool
+	// Nameless keeps harnesses from saying that they are of the Python SDK, which has the runner assign windows. Set it likewise.
+	Nameless bool
 	rig      *Rig
 }
 
@@ -48,12 +50,18 @@ func (r *Rig) Pipeline() *Pipeline {
 	return p
 }
 
+// pythonSDK is the capability of an SDK that has the runner assign windows.
+const pythonSDK = "beam:version:sdk_base:apache/beam_python3.11_sdk:2.77.0"
+
 // environment adds an environment, whose harnesses understand all that fakesdk does.
 func (p *Pipeline) environment(id string) string {
 	if id == "" {
 		id = environmentDefault
 	}
 	capabilities := []string{fnapi.CapabilityNamedDataStreams, urn.TruncateSized}
+	if !p.Nameless {
+		capabilities = append(capabilities, pythonSDK)
+	}
 	if p.Parallel {
 		capabilities = append(capabilities, fnapi.CapabilityMultiCore)
 	}

@@ -84,6 +84,13 @@ func Counter(transform, namespace, name string, n int64) *pipepb.MonitoringInfo 
 	}
 }
 
+// Elements returns the number of elements of a PCollection, to be added.
+func Elements(collection string, n int64) *pipepb.MonitoringInfo {
+	return &pipepb.MonitoringInfo{
+		Urn: elementCount, Type: typeSum, Payload: appendVarint(nil, n), Labels: map[string]string{labelCollection: collection},
+	}
+}
+
 // Restore takes a stored total back.
 func (t *Totals) Restore(e Entry) error {
 	info := &pipepb.MonitoringInfo{}

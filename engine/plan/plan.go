@@ -88,6 +88,9 @@ type Stage struct {
 	Script    *Script // TestStream only
 	// Merge has the SDK of Env merge the windows of a Group stage; set iff Windowing is of kind MergingCustom.
 	Merge *WindowMerge
+	// Unlifted is the descriptor of bundles without the tables of lifted combines, in which the runner assigns the windows of what those
+	// combine: like Descriptor, with the same InputRead and Outputs. nil where nothing but the tables would be left out.
+	Unlifted []byte
 	// Compact has the SDK of Env merge the accumulators that a Group stage keeps of a key and window; nil when its values are none.
 	Compact *AccumulatorMerge
 }
@@ -119,6 +122,8 @@ type Transform struct {
 	ID   string
 	Name string // the user's unique name, for example "CombinePerKey(sum)/Merge"
 	URN  string
+	// Assigned is set where the runner assigns windows in the transform's place, in all bundles: no descriptor has it.
+	Assigned bool
 }
 
 // Step is a part of a stage.
@@ -141,6 +146,8 @@ type Output struct {
 	Local       string // the descriptor's PCollection id behind it
 	PCollection string // user-visible PCollection id
 	Edges       []EdgeID
+	// Assigned are the edges on the way to which the runner assigns windows, AssignedUnlifted those of bundles with Stage.Unlifted.
+	Assigned, AssignedUnlifted map[EdgeID]*Assignment
 }
 
 // EdgeKind says how an edge is partitioned and consumed.

@@ -56,7 +56,7 @@ func (w *printer) stage(s *Stage) {
 			sideMarks(side)))
 	}
 	for _, t := range s.Transforms {
-		w.line("  step      %s %q %s", t.ID, t.Name, strings.TrimPrefix(t.URN, "beam:transform:"))
+		w.line("  step      %s %q %s%s", t.ID, t.Name, strings.TrimPrefix(t.URN, "beam:transform:"), mark(t.Assigned, ", in the runner"))
 	}
 	for _, st := range s.States {
 		w.line("  state     %s of %q: %s", st.Cell, st.Name, stateShape(st))
@@ -109,6 +109,16 @@ func (w *printer) output(out Output) {
 		via += " by " + out.Write
 	}
 	w.line("  out       %s -> %s", via, w.stages(consumers))
+	for _, id := range out.Edges {
+		w.assigned(out.Assigned[id], "")
+		w.assigned(out.AssignedUnlifted[id], ", unless combines are lifted")
+	}
+}
+
+func (w *printer) assigned(a *Assignment, more string) {
+	if a != nil {
+		w.line("  assigned  %s %s%s", a.PCollection, a.Windowing.fn(), more)
+	}
 }
 
 // stages prints a list of stages by name.
@@ -157,6 +167,22 @@ func (w *Windowing) String() string {
 		return "no windowing"
 	}
 	var b strings.Builder
+	fmt.Fprintf(&b, "%s trigger %s", w.fn(), w.Trigger)
+	b.WriteString(mark(w.Accumulating, " accumulating"))
+	if w.OutputTime != EndOfWindow {
+		b.WriteString(" at " + string(w.OutputTime))
+	}
+	if w.LatenessMs != 0 {
+		fmt.Fprintf(&b, " lateness %d ms", w.LatenessMs)
+	}
+	b.WriteString(mark(w.EmptyOnClose, " empty on close"))
+	b.WriteString(mark(w.EmptyOnTime, " empty on time"+mark(w.OnTimeAlways, " always")))
+	return b.String()
+}
+
+// fn prints the window function.
+func (w *Windowing) fn() string {
+	var b strings.Builder
 	switch w.Kind {
 	case Fixed:
 		fmt.Fprintf(&b, "fixed(%d ms", w.SizeMs)
@@ -170,17 +196,7 @@ func (w *Windowing) String() string {
 	if w.OffsetMs != 0 {
 		fmt.Fprintf(&b, " from %d ms", w.OffsetMs)
 	}
-	fmt.Fprintf(&b, ") trigger %s", w.Trigger)
-	b.WriteString(mark(w.Accumulating, " accumulating"))
-	if w.OutputTime != EndOfWindow {
-		b.WriteString(" at " + string(w.OutputTime))
-	}
-	if w.LatenessMs != 0 {
-		fmt.Fprintf(&b, " lateness %d ms", w.LatenessMs)
-	}
-	b.WriteString(mark(w.EmptyOnClose, " empty on close"))
-	b.WriteString(mark(w.EmptyOnTime, " empty on time"+mark(w.OnTimeAlways, " always")))
-	return b.String()
+	return b.String() + ")"
 }
 
 // String prints a trigger as an expression; "-" is a firing that is not asked for.
