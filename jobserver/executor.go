@@ -98,6 +98,8 @@ type Description struct {
 	Stages     []StageDescription   `json:"stages"`
 	Sources    []SourceDescription  `json:"sources,omitempty"`
 	Workers    []WorkerDescription  `json:"workers,omitempty"`
+	// Environments are those that a stage runs in.
+	Environments []EnvironmentDescription `json:"environments,omitempty"`
 	// Checkpoints is nil where the executor takes none.
 	Checkpoints *CheckpointDescription `json:"checkpoints,omitempty"`
 	// Plan is the compiled plan as a tree.
@@ -138,6 +140,14 @@ type SourceDescription struct {
 	Stage  string                  `json:"stage"`
 	Name   string                  `json:"name"`
 	Splits []connector.SplitStatus `json:"splits"`
+}
+
+// EnvironmentDescription is where the user code of stages runs.
+type EnvironmentDescription struct {
+	ID   string `json:"id"`   // of the pipeline
+	Runs string `json:"runs"` // its type, and the image, address or command
+	// Replaces is what the pipeline came with, if that is another one.
+	Replaces string `json:"replaces,omitempty"`
 }
 
 // WorkerDescription is one harness process.

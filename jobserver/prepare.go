@@ -2,6 +2,9 @@ package jobserver
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +26,7 @@ type preparation struct {
 	pipeline *pipepb.Pipeline
 	options  *structpb.Struct
 	at       time.Time
+	notes    []string   // what was done to its environments
 	running  sync.Mutex // held by the one Run at a time
 	claims   int        // Runs under way, which keep it from being forgotten; guarded by Server.mu
 }
@@ -45,11 +49,30 @@ func (s *Server) prepare(ctx context.Context, request *jobpb.PrepareJobRequest) 
 	if p.options == nil {
 		p.options = &structpb.Struct{}
 	}
+	overrides, err := jobOverrides(p.options)
+	if err != nil {
+		return nil, err
+	}
+	p.notes = override(p.pipeline, append(overrides, s.cfg.Overrides...))
+	before := environmentTexts(p.pipeline) // the executor puts others in their places
 	if err := s.cfg.Executor.Check(ctx, s.spec(p.jobID, name, p.pipeline, p.options)); err != nil {
 		s.cfg.Log.Info("a pipeline was refused", zap.String("name", name), zap.Error(err))
 		return nil, err
 	}
+	p.notes = append(p.notes, chosen(p.pipeline, before)...)
 	return p, s.remember(p)
+}
+
+// chosen says which alternatives of environments the executor has chosen.
+func chosen(p *pipepb.Pipeline, before map[string]string) (notes []string) {
+	envs := p.GetComponents().GetEnvironments()
+	for _, id := range slices.Sorted(maps.Keys(envs)) {
+		if is := EnvironmentText(envs[id]); is != before[id] {
+			noteReplaced(envs[id], before[id])
+			notes = append(notes, fmt.Sprintf("environment %q: %s, chosen from %s", id, is, before[id]))
+		}
+	}
+	return notes
 }
 
 // Preview tells what a pipeline would carry over from the savepoint that its options name. Nothing is kept of it. Errors:

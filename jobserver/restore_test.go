@@ -241,7 +241,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	}
 	c := original(t)
 	w := elsewhere(t, t.TempDir(), c)
-	for _, bad := range [][2]string{{"LOOPBACK", ""}, {"DOCKER", "image"}, {"", "pool:50000"}, {"PROCESS", "/bin/python"}, {"EXTERNAL", "{"}} {
+	for _, bad := range [][2]string{{"LOOPBACK", ""}, {"MAINFRAME", "image"}, {"", "pool:50000"}, {"PROCESS", "{"}, {"EXTERNAL", "{"}} {
 		r := jobserver.RestoreRequest{From: "/place", EnvironmentType: bad[0], EnvironmentConfig: bad[1]}
 		if _, err := w.server.Restore(w.ctx(), r); fault.Of(err) == nil || fault.Of(err).Code != "environment-override" {
 			t.Errorf("%q: %v", bad, err)

@@ -86,6 +86,9 @@ func (s *Server) create(p *preparation) (*job, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.registry.remove(rec.ID))
 	}
+	for _, note := range p.notes {
+		j.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, note)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {

@@ -36,8 +36,10 @@ type Config struct {
 	// Options are the pipeline options that the executor reads, under their Beam names; Python's client passes on only options that
 	// it knows itself or finds here.
 	Options []*jobpb.PipelineOptionDescriptor
-	Log     *zap.Logger      // required
-	Now     func() time.Time // default time.Now
+	// Overrides have environments run in the place of others, for all jobs, behind those that a job names itself.
+	Overrides []EnvironmentOverride
+	Log       *zap.Logger      // required
+	Now       func() time.Time // default time.Now
 
 	// JobsKept is how many jobs that are over are kept, newest first; default 1000.
 	JobsKept int

@@ -2,6 +2,8 @@ package jobserver
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -126,7 +128,7 @@ func (g *jobService) Drain(ctx context.Context, request *jobpb.DrainJobRequest) 
 func (g *jobService) DescribePipelineOptions(
 	context.Context, *jobpb.DescribePipelineOptionsRequest,
 ) (*jobpb.DescribePipelineOptionsResponse, error) {
-	return &jobpb.DescribePipelineOptionsResponse{Options: g.server.cfg.Options}, nil
+	return &jobpb.DescribePipelineOptionsResponse{Options: slices.Concat(g.server.cfg.Options, overrideOptions())}, nil
 }
 
 func statusOf(err error) error {
@@ -136,8 +138,11 @@ func statusOf(err error) error {
 			return codes.NotFound, true
 		case "job-cancelling":
 			return codes.FailedPrecondition, true
-		default:
-			return artifact.Code(code)
 		}
+		// The server is there; what the job needs besides is not. UNAVAILABLE would be taken for the server's own absence.
+		if strings.HasPrefix(string(code), "harness-") || strings.HasPrefix(string(code), "docker-") {
+			return codes.FailedPrecondition, true
+		}
+		return artifact.Code(code)
 	})
 }

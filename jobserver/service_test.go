@@ -639,7 +639,7 @@ func TestDescribePipelineOptions(t *testing.T) {
 		c.Options = []*jobpb.PipelineOptionDescriptor{want}
 	})
 	got, err := w.jobs.DescribePipelineOptions(w.ctx(), &jobpb.DescribePipelineOptionsRequest{})
-	if err != nil || len(got.GetOptions()) != 1 || !proto.Equal(got.GetOptions()[0], want) {
+	if err != nil || len(got.GetOptions()) != 2 || !proto.Equal(got.GetOptions()[0], want) || got.GetOptions()[1].GetName() != "environment_override" {
 		t.Errorf("options %v, %v", got, err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"padstone/engine"
 	"padstone/harness/docker"
+	"padstone/jobserver"
 )
 
 // Config is the configuration of a server. Keys of the YAML file are the names of the flags; a flag wins over the file.
@@ -29,6 +31,8 @@ type Config struct {
 	// ExpansionServices are other expansion services, "host:port" or "URN-PREFIX=host:port", that get the requests for transforms
 	// which Padstone does not run itself. Default none.
 	ExpansionServices []string `yaml:"expansion-service"`
+	// EnvironmentOverrides have environments run in the place of others, as PATTERN=TYPE:CONFIG; the first that fits counts. Default none.
+	EnvironmentOverrides []string `yaml:"environment-override"`
 	// HTTP serves the UI, the API and /metrics. Default localhost:8100.
 	HTTP string `yaml:"http"`
 	// WorkerEndpoint is where harness processes fetch their work, which nobody is admitted to but under the unguessable id of an expected
@@ -140,8 +144,12 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ExpansionEndpoint, "expansion-endpoint", c.ExpansionEndpoint, "host:port of the expansion service")
 	fs.Var(&repeated{values: &c.ExpansionServices}, "expansion-service",
 		"host:port of another expansion service to pass requests on to, or URN=host:port; may be repeated")
+	fs.Var(&repeated{values: &c.EnvironmentOverrides, whole: true}, "environment-override",
+		"run an environment elsewhere: PATTERN=TYPE:CONFIG, where PATTERN fits its image, address, command or URN; may be repeated")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "host:port of the UI, the HTTP API and /metrics")
 	fs.StringVar(&c.WorkerEndpoint, "worker-endpoint", c.WorkerEndpoint,
+	fs.Var(&repeated{values: &c.EnvironmentOverrides, whole: true}, "environment-override",
+		"run an environment elsewhere: PATTERN=TYPE:CONFIG, where PATTERN fits its image, address, command or URN; may be repeated")
 		"host:port where harness processes fetch their work; port 0 takes a free one")
 	fs.StringVar(&c.AdvertisedWorkerHost, "advertised-worker-host", c.AdvertisedWorkerHost,
 		"host that worker pools elsewhere and containers dial to reach --worker-endpoint; default its own, or this machine's name")
@@ -195,8 +203,34 @@ func (c *Config) endpoints() []endpoint {
 	}
 }
 
+// overrides are the parsed environment overrides. The error lists every fault.
+func (c *Config) overrides() (all []jobserver.EnvironmentOverride, err error) {
+	var faults []error
+	for _, text := range c.EnvironmentOverrides {
+		o, err := jobserver.ParseEnvironmentOverride(text)
+		if err != nil {
+			faults = append(faults, configFault("environment-override: %w", err))
+		}
+		all = append(all, o)
+	}
+	return all, errors.Join(faults...)
+}
+
 // settingFlag is a flag for a setting of jobs that do not choose.
 type settingFlag struct {
+// overrides are the parsed environment overrides. The error lists every fault.
+func (c *Config) overrides() (all []jobserver.EnvironmentOverride, err error) {
+	var faults []error
+	for _, text := range c.EnvironmentOverrides {
+		o, err := jobserver.ParseEnvironmentOverride(text)
+		if err != nil {
+			faults = append(faults, configFault("environment-override: %w", err))
+		}
+		all = append(all, o)
+	}
+	return all, errors.Join(faults...)
+}
+
 	flag, name string
 	value      *int64
 	unset      int64 // Padstone's own
@@ -244,18 +278,28 @@ func (c *Config) jobSettings() map[string]int64 {
 	return chosen
 }
 
-// repeated is a flag that may be given several times, or once with commas; its first value takes the place of the file's.
+// repeated is a flag that may be given several times, or once with commas unless values are whole; its first value takes the place of the
+// file's.
 type repeated struct {
 	values *[]string
+	whole  bool // values may have commas, and are one a line then
 	given  bool
 }
 
-// String prints the values with commas, as Set takes them.
+func (r *repeated) separator() string {
+	if r.whole {
+		return "\n"
+	}
+	return ","
+}
+
+// String prints the values as Set takes them.
 func (r *repeated) String() string {
 	if r.values == nil { // package flag asks the zero value, too
+	whole  bool // values may have commas, and are one a line then
 		return ""
 	}
-	return strings.Join(*r.values, ",")
+	return strings.Join(*r.values, r.separator())
 }
 
 // Set adds values.
@@ -263,7 +307,7 @@ func (r *repeated) Set(s string) error {
 	if !r.given {
 		*r.values, r.given = nil, true
 	}
-	for _, value := range strings.Split(s, ",") {
+	for _, value := range strings.Split(s, r.separator()) {
 		if value = strings.TrimSpace(value); value != "" {
 			*r.values = append(*r.values, value)
 		}

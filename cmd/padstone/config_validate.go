@@ -68,6 +68,9 @@ func (c *Config) Validate() error {
 			add("expansion-service %q is this server's own expansion-endpoint", text)
 		}
 	}
+	if _, err := c.overrides(); err != nil {
+		faults = append(faults, err)
+	}
 	if !slices.Contains(engine.Durabilities, engine.Durability(c.Durability)) {
 		add("durability %q is none of %v", c.Durability, engine.Durabilities)
 	}

@@ -184,6 +184,9 @@ func printJob(w io.Writer, j *jobRecord, show describeOptions, now time.Time) er
 	if err := printSources(w, d.Sources); err != nil {
 		return err
 	}
+	if err := printEnvironments(w, d.Environments); err != nil {
+		return err
+	}
 	if err := printWorkers(w, d.Workers); err != nil {
 		return err
 	}
@@ -225,6 +228,19 @@ func printStages(w io.Writer, stages []jobserver.StageDescription, now time.Time
 		}
 	}
 	return nil
+}
+
+// printEnvironments prints where user code runs.
+func printEnvironments(w io.Writer, environments []jobserver.EnvironmentDescription) error {
+	if len(environments) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "ENVIRONMENT", "RUNS", "INSTEAD OF")
+	for _, env := range environments {
+		t.row(env.ID, env.Runs, env.Replaces)
+	}
+	return t.flush()
 }
 
 // printWorkers prints the harness processes.

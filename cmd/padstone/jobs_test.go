@@ -47,6 +47,7 @@ const paymentsJob = `{
     "checkpoints": {"repository": "s3://b/p", "interval_millis": 180000, "completed": 4, "failed": 1, "uploaded_bytes": 54321,
       "last": {"id": "1-4-abc", "kind": "checkpoint", "created_at": "2026-01-02T03:04:05Z", "bytes": 98765, "uploaded_bytes": 321},
       "last_failure": {"at": "2026-01-02T03:04:05Z", "message": "checkpoint-repository: no room"}},
+    "environments": [{"id": "go", "runs": "EXTERNAL pool:50000", "replaces": "DOCKER apache/beam_go_sdk:2"}],
     "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1}]
   }
 }`
@@ -147,6 +148,7 @@ func TestJobs(t *testing.T) {
 			"max_bundle_size         5000   elements      set", "latency_budget_millis   auto   milliseconds  default",
 			"sdk_worker_parallelism  0      processes     option   4: cores",
 			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
+			"go           EXTERNAL pool:50000  DOCKER apache/beam_go_sdk:2",
 		}},
 		{"describe the profile", nil, []string{"describe", "payments-1f"}, 0, []string{
 			"BUNDLES OF     SECONDS  MS P50  P99  ELEMENTS P50  LAST   RUNNER  HARNESS  STORE  INBOX MS  DURABLE MS  FIXED MS  US/ELEMENT  OPEN MS",

@@ -114,8 +114,13 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger, open opener) 
 	}
 	s.endpoints.Artifact = artifactListener.Addr().String()
 
+	overrides, err := cfg.overrides()
+	if err != nil {
+		return nil, err
+	}
 	jobs, err := jobserver.New(jobserver.Config{
-		DataDir: cfg.DataDir, ArtifactEndpoint: dialable(s.endpoints.Artifact, "localhost"),
+		Overrides: overrides,
+		DataDir:   cfg.DataDir, ArtifactEndpoint: dialable(s.endpoints.Artifact, "localhost"),
 		Executor: executor, Recover: executor.recover, Restorer: executor.restorer, Options: executor.options, Log: log,
 	})
 	if err != nil {
