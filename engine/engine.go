@@ -13,6 +13,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/connector"
 	"padstone/engine/bundle"
@@ -31,6 +32,9 @@ import (
 type Harnesses interface {
 	// Supported says whether environments like this one can be started, without starting anything.
 	Supported(env *pipepb.Environment) error
+	// Check says whether the processes of an environment could be started now, by a job with the options, without starting any, in a second
+	// or so.
+	Check(ctx context.Context, env *pipepb.Environment, options *structpb.Struct) error
 	// Start starts the processes of one environment and returns once they are connected.
 	Start(ctx context.Context, spec HarnessSpec) (HarnessPool, error)
 	// Fleet makes a fleet for the job's bundles. prefix is unique among all runs.
@@ -211,18 +215,25 @@ func (e *Engine) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Check compiles the pipeline and throws the result away, matches it with the savepoint that it is to start from, and chooses among the
-// alternatives of environments.
+// Check compiles the pipeline and throws the result away, matches it with the savepoint that it is to start from, chooses among the
+// alternatives of environments, and says whether those that it uses can be had.
 func (e *Engine) Check(ctx context.Context, spec jobserver.Spec) error {
+	settings, err := settingsOf(e.cfg, spec.Options)
+	if err != nil {
+		return err
+	}
+	checks := &preflight{harnesses: e.cfg.Harnesses, options: spec.Options, waits: settings.waits()}
+	checks.settle(ctx, spec.Pipeline)
 	if location := optionString(spec.Options, optionSavepoint); location != "" {
 		if err := e.checkSavepoint(ctx, spec, location); err != nil {
 			return err
 		}
-	} else if _, err := e.compile(spec, 0, nil); err != nil {
+	}
+	compiled, err := e.compile(spec, 0, nil)
+	if err != nil {
 		return err
 	}
-	translate.Settle(spec.Pipeline, e.cfg.Harnesses.Supported)
-	return nil
+	return checks.check(ctx, usedEnvironments(compiled.Plan))
 }
 
 // Start runs a new job.

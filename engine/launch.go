@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -51,18 +52,34 @@ func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environme
 }
 
 // pool starts the harnesses of an environment. A job that ran before waits for a worker pool that is not there, as for a broker: the
-// server may have been quicker to come back. Not so for workers in the program that submitted the job: if that is gone, so are they.
+// server may have been quicker to come back. Not so for workers in the program that submitted the job: if that is gone, so are they. A new
+// job waits for as long as it was told to.
 func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool) (pool HarnessPool, err error) {
 	start := func() error {
 		pool, err = s.cfg.Harnesses.Start(ctx, spec)
 		return err
 	}
-	if !resumed || strings.EqualFold(optionString(s.spec.Options, "environment_type"), "LOOPBACK") {
+	if strings.EqualFold(optionString(s.spec.Options, "environment_type"), "LOOPBACK") {
 		err = start()
 		return pool, err
 	}
-	err = s.home.again(ctx, fmt.Sprintf("starting the harnesses of environment %q", spec.EnvID), start)
-	return pool, err
+	doing := fmt.Sprintf("starting the harnesses of environment %q", spec.EnvID)
+	if resumed {
+		err = s.home.again(ctx, doing, start)
+		return pool, err
+	}
+	begun, waits := time.Now(), s.settings.waits()
+	var last error
+	given := s.home.again(ctx, doing+fmt.Sprintf(" (for %v at most)", waits), func() error {
+		if last = start(); poolAway(last) && time.Since(begun) < waits {
+			return last
+		}
+		return nil // whether it has worked or not
+	})
+	if last == nil {
+		last = given
+	}
+	return pool, last
 }
 
 // log passes what a harness logs on to the job's messages, under the user's transform name.

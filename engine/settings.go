@@ -34,6 +34,8 @@ const (
 	// SettingSlowElement is how long an element may take, in seconds, before the job's messages say so, with the stack of the thread that
 	// is at it. Dataflow's workers do so after 5 min. Spec: python worker_status.py DEFAULT_LOG_LULL_TIMEOUT_NS.
 	SettingSlowElement = "slow_element_seconds"
+	// SettingPoolWait is for how long a job that is submitted waits for worker pools that cannot be reached yet, in seconds.
+	SettingPoolWait = "worker_pool_wait_seconds"
 )
 
 // left is the value of a setting that is left to Padstone, of those that have no zero.
@@ -90,6 +92,11 @@ func settings() []setting {
 			name: SettingSlowElement, def: slowElementDefault, max: settingSlowMax, live: true, unit: "seconds",
 			says: fmt.Sprintf("How long an element may take before the job's messages show where user code is, in seconds; 0: never. "+
 				"Default: the server's, else %d.", slowElementDefault),
+		},
+		{
+			name: SettingPoolWait, max: settingSlowMax, unit: "seconds",
+			says: "How long the job waits for worker pools that cannot be reached when it is submitted, in seconds. Default: the server's, " +
+				"else 0: it is refused.",
 		},
 	}
 }

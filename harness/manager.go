@@ -55,6 +55,21 @@ func (m *Manager) Supported(env *pipepb.Environment) error {
 	return err
 }
 
+// Check says whether harnesses of the environment could be started now, without starting one, in a second or so: whether one of its worker
+// pools can be reached, whether its program is there. Errors are those of Start.
+func (m *Manager) Check(ctx context.Context, env *pipepb.Environment, _ *structpb.Struct) error {
+	t, err := m.cfg.resolve(env)
+	switch {
+	case err != nil:
+		return err
+	case t.external != nil:
+		return m.checkExternal(ctx, t)
+	case t.process != nil:
+		return checkProcess(t)
+	}
+	return nil
+}
+
 // Start launches the harnesses of one environment and returns once all are connected. Errors name the environment, what was started
 // and how it ended, with the last log lines; then nothing is left running.
 func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {

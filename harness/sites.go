@@ -269,7 +269,7 @@ func (s *sites) stop(one *site, id fnapi.WorkerID) {
 // check words what can be known of a worker whose connection broke: whether its pool is still there. Pools need not know the question, as
 // long as they say so.
 func (s *sites) check(ctx context.Context, one *site) string {
-	switch err := s.healthy(ctx, one); status.Code(err) {
+	switch err := s.healthy(ctx, one, true); status.Code(err) {
 	case codes.Unavailable:
 		s.lost(one, err)
 		return fmt.Sprintf("its connection broke, and the worker pool at %s cannot be reached", one.address)
@@ -281,7 +281,8 @@ func (s *sites) check(ctx context.Context, one *site) string {
 }
 
 // healthy asks the pool whether it is well. Errors have a gRPC status; one of a pool that does not know the question is no fault of it.
-func (s *sites) healthy(ctx context.Context, one *site) error {
+// patient: an earlier failure to connect does not count.
+func (s *sites) healthy(ctx context.Context, one *site, patient bool) error {
 	if _, err := s.connect(ctx, one); err != nil {
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
@@ -291,7 +292,7 @@ func (s *sites) healthy(ctx context.Context, one *site) error {
 	s.mu.Lock()
 	conn := one.conn
 	s.mu.Unlock()
-	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(patient))
 	return err
 }
 
@@ -334,7 +335,7 @@ func (s *sites) lookFor(one *site) {
 		case <-timer.C:
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, answerFor)
-		err := s.healthy(ctx, one)
+		err := s.healthy(ctx, one, true)
 		cancel()
 		if s.ctx.Err() != nil {
 			return

@@ -153,6 +153,7 @@ func TestSettle(t *testing.T) {
 	}
 	never := anyOf("beam:env:mainframe:v1")
 	p := &pipepb.Pipeline{Components: &pipepb.Components{Environments: map[string]*pipepb.Environment{
+		"last":   anyOf("beam:env:docker:v1", "beam:env:mainframe:v1", "beam:env:process:v1"),
 		"choice": anyOf("beam:env:mainframe:v1", "beam:env:external:v1", "beam:env:process:v1"),
 		"never":  never,
 		"plain":  {Urn: "beam:env:mainframe:v1"},
@@ -160,7 +161,8 @@ func TestSettle(t *testing.T) {
 	translate.Settle(p, storyOptions.EnvironmentSupported)
 	got := p.GetComponents().GetEnvironments()
 	want := &pipepb.Environment{Urn: "beam:env:external:v1", Capabilities: []string{"c"}}
-	if !proto.Equal(got["choice"], want) || got["never"] != never || got["plain"].GetUrn() != "beam:env:mainframe:v1" {
+	if !proto.Equal(got["choice"], want) || got["never"] != never || got["plain"].GetUrn() != "beam:env:mainframe:v1" ||
+		got["last"].GetUrn() != "beam:env:process:v1" {
 		t.Errorf("got %v", got)
 	}
 }

@@ -98,7 +98,7 @@ func (t *envTable) choose(e *pipepb.Environment, depth int) (*pipepb.Environment
 		return nil, refuse(codePayload, "the alternatives of an environment do not parse: %w", err).WithHint(hintSDK)
 	}
 	refusal := error(refuse(codeEnvironment, "an environment offers no alternatives").WithHint(hintSDK))
-	for _, alternative := range payload.GetEnvironments() {
+	for _, alternative := range containersLast(payload.GetEnvironments()) {
 		if depth >= anyOfDepthMax {
 			return nil, refuse(codeEnvironment, "environments are nested deeper than %d levels", anyOfDepthMax).WithHint(hintSDK)
 		}
@@ -116,11 +116,29 @@ func (t *envTable) choose(e *pipepb.Environment, depth int) (*pipepb.Environment
 	return nil, refusal
 }
 
+// containersLast orders alternatives: a container costs most to start, and SDKs that offer a choice name it first.
+func containersLast(all []*pipepb.Environment) []*pipepb.Environment {
+	ordered := slices.Clone(all)
+	slices.SortStableFunc(ordered, func(a, b *pipepb.Environment) int {
+		switch ac, bc := a.GetUrn() == urn.EnvDocker, b.GetUrn() == urn.EnvDocker; {
+		case ac && !bc:
+			return 1
+		case bc && !ac:
+			return -1
+		}
+		return 0
+	})
+	return ordered
+}
+
 // Settle puts in place of each environment with alternatives the first one that is supported, as Compile would choose it. One without
 // any is left: it is an error only where a transform asks for it.
 func Settle(p *pipepb.Pipeline, supported func(env *pipepb.Environment) error) {
 	t := newEnvTable(p.GetComponents().GetEnvironments(), supported)
 	for id, env := range t.src {
+		if env.GetUrn() != urn.EnvAnyOf {
+			continue
+		}
 		if chosen, err := t.choose(env, 0); err == nil {
 			t.src[id] = chosen
 		}

@@ -93,6 +93,8 @@ type Config struct {
 	Parallelism int64 `yaml:"parallelism"`
 	// SlowElementSeconds is how long an element may take before the job's messages show where user code is; 0: never. Default 300.
 	SlowElementSeconds int64 `yaml:"slow-element-seconds"`
+	// WorkerPoolWaitSeconds is how long a job waits for worker pools that cannot be reached when it is submitted. Default 0: it is refused.
+	WorkerPoolWaitSeconds int64 `yaml:"worker-pool-wait-seconds"`
 
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
@@ -148,8 +150,6 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		"run an environment elsewhere: PATTERN=TYPE:CONFIG, where PATTERN fits its image, address, command or URN; may be repeated")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "host:port of the UI, the HTTP API and /metrics")
 	fs.StringVar(&c.WorkerEndpoint, "worker-endpoint", c.WorkerEndpoint,
-	fs.Var(&repeated{values: &c.EnvironmentOverrides, whole: true}, "environment-override",
-		"run an environment elsewhere: PATTERN=TYPE:CONFIG, where PATTERN fits its image, address, command or URN; may be repeated")
 		"host:port where harness processes fetch their work; port 0 takes a free one")
 	fs.StringVar(&c.AdvertisedWorkerHost, "advertised-worker-host", c.AdvertisedWorkerHost,
 		"host that worker pools elsewhere and containers dial to reach --worker-endpoint; default its own, or this machine's name")
@@ -218,19 +218,6 @@ func (c *Config) overrides() (all []jobserver.EnvironmentOverride, err error) {
 
 // settingFlag is a flag for a setting of jobs that do not choose.
 type settingFlag struct {
-// overrides are the parsed environment overrides. The error lists every fault.
-func (c *Config) overrides() (all []jobserver.EnvironmentOverride, err error) {
-	var faults []error
-	for _, text := range c.EnvironmentOverrides {
-		o, err := jobserver.ParseEnvironmentOverride(text)
-		if err != nil {
-			faults = append(faults, configFault("environment-override: %w", err))
-		}
-		all = append(all, o)
-	}
-	return all, errors.Join(faults...)
-}
-
 	flag, name string
 	value      *int64
 	unset      int64 // Padstone's own
@@ -264,6 +251,10 @@ func (c *Config) settings() []settingFlag {
 			flag: "slow-element-seconds", name: engine.SettingSlowElement, value: &c.SlowElementSeconds, unset: 300,
 			usage: "how long an element may take before a job's messages show where its user code is; 0: never",
 		},
+		{
+			flag: "worker-pool-wait-seconds", name: engine.SettingPoolWait, value: &c.WorkerPoolWaitSeconds,
+			usage: "how long a job that does not choose waits for worker pools that cannot be reached when it is submitted; 0: it is refused",
+		},
 	}
 }
 
@@ -296,7 +287,6 @@ func (r *repeated) separator() string {
 // String prints the values as Set takes them.
 func (r *repeated) String() string {
 	if r.values == nil { // package flag asks the zero value, too
-	whole  bool // values may have commas, and are one a line then
 		return ""
 	}
 	return strings.Join(*r.values, r.separator())

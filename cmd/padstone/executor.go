@@ -11,6 +11,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/connector"
 	"padstone/connector/kafka"
@@ -128,6 +129,10 @@ type harnesses struct {
 }
 
 func (h *harnesses) Supported(env *pipepb.Environment) error { return h.manager.Supported(env) }
+
+func (h *harnesses) Check(ctx context.Context, env *pipepb.Environment, options *structpb.Struct) error {
+	return h.manager.Check(ctx, env, options)
+}
 
 func (h *harnesses) Fleet(job *bundle.Job, prefix string) (*bundle.Fleet, error) {
 	return bundle.NewFleet(h.server, job, prefix)

@@ -10,6 +10,7 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/engine"
 	"padstone/engine/bundle"
@@ -28,6 +29,8 @@ type Harnesses struct {
 	Embed, ShortIDs bool
 	// OnStart is called before harnesses start and may fail the start or wait until ctx ends. May be nil.
 	OnStart func(ctx context.Context) error
+	// OnCheck says whether harnesses of an environment could be started. May be nil.
+	OnCheck func(env *pipepb.Environment) error
 	// Tamper changes what harnesses send, see fakesdk.Config. May be nil.
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
@@ -84,6 +87,14 @@ func (h *Harnesses) Bundles() int {
 
 // Supported implements engine.Harnesses.
 func (h *Harnesses) Supported(*pipepb.Environment) error { return nil }
+
+// Check implements engine.Harnesses.
+func (h *Harnesses) Check(_ context.Context, env *pipepb.Environment, _ *structpb.Struct) error {
+	if h.OnCheck != nil {
+		return h.OnCheck(env)
+	}
+	return nil
+}
 
 // Fleet implements engine.Harnesses.
 func (h *Harnesses) Fleet(job *bundle.Job, prefix string) (*bundle.Fleet, error) {

@@ -105,6 +105,9 @@ const PackedCombinePython = "beam:combinefn:packed_python:v1"
 // EnvAnyOf is an environment that offers several to choose from.
 const EnvAnyOf = "beam:env:anyof:v1"
 
+// EnvDocker is an environment whose user code runs in containers.
+const EnvDocker = "beam:env:docker:v1"
+
 // WindowMappingsTypeScript are those of the TypeScript SDK. Spec: typescript src/apache_beam/internal/urns.ts.
 var WindowMappingsTypeScript = []string{
 	"beam:window_mapping_fn:global:v1", "beam:window_mapping_fn:identity:v1", "beam:window_mapping_fn:assign_max_timestamp:v1",

@@ -78,7 +78,7 @@ func TestAgainstProtos(t *testing.T) {
 		urn.RequiresSplittable:       pipepb.StandardRequirements_REQUIRES_SPLITTABLE_DOFN,
 		urn.RequiresOnWindowExpiration: pipepb.
 			StandardRequirements_REQUIRES_ON_WINDOW_EXPIRATION,
-		urn.EnvAnyOf: pipepb.StandardEnvironments_ANYOF,
+		urn.EnvAnyOf: pipepb.StandardEnvironments_ANYOF, urn.EnvDocker: pipepb.StandardEnvironments_DOCKER,
 	} {
 		if want := of(v); got != want {
 			t.Errorf("%v: the constant is %q, the proto says %q", v, got, want)
