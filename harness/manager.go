@@ -56,8 +56,9 @@ func (m *Manager) Supported(env *pipepb.Environment) error {
 }
 
 // Check says whether harnesses of the environment could be started now, without starting one, in a second or so: whether one of its worker
-// pools can be reached, whether its program is there. Errors are those of Start.
-func (m *Manager) Check(ctx context.Context, env *pipepb.Environment, _ *structpb.Struct) error {
+// pools can be reached, whether its program is there, whether a container's options are allowed, an Engine has the image or could pull it,
+// and containers have a route to the server. Errors are those of Start.
+func (m *Manager) Check(ctx context.Context, env *pipepb.Environment, options *structpb.Struct) error {
 	t, err := m.cfg.resolve(env)
 	switch {
 	case err != nil:
@@ -67,7 +68,11 @@ func (m *Manager) Check(ctx context.Context, env *pipepb.Environment, _ *structp
 	case t.process != nil:
 		return checkProcess(t)
 	}
-	return nil
+	chosen, err := m.cfg.Docker.ForJob(dockerOptions(options))
+	if err != nil {
+		return err
+	}
+	return m.cfg.Docker.Check(ctx, t.docker.GetContainerImage(), chosen, m.cfg.Server)
 }
 
 // Start launches the harnesses of one environment and returns once all are connected. Errors name the environment, what was started

@@ -3,6 +3,7 @@ package docker
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -58,6 +59,8 @@ type Config struct {
 	AnswerTimeout time.Duration
 	// PullStall is how long a pull may make no progress. Default 60 s.
 	PullStall time.Duration
+	// ProbeTimeout is how long a container may take to connect to the server. Default 4 s: on one machine it takes none.
+	ProbeTimeout time.Duration
 	// RetryEvery is the pace of questions to an Engine that is away. Default 1 s.
 	RetryEvery time.Duration
 }
@@ -80,6 +83,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDuration(&c.AnswerTimeout, 10*time.Second)
 	orDuration(&c.PullStall, time.Minute)
+	orDuration(&c.ProbeTimeout, 4*time.Second)
 	orDuration(&c.RetryEvery, time.Second)
 	return c
 }
@@ -93,7 +97,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("allow: %q is neither %s nor %s", what, AllowNetwork, AllowVolume))
 		}
 	}
-	if c.AnswerTimeout < 0 || c.PullStall < 0 || c.RetryEvery < 0 {
+	if c.AnswerTimeout < 0 || c.PullStall < 0 || c.ProbeTimeout < 0 || c.RetryEvery < 0 {
 		faults = append(faults, errors.New("a negative time"))
 	}
 	if len(faults) > 0 {
@@ -134,8 +138,8 @@ func (o Options) faults() (faults []error) {
 	if o.Memory != 0 && o.Memory < MemoryMin {
 		add("memory: %d bytes are less than %d, which the Engine demands", o.Memory, int64(MemoryMin))
 	}
-	if o.CPUs < 0 {
-		add("cpus: %v is negative", o.CPUs)
+	if !(o.CPUs >= 0) || math.IsInf(o.CPUs, 0) {
+		add("cpus: %v is no number of processors", o.CPUs)
 	}
 	return faults
 }

@@ -79,7 +79,7 @@ func (e *Engine) pull(ctx context.Context, image string) error {
 		return unpulled(image, fmt.Errorf("no progress for %s", e.cfg.PullStall))
 	case client.IsErrConnectionFailed(err):
 		return e.noEngine("pull the image "+image, err)
-	case cerrdefs.IsInvalidArgument(err):
+	case cerrdefs.IsInvalidArgument(err), strings.Contains(err.Error(), "invalid reference format"):
 		return badReference(image, err)
 	default:
 		return unpulled(image, err)

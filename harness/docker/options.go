@@ -2,6 +2,7 @@ package docker
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -86,7 +87,7 @@ func (e *Engine) ForJob(chosen map[string][]string) (Options, error) {
 	}
 	if v := last(chosen[OptionCPUs]); v != "" {
 		n, err := strconv.ParseFloat(v, 64)
-		if err != nil || n <= 0 {
+		if err != nil || !(n > 0) || math.IsInf(n, 0) {
 			return Options{}, invalid("%s: %q is no number above 0", OptionCPUs, v)
 		}
 		o.CPUs = n

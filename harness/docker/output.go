@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"io"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -13,10 +14,10 @@ import (
 // print copies the container's output from its beginning to its end, also when the Engine is away for a while.
 func (c *Container) print() {
 	defer close(c.printed)
+	out, errs := &marked{to: c.spec.Stdout}, &marked{to: c.spec.Stderr}
 	since := ""
 	for {
-		asked := time.Now()
-		err := c.printSince(since)
+		err := c.printSince(since, out, errs)
 		if c.life.Err() != nil || cerrdefs.IsNotFound(err) {
 			return
 		}
@@ -24,16 +25,37 @@ func (c *Container) print() {
 			c.engine.log.Warn("the Docker Engine's logging driver does not let output be read", zap.String("container", c.name))
 			return
 		}
-		if state, known := c.state(); known && !state.running {
+		if state, known := c.state(); err == nil && known && !state.running {
 			return
 		}
 		c.pause()
-		since = asked.UTC().Format(time.RFC3339Nano)
+		if at := later(out.at, errs.at); !at.IsZero() {
+			since = at.UTC().Format(time.RFC3339Nano)
+		}
 	}
 }
 
+// marked is a writer that knows when it was last written to.
+type marked struct {
+	to io.Writer
+	at time.Time
+}
+
+// Write implements io.Writer.
+func (m *marked) Write(p []byte) (int, error) {
+	m.at = time.Now()
+	return m.to.Write(p)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // printSince copies the output from a point in time on until the container ends or the Engine goes away.
-func (c *Container) printSince(since string) error {
+func (c *Container) printSince(since string, stdout, stderr io.Writer) error {
 	out, err := c.engine.client.ContainerLogs(c.life, c.id, client.ContainerLogsOptions{
 		ShowStdout: true, ShowStderr: true, Follow: true, Since: since,
 	})
@@ -43,6 +65,6 @@ func (c *Container) printSince(since string) error {
 	defer out.Close()
 	stop := context.AfterFunc(c.life, func() { out.Close() })
 	defer stop()
-	_, err = stdcopy.StdCopy(c.spec.Stdout, c.spec.Stderr, out)
+	_, err = stdcopy.StdCopy(stdout, stderr, out)
 	return err
 }

@@ -38,6 +38,7 @@ exit 99`
 
 // Exit statuses of the probe that say nothing of the route. Spec: docker run, exit status.
 const (
+	statusUnknown       = -1
 	statusNoTool        = 99
 	statusNotExecutable = 126
 	statusNotFound      = 127
@@ -45,7 +46,7 @@ const (
 
 // Probe tries to reach the server from inside the container; why says what failed. It takes a few seconds at most.
 func (c *Container) Probe(ctx context.Context) (result Probe, why string) {
-	const patience = 4 * time.Second // a connection on one machine takes none
+	patience := c.engine.cfg.ProbeTimeout
 	host, port, err := net.SplitHostPort(c.spec.Endpoint)
 	if err != nil {
 		return Unknown, ""
@@ -73,16 +74,31 @@ func (c *Container) Probe(ctx context.Context) (result Probe, why string) {
 		}
 		return Unreachable, "the connection is not answered within " + patience.String()
 	}
-	end, err := c.engine.client.ExecInspect(asked, made.ID, client.ExecInspectOptions{})
-	switch {
-	case err != nil || end.Running:
-		return Unknown, ""
-	case end.ExitCode == 0:
+	switch c.status(asked, made.ID) {
+	case 0:
 		return Reached, ""
-	case end.ExitCode == statusNoTool, end.ExitCode == statusNotExecutable, end.ExitCode == statusNotFound:
+	case statusNoTool, statusNotExecutable, statusNotFound, statusUnknown:
 		return Unknown, ""
 	}
 	return Unreachable, lastLine(out.String())
+}
+
+// status returns the exit status of a program whose output has ended, which the Engine may know a moment later.
+func (c *Container) status(ctx context.Context, id string) int {
+	for {
+		end, err := c.engine.client.ExecInspect(ctx, id, client.ExecInspectOptions{})
+		if err != nil {
+			return statusUnknown
+		}
+		if !end.Running {
+			return end.ExitCode
+		}
+		select {
+		case <-ctx.Done():
+			return statusUnknown
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // lastLine returns the last line of a text that says something.

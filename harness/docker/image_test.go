@@ -1,0 +1,355 @@
+package docker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"padstone/harness/docker"
+	"padstone/harness/docker/dockertest"
+	"padstone/internal/fault"
+)
+
+// TestProvide: when an image is pulled, and what is said when it cannot be.
+func TestProvide(t *testing.T) {
+	pulled := func(_ string, progress func(), _ <-chan struct{}) string { progress(); return "" }
+	fails := func(text string) func(string, func(), <-chan struct{}) string {
+		return func(string, func(), <-chan struct{}) string { return text }
+	}
+	for _, c := range []struct {
+		name   string
+		image  string
+		policy docker.Pull
+		pull   func(string, func(), <-chan struct{}) string
+		pulls  bool
+		code   fault.Code
+		parts  []string
+	}{
+		{"there", "beam", docker.PullMissing, nil, false, "", nil},
+		{"there and never pulled", "beam", docker.PullNever, nil, false, "", nil},
+		{"there and always pulled", "beam", docker.PullAlways, pulled, true, "", nil},
+		{"there and pulled in vain", "beam", docker.PullAlways, fails("manifest unknown"), true, "docker-no-image", []string{"no such image or tag"}},
+		{"missing", "new:1", docker.PullMissing, pulled, true, "", nil},
+		{"missing and never pulled", "new:1", docker.PullNever, pulled, false, "docker-no-image", []string{"new:1", "never pulled"}},
+		{"without a network", "new:1", docker.PullMissing, fails("dial tcp: lookup registry-1.docker.io: no such host"), true,
+			"docker-no-image", []string{"no such host", "docker load"}},
+		{"with a password", "new:1", docker.PullMissing, nil, true, "docker-no-image", []string{"pull access denied"}},
+		{"stalled", "new:1", docker.PullMissing, func(_ string, progress func(), done <-chan struct{}) string {
+			progress()
+			<-done
+			return "gone"
+		}, true, "docker-no-image", []string{"no progress for 100ms"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake := dockertest.Start(t, sleeper)
+			fake.Pull = c.pull
+			e := open(t, fake, func(cfg *docker.Config) {
+				if c.name == "stalled" {
+					cfg.PullStall = 100 * time.Millisecond
+				}
+			})
+			var told []string
+			err := e.Provide(testContext(t), c.image, c.policy, func(text string) { told = append(told, text) })
+			if c.code == "" && err != nil {
+				t.Fatal(err)
+			}
+			if c.code != "" {
+				wantCode(t, err, fault.Environment, c.code, c.parts...)
+			}
+			if c.pulls != slices.Contains(fake.Requests(), "POST /images/create") || c.pulls != (len(told) > 0) {
+				t.Errorf("told %q, asked %q", told, fake.Requests())
+			}
+			if c.pulls && !strings.Contains(told[0], c.image) {
+				t.Errorf("told %q", told)
+			}
+		})
+	}
+}
+
+// TestPullThatGoesOn may take as long as it likes, and ends with whoever wants it.
+func TestPullThatGoesOn(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	steps := 0
+	fake.Pull = func(_ string, progress func(), done <-chan struct{}) string {
+		for ; steps < 20; steps++ {
+			progress()
+			time.Sleep(10 * time.Millisecond)
+		}
+		return ""
+	}
+	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.PullStall = 50*time.Millisecond, 5*time.Second })
+	if err := e.Provide(testContext(t), "slow:1", docker.PullAlways, func(string) {}); err != nil || steps != 20 {
+		t.Errorf("%d steps, %v", steps, err)
+	}
+	ctx, cancel := context.WithCancelCause(testContext(t))
+	fake.Pull = func(_ string, progress func(), done <-chan struct{}) string {
+		progress()
+		cancel(errors.New("the job was cancelled"))
+		<-done
+		return ""
+	}
+	err := e.Provide(ctx, "slow:2", docker.PullAlways, func(string) {})
+	if err == nil || !strings.Contains(err.Error(), "the job was cancelled") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestImageThatIsNoName(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	e := open(t, fake, nil)
+	for _, image := range []string{"a b", "UPPER:x"} {
+		err := e.Provide(testContext(t), image, docker.PullMissing, func(string) {})
+		wantCode(t, err, fault.Pipeline, "docker-no-image", image)
+	}
+}
+
+// endpoints is a server's.
+type endpoints struct {
+	advertised string
+	fails      bool
+	asked      []string
+}
+
+func (s *endpoints) Endpoint() string { return "localhost:7" }
+func (s *endpoints) AdvertisedEndpoint() string {
+	if s.advertised != "" {
+		return s.advertised
+	}
+	return s.Endpoint()
+}
+func (s *endpoints) Advertises() bool { return s.advertised != "" }
+func (s *endpoints) ListenOn(host string) (string, error) {
+	s.asked = append(s.asked, host)
+	if s.fails {
+		return "", errors.New("cannot assign requested address")
+	}
+	return host + ":9", nil
+}
+
+// TestRoute: where containers of a network reach the server.
+func TestRoute(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	fake.AddNetwork("named", "172.30.0.0/16", "172.30.0.9")
+	fake.AddNetwork("old", "172.31.0.0/16", "")
+	local := open(t, fake, nil)
+	for _, c := range []struct {
+		network, advertised string
+		fails               bool
+		want                string
+		code                fault.Code
+	}{
+		{"host", "", false, "localhost:7", ""},
+		{"host", "runner.example:7", false, "localhost:7", ""},
+		{"bridge", "", false, "127.0.0.1:9", ""},
+		{"named", "", false, "172.30.0.9:9", ""},
+		{"old", "", false, "172.31.0.1:9", ""},
+		{"named", "host.docker.internal:7", true, "host.docker.internal:7", ""},
+		{"named", "", true, "", "docker-no-route"},
+		{"missing", "", false, "", "docker-no-network"},
+		{"missing", "runner.example:7", false, "", "docker-no-network"},
+	} {
+		server := &endpoints{advertised: c.advertised, fails: c.fails}
+		got, err := local.Route(testContext(t), c.network, server)
+		if got != c.want || (c.code == "") != (err == nil) {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+		if c.code != "" {
+			wantCode(t, err, fault.Environment, c.code, c.network)
+		}
+	}
+	// An Engine elsewhere: the loopback interface of its machine is not this one's.
+	far, err := docker.New(docker.Config{Host: "tcp://192.0.2.1:2375", Owner: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if got, err := far.Route(testContext(t), "host", &endpoints{advertised: "runner.example:7"}); got != "runner.example:7" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestProbe: what an attempt from inside a container shows.
+func TestProbe(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	e := open(t, fake, nil)
+	s, _ := spec()
+	c := start(t, e, s)
+	var args []string
+	for _, tt := range []struct {
+		output string
+		status int
+		want   docker.Probe
+		why    string
+	}{
+		{"", 0, docker.Reached, ""},
+		{"", 99, docker.Unknown, ""},
+		{"sh: not found", 127, docker.Unknown, ""},
+		{"exec failed", 126, docker.Unknown, ""},
+		{"Traceback\n  File x\nConnectionRefusedError: [Errno 111] Connection refused\n", 1, docker.Unreachable,
+			"ConnectionRefusedError: [Errno 111] Connection refused"},
+	} {
+		fake.OnExec(func(_ context.Context, a []string) (string, int) { args = a; return tt.output, tt.status })
+		if got, why := c.Probe(testContext(t)); got != tt.want || why != tt.why {
+			t.Errorf("%+v: %v, %q", tt, got, why)
+		}
+	}
+	if n := len(args); n < 2 || args[n-2] != "localhost" || args[n-1] != "1" {
+		t.Errorf("arguments %q", args)
+	}
+	// What drops packets answers nothing.
+	hasty := open(t, fake, func(c *docker.Config) { c.ProbeTimeout = 100 * time.Millisecond })
+	s.Number = 2
+	c = start(t, hasty, s)
+	fake.OnExec(func(ctx context.Context, _ []string) (string, int) { <-ctx.Done(); return "", 1 })
+	if got, why := c.Probe(testContext(t)); got != docker.Unreachable || !strings.Contains(why, "not answered") {
+		t.Errorf("%v, %q", got, why)
+	}
+	if got, _ := c.Probe(cancelled()); got != docker.Unknown {
+		t.Errorf("a probe that was given up: %v", got)
+	}
+	fake.AddImage("custom", "/entry.sh")
+	fake.AddImage("none")
+	for image, want := range map[string]bool{"beam": true, "custom": false, "none": false, "missing": false} {
+		if got := e.Boots(testContext(t), image); got != want {
+			t.Errorf("%s: %t", image, got)
+		}
+	}
+}
+
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// TestCheck: what is known before a job is accepted.
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		image    string
+		options  docker.Options
+		registry func(string) (string, int)
+		code     fault.Code
+	}{
+		{"there", "beam", docker.Options{Network: "host"}, nil, ""},
+		{"route", "beam", docker.Options{Network: "bridge"}, nil, ""},
+		{"no network", "beam", docker.Options{Network: "missing"}, nil, "docker-no-network"},
+		{"never pulled", "new", docker.Options{Network: "host", Pull: docker.PullNever}, nil, "docker-no-image"},
+		{"a registry that has it", "new", docker.Options{Network: "host"}, func(string) (string, int) { return "sha256:1", 200 }, ""},
+		{"a registry that has not", "new", docker.Options{Network: "host"},
+			func(image string) (string, int) { return "manifest unknown: " + image, http.StatusNotFound }, "docker-no-image"},
+		{"no registry", "new", docker.Options{Network: "host"},
+			func(string) (string, int) { return "dial tcp: no such host", http.StatusInternalServerError }, "docker-no-image"},
+		{"an Engine that cannot ask", "new", docker.Options{Network: "host"}, nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake := dockertest.Start(t, sleeper)
+			fake.Registry = c.registry
+			err := open(t, fake, nil).Check(testContext(t), c.image, c.options, &endpoints{})
+			if c.code == "" && err != nil {
+				t.Fatal(err)
+			}
+			if c.code != "" {
+				wantCode(t, err, fault.Environment, c.code)
+			}
+			if slices.Contains(fake.Requests(), "POST /images/create") {
+				t.Error("a check has pulled")
+			}
+		})
+	}
+	fake := dockertest.Start(t, sleeper)
+	e := open(t, fake, nil)
+	fake.Leave()
+	wantCode(t, e.Check(testContext(t), "beam", docker.Options{Network: "host"}, &endpoints{}), fault.Environment, "docker-no-engine")
+}
+
+// TestRegistryThatHangs gets the benefit of the doubt, after a second.
+func TestRegistryThatHangs(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	fake.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/distribution/") {
+			return false
+		}
+		<-r.Context().Done()
+		return true
+	}
+	err := open(t, fake, nil).Check(testContext(t), "new", docker.Options{Network: "host"}, &endpoints{})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOptionsOfAJob: a job gets less of the machine than the server's options say, and more only of what the server allows.
+func TestOptionsOfAJob(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	server := docker.Options{Network: "bridge", Env: []string{"A=1"}, Volumes: []string{"/x:/x"}, Memory: 1 << 30, CPUs: 2}
+	for _, c := range []struct {
+		name   string
+		allow  []string
+		pull   docker.Pull
+		chosen map[string][]string
+		want   string // of what differs
+		code   fault.Code
+	}{
+		{"nothing", nil, "", nil, "bridge missing [A=1] [/x:/x] 1073741824 2", ""},
+		{"less", nil, "", map[string][]string{"docker_memory": {"512m"}, "docker_cpus": {"0.5"}, "docker_env": {"B=2", "C=3"}},
+			"bridge missing [A=1 B=2 C=3] [/x:/x] 536870912 0.5", ""},
+		{"the last one counts", nil, "", map[string][]string{"docker_memory": {"2m", "1GiB"}}, "bridge missing [A=1] [/x:/x] 1073741824 2", ""},
+		{"pull", nil, "", map[string][]string{"docker_pull": {"always"}}, "bridge always [A=1] [/x:/x] 1073741824 2", ""},
+		{"pull never", nil, docker.PullNever, map[string][]string{"docker_pull": {"always"}}, "", "docker-not-allowed"},
+		{"never pull", nil, docker.PullNever, map[string][]string{"docker_pull": {"never"}}, "bridge never [A=1] [/x:/x] 1073741824 2", ""},
+		{"memory", nil, "", map[string][]string{"docker_memory": {"2g"}}, "", "docker-not-allowed"},
+		{"processors", nil, "", map[string][]string{"docker_cpus": {"3"}}, "", "docker-not-allowed"},
+		{"the same network", nil, "", map[string][]string{"docker_network": {"bridge"}}, "bridge missing [A=1] [/x:/x] 1073741824 2", ""},
+		{"network", nil, "", map[string][]string{"docker_network": {"host"}}, "", "docker-not-allowed"},
+		{"network allowed", []string{"network"}, "", map[string][]string{"docker_network": {"host"}}, "host missing [A=1] [/x:/x] 1073741824 2", ""},
+		{"volume", nil, "", map[string][]string{"docker_volume": {"/:/host"}}, "", "docker-not-allowed"},
+		{"volume while networks are allowed", []string{"network"}, "", map[string][]string{"docker_volume": {"cache:/v"}}, "", "docker-not-allowed"},
+		{"volume allowed", []string{"volume"}, "", map[string][]string{"docker_volume": {"cache:/v"}},
+			"bridge missing [A=1] [/x:/x cache:/v] 1073741824 2", ""},
+		{"another container's network", []string{"network"}, "", map[string][]string{"docker_network": {"container:x"}}, "", "docker-option"},
+		{"no network", []string{"network"}, "", map[string][]string{"docker_network": {"none"}}, "", "docker-option"},
+		{"bad memory", nil, "", map[string][]string{"docker_memory": {"much"}}, "", "docker-option"},
+		{"little memory", nil, "", map[string][]string{"docker_memory": {"1m"}}, "", "docker-option"},
+		{"negative memory", nil, "", map[string][]string{"docker_memory": {"-1"}}, "", "docker-option"},
+		{"bad processors", nil, "", map[string][]string{"docker_cpus": {"NaN"}}, "", "docker-option"},
+		{"no processors", nil, "", map[string][]string{"docker_cpus": {"0"}}, "", "docker-option"},
+		{"bad variable", nil, "", map[string][]string{"docker_env": {"PATH"}}, "", "docker-option"},
+		{"bad pull", nil, "", map[string][]string{"docker_pull": {"often"}}, "", "docker-option"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := open(t, fake, func(cfg *docker.Config) {
+				cfg.Options, cfg.Allow = server, c.allow
+				cfg.Options.Pull = c.pull
+			})
+			o, err := e.ForJob(c.chosen)
+			if c.code != "" {
+				wantCode(t, err, fault.Pipeline, c.code)
+				return
+			}
+			if got := fmt.Sprint(o.Network, " ", o.Pull, " ", o.Env, " ", o.Volumes, " ", o.Memory, " ", o.CPUs); err != nil || got != c.want {
+				t.Errorf("%q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+	unbounded := open(t, fake, nil)
+	if o, err := unbounded.ForJob(map[string][]string{"docker_memory": {"64g"}, "docker_cpus": {"64"}}); err != nil || o.Memory != 64<<30 {
+		t.Errorf("without bounds of the server: %+v, %v", o, err)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"/a:/b": true, "/a:/b:ro": true, "/a:/b:rw": true, "cache:/b": true,
+		"/a": false, "/a:b": false, "/a:/": false, "a/b:/c": false, "/a:/b:z": false, ":/b": false, "/a:/b:ro:x": false, "": false, "/a:/x/..": false,
+	} {
+		if err := (docker.Options{Network: "host", Pull: docker.PullMissing, Volumes: []string{text}}).Validate(); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
