@@ -30,15 +30,6 @@ type Scheduler struct {
 	settling   bool // no bundle is kept open
 }
 
-// environment is the capacity of the harness processes of one environment.
-type environment struct {
-	perProcess int
-	parallel   bool
-	load       []int // bundles in flight by process, those that are kept open too
-	// alone marks processes whose bundle gets no company, reserved those that are kept free for such a bundle.
-	alone, reserved []bool
-}
-
 // New returns the scheduler of a job that has not begun.
 func New(p *plan.Plan, c Config) *Scheduler {
 	s := &Scheduler{
@@ -248,30 +239,6 @@ func (s *Scheduler) restore(ev Restored) {
 	}
 	for _, e := range ev.SideReady {
 		s.sideFilled[e] = true
-	}
-}
-
-// capacity sets the processes of an environment. Bundles in flight keep counting against the process they run on.
-func (s *Scheduler) capacity(ev Capacity) {
-	e := s.envs[ev.Env]
-	if e == nil {
-		e = &environment{}
-		s.envs[ev.Env] = e
-	}
-	e.perProcess, e.parallel = ev.PerProcess, ev.Parallel
-	load := make([]int, ev.Processes)
-	copy(load, e.load)
-	alone := make([]bool, ev.Processes)
-	copy(alone, e.alone)
-	e.load, e.alone, e.reserved = load, alone, make([]bool, ev.Processes)
-}
-
-// connected has the stages of an environment wait no longer for a harness.
-func (s *Scheduler) connected(ev Connected) {
-	for _, st := range s.stages {
-		if st.def.Env == ev.Env && st.def.Env != "" {
-			st.retryAt = element.MinTime
-		}
 	}
 }
 

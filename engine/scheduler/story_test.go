@@ -34,6 +34,7 @@ import (
 //	cut STAGE                     input: the block that was cut and its parts, a line each, as above
 //	rhythm STAGE gap=MS           what comes to the stage comes so long after what came before it
 //	costs                         of every Harness stage
+//	backlog                       of the environment
 //	tick, drain, connected
 //	status                        watermarks and backlog of every stage
 //
@@ -111,6 +112,8 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return ""
 	case "costs":
 		return st.costs()
+	case "backlog":
+		return fmt.Sprintf("%.0f ms\n", st.sched.BacklogMs("env"))
 	case "mapped":
 		return st.step(t, st.mapped(t, d))
 	case "needed": // the windows of the side input of a stage
