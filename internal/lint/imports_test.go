@@ -9,7 +9,7 @@ import (
 // pure are the engine's packages that are told what happened and answer with what to do: no I/O, clock, goroutine or proto.
 var pure = []string{
 	"engine/coder", "engine/element", "engine/group", "engine/inventory", "engine/plan", "engine/profile", "engine/rows",
-	"engine/scheduler", "engine/timer", "engine/trigger", "engine/watermark", "engine/window",
+	"engine/scheduler", "engine/sizing", "engine/timer", "engine/trigger", "engine/watermark", "engine/window",
 }
 
 // importRule forbids imports. Patterns of directories are those of under; patterns of imports are the same over import paths.
