@@ -33,6 +33,8 @@ type Config struct {
 	// RestartsMax restarts of a worker within RestartWindow without progress make the pool fail. Default 10 in 5 min.
 	RestartsMax   int
 	RestartWindow time.Duration
+	// MeasureEvery is how often the memory of harnesses is looked at where it is bounded. Default 1 s.
+	MeasureEvery time.Duration
 }
 
 // withDefaults fills what is zero.
@@ -50,6 +52,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
 	orDuration(&c.BackoffMax, 30*time.Second)
 	orDuration(&c.RestartWindow, 5*time.Minute)
+	orDuration(&c.MeasureEvery, time.Second)
 	if c.LogLinesMax == 0 {
 		c.LogLinesMax = 40
 	}
@@ -76,6 +79,7 @@ func (c Config) Validate() error {
 	check(c.StopTimeout > 0, "StopTimeout is negative")
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")
 	check(c.RestartsMax > 0 && c.RestartWindow > 0, "RestartsMax or RestartWindow is negative")
+	check(c.MeasureEvery > 0, "MeasureEvery is negative")
 	check(c.LogLinesMax > 0, "LogLinesMax is negative")
 	if len(faults) > 0 {
 		return fault.New(fault.Internal, codeConfig, "%w", errors.Join(faults...))

@@ -84,6 +84,8 @@ func (l *containerLauncher) reachedBy() string { return l.endpoint }
 // respawns: boot starts a crashed worker again.
 func (l *containerLauncher) respawns() bool { return true }
 
+func (l *containerLauncher) manyPrograms() bool { return true }
+
 func (l *containerLauncher) close() error { return nil }
 
 func (l *containerLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {

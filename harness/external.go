@@ -74,6 +74,8 @@ func (l *externalLauncher) reachedBy() string { return l.endpoint }
 
 func (l *externalLauncher) respawns() bool { return false }
 
+func (l *externalLauncher) manyPrograms() bool { return l.programs }
+
 func (l *externalLauncher) close() error { return l.sites.close() }
 
 // externalWorker is a harness that a pool has started. Whether it still runs is only known by its control stream.

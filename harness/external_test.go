@@ -21,18 +21,21 @@ import (
 // workerPool is an external worker pool in this process.
 type workerPool struct {
 	fnpb.UnimplementedBeamFnExternalWorkerPoolServer
-	refuse    string
 	provision bool // its workers ask for their provisioning, as boot does
 
 	mu      sync.Mutex
+	refuse  string
 	workers map[string]*fakesdk.Harness
 	stopped []string
 	params  map[string]string
 }
 
 func (p *workerPool) StartWorker(_ context.Context, req *fnpb.StartWorkerRequest) (*fnpb.StartWorkerResponse, error) {
-	if p.refuse != "" {
-		return &fnpb.StartWorkerResponse{Error: p.refuse}, nil
+	p.mu.Lock()
+	refuse := p.refuse
+	p.mu.Unlock()
+	if refuse != "" {
+		return &fnpb.StartWorkerResponse{Error: refuse}, nil
 	}
 	if p.provision {
 		if err := provision(req); err != nil {
@@ -53,6 +56,13 @@ func (p *workerPool) StartWorker(_ context.Context, req *fnpb.StartWorkerRequest
 	p.workers[req.GetWorkerId()] = h
 	p.params = req.GetParams()
 	return &fnpb.StartWorkerResponse{}, nil
+}
+
+// refusing makes the pool refuse to start workers, or takes that back.
+func (p *workerPool) refusing(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = why
 }
 
 func provision(req *fnpb.StartWorkerRequest) error {

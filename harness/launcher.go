@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"time"
 
 	"padstone/fnapi"
 )
@@ -14,6 +15,8 @@ type launcher interface {
 	launch(ctx context.Context, w *fnapi.Worker) (launched, error)
 	// respawns says whether a harness that is lost may come back by itself under its id.
 	respawns() bool
+	// manyPrograms says that each launch starts a program of its own.
+	manyPrograms() bool
 	// close frees what launches have shared.
 	close() error
 }
@@ -30,4 +33,16 @@ type launched interface {
 	ended(ctx context.Context) string
 	// stop ends the harness and waits for its end, at once when hurry is closed. The worker's control stream was closed before.
 	stop(hurry <-chan struct{})
+}
+
+// metered is a launched harness of which can be said what it uses.
+type metered interface {
+	// usage is what the harness uses now, with all that it has started; false when that cannot be known.
+	usage(ctx context.Context) (Usage, bool)
+}
+
+// Usage is what a harness uses.
+type Usage struct {
+	CPU    time.Duration // since it began
+	Memory int64         // bytes that are resident
 }

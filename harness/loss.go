@@ -61,12 +61,22 @@ func (p *Pool) Loss(ctx context.Context, id fnapi.WorkerID, generation int) stri
 	const knownFor = 3 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, knownFor)
 	defer cancel()
-	for _, s := range p.slots {
-		if s.worker.ID() == id {
-			return s.loss.wait(ctx, generation)
-		}
+	if s := p.slotOf(id); s != nil {
+		return s.loss.wait(ctx, generation)
 	}
 	return ""
+}
+
+// slotOf returns the slot of a worker; nil when its supervisor has ended.
+func (p *Pool) slotOf(id fnapi.WorkerID) *slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.mu.slots {
+		if s.worker.ID() == id {
+			return s
+		}
+	}
+	return nil
 }
 
 // lost finds out why the harness was lost and makes it known.

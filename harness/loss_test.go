@@ -121,7 +121,7 @@ func TestPoolThatHasWorkedLasts(t *testing.T) {
 	m := newManager(t, func(c *Config) { c.RestartsMax = 2 })
 	p := start(t, m, Spec{Environment: processEnv(t, self(t), "crash"), OnChange: func() { changed <- struct{}{} }})
 	p.Progressed()
-	for p.Workers(); p.slots[0].worker.Generation() < 7; {
+	for p.Workers(); p.slotsInService()[0].worker.Generation() < 7; {
 		select {
 		case <-changed:
 		case <-testContext(t).Done():

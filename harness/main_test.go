@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// hoard is what a hungry harness has.
+var hoard []byte
+
 // boot is a harness program: Beam's container contract, or what a Python worker is told in its environment.
 func boot(mode string) int {
 	id, endpoint := os.Getenv("WORKER_ID"), strings.Trim(strings.TrimPrefix(os.Getenv("CONTROL_API_SERVICE_DESCRIPTOR"), "url: "), `"`)
@@ -50,6 +54,8 @@ func boot(mode string) int {
 		return 3
 	case "mute":
 		select {}
+	case "hungry":
+		hoard = bytes.Repeat([]byte{1}, 256<<20)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 	case "tells":

@@ -47,6 +47,8 @@ type Spec struct {
 	// ProcessPool says that the environment's worker pool starts a process a worker. Without it a pool whose workers run Beam's boot
 	// program is recognised, and any other is taken for LOOPBACK.
 	ProcessPool bool
+	// MemoryMax is how much memory a harness may have before another one takes its place; 0: no bound. See Pool.SetMemoryMax.
+	MemoryMax int64
 }
 
 // Supported says whether environments like this one can be started, without starting anything. The error is what Start would return.
@@ -86,7 +88,7 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 		spec.Processes = 1
 	}
 	life, cancel := context.WithCancel(context.Background()) // not ctx: the pool outlives its start
-	p := newPool(m, t, spec, cancel)
+	p := newPool(m, t, spec, life, cancel)
 	switch {
 	case t.external != nil:
 		p.launcher = newExternalLauncher(m, t, p)
@@ -99,38 +101,40 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 		cancel()
 		return nil, err
 	}
-	if err := p.startAll(ctx, life, spec.Processes); err != nil {
+	if err := p.startAll(ctx, spec.Processes); err != nil {
 		p.Close(context.WithoutCancel(ctx))
 		return nil, err
 	}
+	p.SetMemoryMax(spec.MemoryMax)
 	return p, nil
 }
 
 // startAll starts the first worker and then, since by then staged files are there and the kind of a worker pool is known, the others.
-func (p *Pool) startAll(ctx, life context.Context, n int) error {
-	if err := p.startSlots(ctx, life, 1); err != nil {
+func (p *Pool) startAll(ctx context.Context, n int) error {
+	if err := p.startSlots(ctx, 1); err != nil {
 		return err
 	}
-	if e, ok := p.launcher.(*externalLauncher); ok && !p.spec.ProcessPool && !p.slots[0].worker.Provisioned() {
-		if most := len(e.sites.now(ctx)); n > most {
+	if l, ok := p.launcher.(*externalLauncher); ok && !p.spec.ProcessPool && !p.slotsInService()[0].worker.Provisioned() && !l.manyPrograms() {
+		most := len(l.sites.now(ctx))
+		p.most.Store(int64(most))
+		if n > most {
 			p.log.Info("one worker a pool: these worker pools run their workers in one process each", zap.Int("pools", most))
 			n = most
 		}
 	}
-	return p.startSlots(ctx, life, n-1)
+	return p.startSlots(ctx, n-1)
 }
 
-// startSlots starts n workers, which are supervised until life ends, and waits for them.
-func (p *Pool) startSlots(ctx, life context.Context, n int) error {
+// startSlots starts n workers, which are supervised until the pool's life ends, and waits for them.
+func (p *Pool) startSlots(ctx context.Context, n int) error {
 	var starting sync.WaitGroup
-	results := make([]error, n)
+	slots, results := make([]*slot, n), make([]error, n)
 	for i := range n {
-		s, err := p.addSlot()
+		s, first, err := p.launchSlot()
 		if err != nil {
 			return err
 		}
-		first := make(chan error, 1)
-		p.running.Go(func() { s.supervise(life, first) })
+		slots[i] = s
 		starting.Go(func() {
 			select {
 			case results[i] = <-first:
@@ -140,7 +144,14 @@ func (p *Pool) startSlots(ctx, life context.Context, n int) error {
 		})
 	}
 	starting.Wait()
-	return errors.Join(results...)
+	if err := errors.Join(results...); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.places = append(p.mu.places, slots...)
+	p.mu.wanted = len(p.mu.places)
+	return nil
 }
 
 // describe names the pool in errors.

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,38 +21,52 @@ type Pool struct {
 	log      *zap.Logger
 	launcher launcher
 	logs     *ring
-	running  sync.WaitGroup     // supervisors
-	cancel   context.CancelFunc // ends the supervisors
+	running  sync.WaitGroup // supervisors, and what starts and watches harnesses
+	life     context.Context
+	cancel   context.CancelFunc // ends life
 	closing  sync.Once
 	hurry    chan struct{} // closed when harnesses must be gone at once
 	proved   atomic.Bool   // they have got work done
-
-	slots []*slot // grows only while Start runs
+	most     atomic.Int64  // places that there can be: workers of one worker pool would share a process; 0: no bound
+	memory   memory
 
 	mu struct {
 		sync.Mutex
-		err error
+		err    error
+		closed bool
+		slots  []*slot // all whose supervisor runs
+		places []*slot // those in service: bundles are given to a place
+		wanted int     // places that there should be
+		coming int     // workers that are starting to be in service
+		failed error   // why the last of these has not come
 	}
 }
 
-func newPool(m *Manager, t *target, spec Spec, cancel context.CancelFunc) *Pool {
+func newPool(m *Manager, t *target, spec Spec, life context.Context, cancel context.CancelFunc) *Pool {
 	return &Pool{
-		manager: m, target: t, spec: spec, cancel: cancel,
+		manager: m, target: t, spec: spec, life: life, cancel: cancel,
 		log:  m.cfg.Logger.With(zap.String("job", spec.JobID), zap.String("environment", spec.EnvID)),
 		logs: newRing(m.cfg.LogLinesMax), hurry: make(chan struct{}),
 	}
 }
 
-// Workers returns the workers that are connected now, always in the same order. After a loss a worker comes back with the same id and
-// the next generation.
+// Workers returns the workers in service that are connected now, always in the same order. After a loss a worker comes back with the same
+// id and the next generation.
 func (p *Pool) Workers() []*fnapi.Worker {
-	out := make([]*fnapi.Worker, 0, len(p.slots))
-	for _, s := range p.slots {
+	places := p.slotsInService()
+	out := make([]*fnapi.Worker, 0, len(places))
+	for _, s := range places {
 		if s.ready.Load() {
 			out = append(out, s.worker)
 		}
 	}
 	return out
+}
+
+func (p *Pool) slotsInService() []*slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.mu.places)
 }
 
 // Err returns why the pool has given up on a worker, or nil. It does not recover from it.
@@ -67,7 +82,9 @@ func (p *Pool) LastLogs() []string { return p.logs.last() }
 // Progressed tells the pool that its harnesses get work done: restarts until now are forgiven. Call it when a bundle is committed.
 func (p *Pool) Progressed() {
 	p.proved.Store(true)
-	for _, s := range p.slots {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.mu.slots {
 		s.forgiven.Store(true)
 	}
 }
@@ -88,6 +105,9 @@ func (p *Pool) Close(ctx context.Context) {
 	p.closing.Do(func() {
 		stop := context.AfterFunc(ctx, func() { close(p.hurry) })
 		defer stop()
+		p.mu.Lock()
+		p.mu.closed = true
+		p.mu.Unlock()
 		p.cancel()
 		p.running.Wait()
 		if err := p.launcher.close(); err != nil {

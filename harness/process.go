@@ -124,6 +124,8 @@ func (l *processLauncher) reachedBy() string { return l.server }
 // respawns: boot starts a crashed worker again, an interpreter does not.
 func (l *processLauncher) respawns() bool { return !l.target.python }
 
+func (l *processLauncher) manyPrograms() bool { return true }
+
 // close removes the staged files.
 func (l *processLauncher) close() error {
 	if l.dir == "" {

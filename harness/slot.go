@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,14 +20,27 @@ import (
 type slot struct {
 	pool     *Pool
 	worker   *fnapi.Worker
+	life     context.Context // of its supervisor
+	end      context.CancelFunc
 	ready    atomic.Bool
 	forgiven atomic.Bool // the next restart starts counting anew
+	run      atomic.Pointer[attempt]
+
+	// Guarded by the pool's lock.
+	users   int  // bundles that hold it
+	retired bool // it ends as soon as nobody holds it
 
 	loss     loss
 	restarts []time.Time // within the window; the supervisor's own
 	backoff  time.Duration
 	failed   error // why the last attempt failed
 	failures int   // attempts to start it again since it was lost
+}
+
+// attempt is a harness that runs in a slot.
+type attempt struct {
+	launched
+	began time.Time
 }
 
 // addSlot registers a worker with the Fn API server.
@@ -41,13 +55,38 @@ func (p *Pool) addSlot() (*slot, error) {
 		return nil, err
 	}
 	s := &slot{pool: p, worker: w}
-	p.slots = append(p.slots, s)
+	s.life, s.end = context.WithCancel(p.life)
 	return s, nil
 }
 
+// launchSlot starts a worker and its supervisor; the channel gets the outcome of the first start.
+func (p *Pool) launchSlot() (*slot, <-chan error, error) {
+	s, err := p.addSlot()
+	if err != nil {
+		return nil, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed {
+		s.worker.Stop()
+		return nil, nil, fault.New(fault.Environment, codeStart, "%s is being closed", p.describe())
+	}
+	p.mu.slots = append(p.mu.slots, s)
+	first := make(chan error, 1)
+	p.running.Go(func() {
+		s.supervise(s.life, first)
+		p.mu.Lock()
+		p.mu.slots = slices.DeleteFunc(p.mu.slots, func(o *slot) bool { return o == s })
+		p.mu.Unlock()
+		p.changed()
+	})
+	return s, first, nil
+}
+
 // supervise runs the worker's harness until ctx ends or restarts do not help. first gets the outcome of the first start; a harness
-// that does not even start once is not started again.
+// that does not even start once is not started again, nor is one that is lost while it retires.
 func (s *slot) supervise(ctx context.Context, first chan<- error) {
+	defer s.end()
 	defer s.worker.Stop()
 	run, err := s.start(ctx)
 	s.setReady(err == nil) // before the pool is handed over, whose workers are counted then
@@ -57,9 +96,11 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 	}
 	for {
 		generation := s.worker.Generation()
+		s.run.Store(&attempt{run, time.Now()})
 		s.setReady(true)
 		generation = s.watch(ctx, run, generation)
 		s.setReady(false)
+		s.run.Store(nil)
 		if ctx.Err() != nil {
 			s.worker.Stop()
 			run.stop(s.pool.hurry)
@@ -68,6 +109,9 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 		s.lost(ctx, run, generation)
 		s.worker.Disconnect("its harness is being restarted")
 		run.stop(s.hurry())
+		if s.isRetired() {
+			return
+		}
 		if run = s.restart(ctx); run == nil {
 			return
 		}
