@@ -21,7 +21,7 @@ func (s *Scheduler) startSuspect(st *stage) *Start {
 		}
 		switch st.def.Kind {
 		case plan.Group:
-			if s.runner >= s.cfg.RunnerSlots {
+			if s.runner >= s.runnerSlots() {
 				continue
 			}
 			s.runner++

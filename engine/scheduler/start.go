@@ -50,7 +50,7 @@ func (s *Scheduler) start(st *stage) *Start {
 			return nil
 		}
 	case plan.Group:
-		if s.runner >= s.cfg.RunnerSlots || !s.fillGroup(st, b) {
+		if s.runner >= s.runnerSlots() || !s.fillGroup(st, b) {
 			return nil
 		}
 		s.runner++
@@ -203,17 +203,32 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 			continue
 		}
 		b.Groups = append(b.Groups, uint16(g))
-		for q.len() > 0 && (b.Final || s.within(st, elements, bytes, false)) && s.sideBlocking(st, q.first()) == nil &&
-			s.fits(st, elements, q.first()) {
+		for q.len() > 0 && (b.Final || s.within(st, elements, bytes, false) && elements < most) &&
+			s.sideBlocking(st, q.first()) == nil && s.fits(st, elements, q.first()) {
 			blk := q.pop()
 			elements, bytes = elements+blk.Count, bytes+blk.Bytes
 			b.Blocks = append(b.Blocks, blk)
 		}
 	}
-	if most := s.elementsMax(st); elements > most && st.divisibleBlocks() {
-		b.Limit = most
-	}
+	b.Limit = s.limit(st, elements, most)
 	return len(b.Groups) > 0
+}
+
+// limitPart bounds how often a block is written again: at least so much of what a bundle could take it does take.
+const limitPart = 16
+
+// limit is how many of the elements a bundle takes, of those that should be no more than so many; 0: all. What is left is of the last
+// block, as without that there were fewer. Key groups change hands between bundles only: a bundle of slow elements must not be long.
+func (s *Scheduler) limit(st *stage, elements, most int) int {
+	switch top := s.elementsMax(st); {
+	case !st.divisibleBlocks():
+		return 0
+	case elements > top:
+		return min(top, max(most, elements/limitPart))
+	case elements/2 > most:
+		return max(most, elements/limitPart)
+	}
+	return 0
 }
 
 // takeFIFO takes waiting blocks up to the bounds of a bundle; blocks that wait for a side input are passed over, unless their order
@@ -256,8 +271,12 @@ func (s *Scheduler) mostOf(st *stage) int {
 	if n := s.atATime(st); n > 0 {
 		most = n
 	}
-	if s.cfg.LatencyBudgetMs > 0 && st.cost.each > 0 {
+	switch {
+	case s.cfg.LatencyBudgetMs <= 0:
+	case st.cost.each > 0:
 		most = min(most, max(1, int(float64(s.bundleTimeMax())/st.cost.each)))
+	case st.cost.bundles == 0 && st.divisibleBlocks(): // they may be slow, and whoever has the key groups keeps them until it is done
+		most = min(most, slowFirst)
 	}
 	return most
 }

@@ -18,3 +18,6 @@ func (s *Scheduler) bundleTimeMax() int64 {
 func (s *Scheduler) latencyBudget() int64 {
 	return cmp.Or(s.tuning.LatencyBudgetMs, s.cfg.LatencyBudgetMs)
 }
+
+// runnerSlots bounds the grouping bundles at a time.
+func (s *Scheduler) runnerSlots() int { return cmp.Or(s.tuning.RunnerSlots, s.cfg.RunnerSlots) }

@@ -156,6 +156,7 @@ type Tune struct {
 	BundleElementsMax int   // elements a bundle takes
 	BundleTimeMaxMs   int64 // how long a bundle is kept open for more, from its begin
 	LatencyBudgetMs   int64 // what bundles may add to the way of an element through the whole job
+	RunnerSlots       int   // grouping bundles at a time
 }
 
 // WasCut says what a block has been cut into.
