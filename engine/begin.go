@@ -226,47 +226,18 @@ func (j *job) launch() error {
 					j.end(started.err)
 					return
 				}
-				j.pools[env.ID] = started.pool
-				j.fleet.SetPool(env.ID, started.pool)
 				if left--; left == 0 {
 					j.phases.started = j.phases.since()
 				}
 				if left == 0 && !j.over && !j.draining {
 					j.reporter.State(jobpb.JobState_RUNNING)
 				}
-				parallel := bundle.Parallel(parsed)
-				size := poolSize{len(started.pool.Workers()), j.chosen.processes(j.cfg.Cores, parallel), parallel}
-				j.sizes[env.ID] = size
-				j.grew(env.ID, size)
-				j.tell(scheduler.Capacity{
-					Env: env.ID, Processes: max(1, size.processes), PerProcess: j.cfg.BundlesPerProcess, Parallel: parallel,
-				})
-				j.poolChanged(env.ID) // it may have changed while there was no job to tell
+				j.adopt(env.ID, started.pool, bundle.Parallel(parsed))
 			})
 		})
 	}
+	j.tasks.Go(j.sizePools)
 	return nil
-}
-
-// poolChanged looks at a pool whose processes have come or gone.
-func (j *job) poolChanged(env plan.EnvID) {
-	pool := j.pools[env]
-	if pool == nil || j.over {
-		return
-	}
-	if err := pool.Err(); err != nil {
-		j.end(err)
-		return
-	}
-	if len(pool.Workers()) == 0 {
-		return
-	}
-	for i, def := range j.plan.Stages {
-		if def.Env == env {
-			delete(j.backoff, i)
-		}
-	}
-	j.tell(scheduler.Connected{Env: env})
 }
 
 func environment(env *plan.Environment) (*pipepb.Environment, error) {

@@ -232,11 +232,11 @@ func (j *job) committed(start *scheduler.Start, res *bundle.Result, seq uint64) 
 		if start.Timers || !def.TimeSorted { // else no harness has had a part in it
 			j.fleet.Progressed(def.Env)
 		}
-		if res.Finalize != nil {
+		if finalize := res.Finalization(); finalize != nil {
 			j.effects.after(start.Stage, seq, func() {
 				ctx, cancel := context.WithTimeout(j.ctx, finalizeFor)
 				defer cancel()
-				j.warn(res.Finalize(ctx), "finalising a bundle")
+				j.warn(finalize(ctx), "finalising a bundle")
 			})
 		}
 	case plan.Source:

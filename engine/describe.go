@@ -92,11 +92,7 @@ func (j *job) describe() *jobserver.Description {
 			})
 		}
 	}
-	for _, env := range j.plan.Environments {
-		if p := j.pools[env.ID]; p != nil {
-			d.Workers = append(d.Workers, p.Describe()...)
-		}
-	}
+	d.Pools, d.Workers = j.describePools(), j.describeWorkers()
 	return d
 }
 

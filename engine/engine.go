@@ -20,6 +20,7 @@ import (
 	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/engine/scheduler"
+	"padstone/engine/sizing"
 	"padstone/engine/store"
 	"padstone/internal/fault"
 	"padstone/internal/memory"
@@ -64,15 +65,6 @@ const (
 	LogError
 )
 
-// HarnessPool is the processes of one environment of a job.
-type HarnessPool interface {
-	bundle.Pool
-	// Describe lists the processes.
-	Describe() []jobserver.WorkerDescription
-	// Close stops the processes and waits for their end.
-	Close(ctx context.Context)
-}
-
 // Config configures an Engine.
 type Config struct {
 	Logger    *zap.Logger
@@ -90,6 +82,8 @@ type Config struct {
 	Settings map[string]int64
 	// Cores is how many harness processes are worth while; default GOMAXPROCS, which knows of a container's share.
 	Cores int
+	// Sizing says when the processes of an environment become more and fewer, where they are sized.
+	Sizing sizing.Config
 	// BundlesPerProcess is how many bundles a harness process has in flight; default 3.
 	BundlesPerProcess int
 	// Memory is what all jobs together may hold; default a share of memory.LimitDefault.
@@ -106,7 +100,7 @@ type Config struct {
 	Now func() element.Time
 	// Elapsed is a clock that does not jump when Now does. Default, for the default of Now: that of the machine; else none.
 	Elapsed func() time.Duration
-	// Stopwatch takes times for the profile, and decides nothing. It must not go back; default the machine's.
+	// Stopwatch takes times for the profile, and for the sizes of pools that are sized. It must not go back; default the machine's.
 	Stopwatch func() time.Duration
 	// Turn is called by the goroutine of each bundle before it begins, and again before it hands over what it brings. It may make the
 	// bundle wait: a simulation lets one thing happen at a time. May be nil.
@@ -137,6 +131,7 @@ func (c Config) withDefaults() Config {
 	if c.Cores == 0 {
 		c.Cores = runtime.GOMAXPROCS(0)
 	}
+	c.Sizing = c.Sizing.WithDefaults()
 	if c.Memory == nil {
 		c.Memory = memory.Share(memory.LimitDefault)
 	}
@@ -336,7 +331,7 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 		NoFusion:     experiment(spec.Options, ExperimentNoFusion),
 		NoLifting:    experiment(spec.Options, ExperimentNoLifting),
 		NoAssignment: experiment(spec.Options, ExperimentNoAssignment),
-		Spread:       settings.processes(e.cfg.Cores, false) > 1,
+		Spread:       settings.processes(e.cfg.Cores, false).Max > 1,
 		Natives: func(urn string) bool {
 			_, source := e.cfg.Natives.Source(connector.URN(urn))
 			_, sink := e.cfg.Natives.Sink(connector.URN(urn))

@@ -106,13 +106,13 @@ func (j *job) inFlight(worker string) (all []inspection) {
 		if pool == nil {
 			continue
 		}
-		for _, w := range pool.Describe() {
+		for _, w := range pool.pool.Describe() {
 			if worker != "" && w.ID != worker {
 				continue
 			}
 			of := append([]jobserver.ActiveBundle{}, bundles[w.ID]...)
 			slices.SortFunc(of, func(a, b jobserver.ActiveBundle) int { return cmp.Compare(b.Seconds, a.Seconds) })
-			all = append(all, inspection{pool, &jobserver.WorkerThreads{
+			all = append(all, inspection{pool.pool, &jobserver.WorkerThreads{
 				Worker: w.ID, Environment: w.Environment, Generation: w.Generation, Bundles: of,
 			}})
 		}

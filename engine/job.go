@@ -57,11 +57,10 @@ type job struct {
 
 	// ---- driver only ----
 	sched   *scheduler.Scheduler
-	chosen  *chosen // settings
-	sizes   map[plan.EnvID]poolSize
+	chosen  *chosen       // settings
 	mapping chan struct{} // 1-buffered: held while windows of a block are mapped
 	fleet   *bundle.Fleet
-	pools   map[plan.EnvID]HarnessPool
+	pools   map[plan.EnvID]*pooled
 	sinks   map[int]*publisher
 	sources map[int]*source
 	replay  *replay // nil without a TestStream
@@ -136,7 +135,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 		phases: begun,
 		cache:  newBlockCache(cfg.Memory.Recent),
 		events: make(chan func(), eventsMax), ended: make(chan struct{}),
-		pools: make(map[plan.EnvID]HarnessPool), sizes: make(map[plan.EnvID]poolSize),
+		pools: make(map[plan.EnvID]*pooled),
 		sinks: make(map[int]*publisher), sources: make(map[int]*source),
 		stages: make([]stageTotals, len(f.compiled.Stages)), order: make(map[int][]*flight),
 		backoff: make(map[int]time.Duration), warned: make(map[int]time.Time),
@@ -171,7 +170,8 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 		sc.LatencyBudgetMs = cmp.Or(sc.LatencyBudgetMs, latencyBudgetStreaming)
 	}
 	j.chosen.leave(sc)
-	sc.Tuning, sc.RunnerSlots = j.tuning().event(), j.chosen.slots(sc.RunnerSlots)
+	j.chosen.slots = cmp.Or(sc.RunnerSlots, scheduler.RunnerSlotsDefault)
+	sc.Tuning = j.tuned()
 	sc.DeferGroup, sc.InOrder = func(*plan.Stage) bool { return batch }, !batch
 	sc.SideReadyAt = bundle.SideReadyAt
 	j.sched, j.mapping = scheduler.New(j.plan, sc), make(chan struct{}, 1)
@@ -298,7 +298,7 @@ func (j *job) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.StopTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for _, p := range j.pools {
+	for _, p := range j.poolsOf() {
 		stopping.Go(func() { p.Close(ctx) })
 	}
 	stopping.Go(func() { j.early.giveUp(ctx) })

@@ -22,7 +22,7 @@ type starts struct {
 	home home
 	plan *plan.Plan          // for the names of transforms
 	job  atomic.Pointer[job] // nil while there is none
-	// settings that harnesses start with: they do not change.
+	// settings that harnesses start with: none of them changes before there is a job.
 	settings *chosen
 }
 
@@ -35,7 +35,7 @@ type started struct {
 // begin starts the harnesses of an environment and sends what became of it, once.
 func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environment, resumed bool) <-chan started {
 	spec := HarnessSpec{
-		Job: s.spec, EnvID: id, Environment: env, Processes: s.settings.processes(s.cfg.Cores, bundle.Parallel(env)),
+		Job: s.spec, EnvID: id, Environment: env, Processes: s.settings.processes(s.cfg.Cores, bundle.Parallel(env)).first,
 		Log: s.log,
 		OnChange: func() {
 			if j := s.job.Load(); j != nil {

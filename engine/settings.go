@@ -6,11 +6,13 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/engine/scheduler"
+	"padstone/internal/bytesize"
 	"padstone/internal/fault"
 	"padstone/jobserver"
 )
@@ -22,10 +24,6 @@ const (
 	SettingBundleSize    = "max_bundle_size"
 	SettingBundleTime    = "max_bundle_time_mills"
 	SettingLatencyBudget = "latency_budget_millis"
-	// SettingWorkers is the number of harness processes of an environment. Spec: python PortableOptions, "Sets the number of sdk worker
-	// processes that will run on each worker node. Default is 1. If 0, a value will be chosen by the runner." Flink's runner takes one
-	// less than there are cores then, for the sake of its JVM; Padstone takes as many as there are.
-	SettingWorkers = "sdk_worker_parallelism"
 	// SettingParallelism is Flink's default parallelism of a job. There a job's operators have so many instances, one if it is -1 and
 	// nobody has configured another; here what can run beside each other does, and it bounds how much: harness processes of an
 	// environment, and groupings. -1, which the Python SDK sends unless told, is nobody's choice. Spec: FlinkPipelineOptions (Java),
@@ -46,16 +44,17 @@ type setting struct {
 	name     string
 	def      int64 // Padstone's own value; left: what it does depends
 	min, max int64
-	also     int64 // is allowed beside them, and means that nobody has chosen
-	live     bool  // it may be changed while the job runs
+	also     int64    // is allowed beside them, and means that nobody has chosen
+	live     bool     // it may be changed while the job runs
+	words    []string // what values are called, from min on; nil: they are numbers
+	bytes    bool     // values may be written with a unit
 	unit     string
 	says     string // for DescribePipelineOptions
 }
 
 // Bounds of settings. The upper ones keep mistakes from passing for wishes: a bundle that is open for a day commits nothing for a day.
 const (
-	settingTimeMax    = 24 * 60 * 60 * 1000
-	settingWorkersMax = 1024
+	settingTimeMax = 24 * 60 * 60 * 1000
 	// settingParallelismMax is Flink's. Spec: flink KeyGroupRangeAssignment.UPPER_BOUND_MAX_PARALLELISM.
 	settingParallelismMax = 1 << 15
 	settingSlowMax        = 7 * 24 * 60 * 60
@@ -65,7 +64,7 @@ const (
 
 // settings lists all, in the order in which they are shown.
 func settings() []setting {
-	return []setting{
+	return append([]setting{
 		{
 			name: SettingBundleSize, min: 1, max: math.MaxInt32, live: true, unit: "elements",
 			says: fmt.Sprintf("The most elements a bundle takes. Default: the server's, else %d.", scheduler.BundleElementsMaxDefault),
@@ -81,11 +80,7 @@ func settings() []setting {
 				"Default: the server's, else %d in streaming jobs.", latencyBudgetStreaming),
 		},
 		{
-			name: SettingWorkers, def: 1, max: settingWorkersMax, unit: "processes",
-			says: "Harness processes of each environment; 0: by the number of cores. LOOPBACK workers share one process.",
-		},
-		{
-			name: SettingParallelism, def: -1, min: 1, max: settingParallelismMax, also: -1, unit: "at a time",
+			name: SettingParallelism, def: -1, min: 1, max: settingParallelismMax, also: -1, live: true, unit: "at a time",
 			says: "The most harness processes of an environment, and the most groupings at a time; -1: the server's, else no bound.",
 		},
 		{
@@ -98,15 +93,17 @@ func settings() []setting {
 			says: "How long the job waits for worker pools that cannot be reached when it is submitted, in seconds. Default: the server's, " +
 				"else 0: it is refused.",
 		},
-	}
+	}, workerSettings()...)
 }
 
 // settingOptions are the pipeline options of the settings.
 func settingOptions() (out []*jobpb.PipelineOptionDescriptor) {
 	for _, s := range settings() {
-		out = append(out, &jobpb.PipelineOptionDescriptor{
-			Name: s.name, Type: jobpb.PipelineOptionType_INTEGER, Group: "padstone", Description: s.says,
-		})
+		kind := jobpb.PipelineOptionType_INTEGER
+		if s.words != nil || s.bytes {
+			kind = jobpb.PipelineOptionType_STRING
+		}
+		out = append(out, &jobpb.PipelineOptionDescriptor{Name: s.name, Type: kind, Group: "padstone", Description: s.says})
 	}
 	return out
 }
@@ -126,10 +123,24 @@ func (s *setting) check(v int64) string {
 	if s.min <= v && v <= s.max || s.also != 0 && v == s.also {
 		return ""
 	}
-	return fmt.Sprintf("%d is not %s", v, s.allowed())
+	return fmt.Sprintf("%s is not %s", s.number(v), s.allowed())
+}
+
+// number writes a value that may not be allowed.
+func (s *setting) number(v int64) string {
+	if s.bytes && v > 0 {
+		return bytesize.Text(v)
+	}
+	return strconv.FormatInt(v, 10)
 }
 
 func (s *setting) allowed() string {
+	switch {
+	case s.words != nil:
+		return strings.Join(s.words, " or ")
+	case s.bytes:
+		return fmt.Sprintf("a size from %s to %s", bytesize.Text(s.min), bytesize.Text(s.max))
+	}
 	text := fmt.Sprintf("a whole number from %d to %d", s.min, s.max)
 	if s.also != 0 {
 		text += fmt.Sprintf(", or %d", s.also)
@@ -144,6 +155,19 @@ func (s *setting) hint() string {
 
 // parse reads a value that was written.
 func (s *setting) parse(text string) (v int64, wrong string) {
+	if i := slices.IndexFunc(s.words, func(word string) bool { return strings.EqualFold(word, text) }); i >= 0 {
+		return s.min + int64(i), ""
+	}
+	if s.words != nil {
+		return 0, fmt.Sprintf("%.100q is not %s", text, s.allowed())
+	}
+	if s.bytes {
+		v, err := bytesize.Parse(text)
+		if err != nil {
+			return 0, err.Error()
+		}
+		return v, s.check(v)
+	}
 	v, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return 0, fmt.Sprintf("%.100q is no whole number", text)
@@ -163,6 +187,19 @@ func CheckSetting(name string, v int64) error {
 	return nil
 }
 
+// ParseSetting reads the value of a setting as it is written in a configuration.
+func ParseSetting(name, text string) (int64, error) {
+	s, ok := findSetting(name)
+	if !ok {
+		return 0, fmt.Errorf("there is no setting %q", name)
+	}
+	v, wrong := s.parse(text)
+	if wrong != "" {
+		return 0, fmt.Errorf("%s", wrong)
+	}
+	return v, nil
+}
+
 // option reads the pipeline option of the setting; ok is false when the job does not choose. SDKs send integers as strings or numbers.
 func (s *setting) option(options *structpb.Struct) (v int64, ok bool, err error) {
 	field := options.GetFields()["beam:option:"+s.name+":v1"]
@@ -173,7 +210,9 @@ func (s *setting) option(options *structpb.Struct) (v int64, ok bool, err error)
 	case *structpb.Value_StringValue:
 		v, wrong = s.parse(k.StringValue)
 	case *structpb.Value_NumberValue:
-		if v = int64(k.NumberValue); float64(v) != k.NumberValue {
+		if s.words != nil {
+			wrong = fmt.Sprintf("%g is not %s", k.NumberValue, s.allowed())
+		} else if v = int64(k.NumberValue); float64(v) != k.NumberValue {
 			wrong = fmt.Sprintf("%g is no whole number", k.NumberValue)
 		} else {
 			wrong = s.check(v)
@@ -194,6 +233,7 @@ const codeOption fault.Code = "invalid-option"
 type chosen struct {
 	server, option, hand map[string]int64
 	own                  map[string]int64 // what is made of it when it is left to Padstone; 0, or none: it depends
+	slots                int              // groupings at a time, unless a parallelism bounds them
 }
 
 // settingsOf reads the settings of a job that is submitted. Errors: invalid-option.
@@ -250,24 +290,6 @@ func (c *chosen) leave(sc scheduler.Config) {
 	c.own[SettingLatencyBudget] = sc.LatencyBudgetMs
 }
 
-// processes is how many harness processes an environment gets on a machine with so many cores. Several of an SDK that uses all cores in
-// one are of no use.
-func (c *chosen) processes(cores int, parallel bool) int {
-	n, _ := c.value(SettingWorkers)
-	switch {
-	case n == 0 && parallel:
-		n = 1
-	case n == 0:
-		n = int64(cores)
-	}
-	return int(max(1, c.bounded(n)))
-}
-
-// slots is how many groupings run at a time at most.
-func (c *chosen) slots(configured int) int {
-	return int(c.bounded(int64(cmp.Or(configured, scheduler.RunnerSlotsDefault))))
-}
-
 // bounded is n within the parallelism.
 func (c *chosen) bounded(n int64) int64 {
 	if most, _ := c.value(SettingParallelism); most > 0 {
@@ -288,9 +310,20 @@ func (c *chosen) shown(s *setting) (v int64, from string, ok bool) {
 // words is the value of a setting in a message.
 func (c *chosen) words(s *setting) string {
 	if v, _, ok := c.shown(s); ok {
-		return strconv.FormatInt(v, 10)
+		return cmp.Or(s.text(v), strconv.FormatInt(v, 10))
 	}
 	return "left to Padstone"
+}
+
+// text is what a value is called; "" when it is a number.
+func (s *setting) text(v int64) string {
+	switch {
+	case s.words != nil && s.check(v) == "":
+		return s.words[v-s.min]
+	case s.bytes:
+		return bytesize.Text(v)
+	}
+	return ""
 }
 
 // describe lists the settings with what they are now.
@@ -300,7 +333,7 @@ func (c *chosen) describe(notes map[string]string) []jobserver.SettingDescriptio
 		v, from, ok := c.shown(&s)
 		d := jobserver.SettingDescription{Name: s.name, Unit: s.unit, From: from, Changeable: s.live, Note: notes[s.name]}
 		if ok {
-			d.Value = &v
+			d.Value, d.Text = &v, s.text(v)
 		}
 		out = append(out, d)
 	}

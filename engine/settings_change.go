@@ -11,7 +11,7 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 
-	"padstone/engine/plan"
+	"padstone/engine/scheduler"
 	"padstone/engine/store"
 	"padstone/internal/fault"
 	"padstone/jobserver"
@@ -76,7 +76,7 @@ func parseChanges(values map[string]string) ([]settingChange, error) {
 		}
 		if !s.live {
 			return nil, fault.New(fault.Pipeline, codeSettingFixed, "%s does not change while the job runs", name).
-				WithHint("stop the job with a savepoint and start it from there with --%s=%.20s", name, values[name])
+				WithHint("it says what a job begins with; %s and %s can be changed", SettingWorkers, SettingWorkersMax)
 		}
 		c := settingChange{setting: s, back: values[name] == jobserver.SettingDefault}
 		if !c.back {
@@ -169,8 +169,16 @@ func (j *job) change(changes []settingChange) (seq uint64, err error) {
 		}
 		j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, fmt.Sprintf(text, s.name, j.chosen.words(&s.setting), was))
 	}
-	j.tell(j.tuning().event())
+	j.tell(j.tuned())
+	j.resettle()
 	return seq, nil
+}
+
+// tuned is the job's tuning in the scheduler's terms.
+func (j *job) tuned() scheduler.Tune {
+	tune := j.tuning().event()
+	tune.RunnerSlots = int(j.chosen.bounded(int64(j.chosen.slots)))
+	return tune
 }
 
 // tuning is the job's, which bundles that run in the runner follow, too.
@@ -182,60 +190,17 @@ func (j *job) tuning() Tuning {
 
 // describeSettings lists the job's settings.
 func (j *job) describeSettings() []jobserver.SettingDescription {
+	b := j.chosen.processes(j.cfg.Cores, false)
+	j.chosen.own[SettingWorkersFirst], j.chosen.own[SettingWorkersMax] = int64(b.first), left
+	if j.chosen.own[SettingAlgorithm] = algorithmNone; b.sized {
+		j.chosen.own[SettingAlgorithm], j.chosen.own[SettingWorkersMax] = algorithmThroughput, int64(b.Max)
+	}
 	notes := make(map[string]string)
 	if text := j.workersNote(); text != "" {
 		notes[SettingWorkers] = text
 	}
+	if j.chosen.memoryMax() == 0 {
+		notes[SettingMemory] = "no bound"
+	}
 	return j.chosen.describe(notes)
-}
-
-// workersNote says how many harness processes there are, where that is not what the setting says.
-func (j *job) workersNote() string {
-	asked, _ := j.chosen.value(SettingWorkers)
-	var texts []string
-	for _, env := range j.plan.Environments {
-		size, started := j.sizes[env.ID]
-		if !started || int64(size.processes) == asked {
-			continue
-		}
-		text := fmt.Sprintf("%d in %q", size.processes, env.ID)
-		if len(j.sizes) == 1 {
-			text = fmt.Sprint(size.processes)
-		}
-		texts = append(texts, text+size.because(j.chosen))
-	}
-	return strings.Join(texts, "; ")
-}
-
-// poolSize is how many processes an environment got, and was to get.
-type poolSize struct {
-	processes, wanted int
-	parallel          bool // one is as good as several
-}
-
-// because says why there are not as many as the setting says.
-func (p poolSize) because(c *chosen) string {
-	asked, _ := c.value(SettingWorkers)
-	most, _ := c.value(SettingParallelism)
-	switch {
-	case p.processes < p.wanted:
-		return ": its worker pool, as with LOOPBACK, has all workers in one process"
-	case asked == 0 && p.parallel:
-		return ": its SDK uses all cores in one process"
-	case most > 0 && int64(p.wanted) == most:
-		return ": " + SettingParallelism + " bounds it"
-	case asked == 0:
-		return ": as many as there are cores"
-	}
-	return ""
-}
-
-// grew notes how many processes an environment has got, and says so where its user asked for more.
-func (j *job) grew(env plan.EnvID, p poolSize) {
-	asked, from := j.chosen.value(SettingWorkers)
-	if p.processes < p.wanted && asked > 1 {
-		j.reporter.Message(jobpb.JobMessage_JOB_MESSAGE_WARNING, fmt.Sprintf("%s is %d (%s), but environment %q has %d harness process%s. "+
-			"--environment_type=PROCESS or an EXTERNAL pool of programs can have more",
-			SettingWorkers, asked, from, env, p.processes, p.because(j.chosen)))
-	}
 }

@@ -31,6 +31,10 @@ func TestSettingsRefused(t *testing.T) {
 		{"latency_budget_millis", []any{1, "200"}, []any{0, "-1", 86_400_001}},
 		{"sdk_worker_parallelism", []any{0, "0", "1", 1024}, []any{-1, "-2", 1025, "all"}},
 		{"parallelism", []any{-1, "-1", 1, "32768"}, []any{0, "0", -2, 32769}},
+		{"num_workers", []any{1, "3", nil}, []any{0, "0", -1, "few", 1025}},
+		{"max_num_workers", []any{1, "3"}, []any{0, -1, "1025"}},
+		{"autoscaling_algorithm", []any{"NONE", "THROUGHPUT_BASED", "none", nil}, []any{"", "BASIC", 1, "1", 2, true}},
+		{"harness_memory_limit", []any{"2GiB", "512 MiB", "16777216", 16777216}, []any{"2GB", "0", "1MiB", 1, "-1", "much", 1.5}},
 	} {
 		for _, v := range c.good {
 			if err := r.Check(p, enginetest.Options{c.name: v}); err != nil {
@@ -52,8 +56,14 @@ func TestSettingsListed(t *testing.T) {
 	for _, o := range engine.Options() {
 		listed[o.GetName()] = o.GetType()
 	}
-	for _, name := range []string{"max_bundle_size", "max_bundle_time_mills", "latency_budget_millis", "sdk_worker_parallelism", "parallelism"} {
+	for _, name := range []string{"max_bundle_size", "max_bundle_time_mills", "latency_budget_millis", "sdk_worker_parallelism", "parallelism",
+		"num_workers", "max_num_workers"} {
 		if listed[name] != jobpb.PipelineOptionType_INTEGER {
+			t.Errorf("%s is listed as %v", name, listed[name])
+		}
+	}
+	for _, name := range []string{"autoscaling_algorithm", "harness_memory_limit"} {
+		if listed[name] != jobpb.PipelineOptionType_STRING {
 			t.Errorf("%s is listed as %v", name, listed[name])
 		}
 	}
@@ -131,8 +141,10 @@ func TestSettingsChangeRefused(t *testing.T) {
 		{map[string]string{"max_bundle_size": "9", "latency_budget_millis": "-9"}, "invalid-setting", "latency_budget_millis"},
 		{map[string]string{"max_bundle_size": "few"}, "invalid-setting", `"few"`},
 		{map[string]string{"max_bundle_size": ""}, "invalid-setting", "whole number"},
-		{map[string]string{"max_bundle_size": "9", "sdk_worker_parallelism": "2"}, "setting-fixed", "--sdk_worker_parallelism=2"},
-		{map[string]string{"parallelism": "2"}, "setting-fixed", "savepoint"},
+		{map[string]string{"max_bundle_size": "9", "num_workers": "2"}, "setting-fixed", "num_workers"},
+		{map[string]string{"num_workers": "2"}, "setting-fixed", "sdk_worker_parallelism"},
+		{map[string]string{"autoscaling_algorithm": "SOME"}, "invalid-setting", "THROUGHPUT_BASED"},
+		{map[string]string{"harness_memory_limit": "2GB"}, "invalid-setting", "MiB"},
 	} {
 		_, err := set(r, c.job, x.values)
 		if f := fault.Of(err); f == nil || f.Code != x.code || f.Kind != fault.Pipeline || f.Hint == "" || !strings.Contains(err.Error(), x.says) {
@@ -238,21 +250,32 @@ func TestSettingsRestored(t *testing.T) {
 	fresh.End(jobpb.JobState_CANCELLED)
 }
 
-// TestWorkers: how many harness processes there are.
+// TestWorkers: how many harness processes there are when a job begins.
 func TestWorkers(t *testing.T) {
+	const throughputBased = 2
 	for _, c := range []struct {
 		options enginetest.Options
 		limit   int // processes that the pool can have
 		workers int
+		bounds  string
 		note    string
 		warned  bool
 	}{
-		{nil, 9, 1, "", false},
-		{enginetest.Options{"sdk_worker_parallelism": "3"}, 9, 3, "", false},
-		{enginetest.Options{"sdk_worker_parallelism": "0"}, 9, 4, "4: as many as there are cores", false},
-		{enginetest.Options{"sdk_worker_parallelism": "0", "parallelism": 2}, 9, 2, "2: parallelism bounds it", false},
-		{enginetest.Options{"sdk_worker_parallelism": "3"}, 1, 1, "1: its worker pool, as with LOOPBACK, has all workers in one process", true},
-		{enginetest.Options{"sdk_worker_parallelism": "0"}, 1, 1, "1: its worker pool, as with LOOPBACK, has all workers in one process", false},
+		{nil, 9, 1, "1", "", false},
+		{enginetest.Options{"sdk_worker_parallelism": "3"}, 9, 3, "3", "", false},
+		{enginetest.Options{"sdk_worker_parallelism": "0"}, 9, 4, "1-4", "4: sized from 1 to 4", false},
+		{enginetest.Options{"sdk_worker_parallelism": "0", "autoscaling_algorithm": "NONE"}, 9, 4, "4", "4: as many as there are cores", false},
+		{enginetest.Options{"sdk_worker_parallelism": "0", "parallelism": 2}, 9, 2, "1-2", "2: sized from 1 to 2", false},
+		{enginetest.Options{"sdk_worker_parallelism": "0", "parallelism": 2, "autoscaling_algorithm": "NONE"}, 9, 2, "2",
+			"2: parallelism bounds it", false},
+		{enginetest.Options{"sdk_worker_parallelism": "3"}, 1, 1, "1", "1: its worker pool, as with LOOPBACK, has all workers in one process", true},
+		{enginetest.Options{"sdk_worker_parallelism": "0"}, 1, 1, "1", "1: its worker pool, as with LOOPBACK, has all workers in one process", false},
+		{enginetest.Options{"sdk_worker_parallelism": "1", "max_num_workers": 3}, 9, 1, "1-3", "1: sized from 1 to 3", false},
+		{enginetest.Options{"sdk_worker_parallelism": "2", "max_num_workers": 9, "num_workers": "3"}, 9, 3, "2-9", "3: sized from 2 to 9", false},
+		{enginetest.Options{"sdk_worker_parallelism": "5", "max_num_workers": 3}, 9, 3, "3", "3", false},
+		{enginetest.Options{"autoscaling_algorithm": "THROUGHPUT_BASED"}, 9, 1, "1-4", "1: sized from 1 to 4", false},
+		{enginetest.Options{"autoscaling_algorithm": "NONE", "max_num_workers": 3}, 9, 1, "1", "", false},
+		{enginetest.Options{"num_workers": 3}, 9, 3, "3", "3: num_workers says so", false},
 	} {
 		r := newRig(t, func(c *engine.Config) { c.Cores = 4 })
 		r.Harnesses.ProcessesMax = c.limit
@@ -264,15 +287,25 @@ func TestWorkers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		note := ""
+		note, algorithm := "", int64(0)
 		for _, s := range d.Settings {
-			if s.Name == "sdk_worker_parallelism" {
+			switch s.Name {
+			case "sdk_worker_parallelism":
 				note = s.Note
+			case "autoscaling_algorithm":
+				algorithm = *s.Value
 			}
 		}
+		bounds := fmt.Sprint(d.Pools[0].Min)
+		if d.Pools[0].Sized {
+			bounds += fmt.Sprint("-", d.Pools[0].Max)
+		}
 		warned := strings.Contains(strings.Join(j.Messages(jobpb.JobMessage_JOB_MESSAGE_WARNING), "\n"), "sdk_worker_parallelism is 3 (option)")
-		if len(d.Workers) != c.workers || note != c.note || warned != c.warned {
-			t.Errorf("%v: %d workers, %q, warned %t", c.options, len(d.Workers), note, warned)
+		if len(d.Workers) != c.workers || note != c.note || warned != c.warned || bounds != c.bounds {
+			t.Errorf("%v: %d workers of %s, %q, warned %t", c.options, len(d.Workers), bounds, note, warned)
+		}
+		if d.Pools[0].Sized != (algorithm == throughputBased) && c.limit > 1 && c.bounds != "3" {
+			t.Errorf("%v: the algorithm is %d", c.options, algorithm)
 		}
 	}
 }

@@ -150,7 +150,7 @@ const statusFor = 5 * time.Second
 // tellOfLull asks the harness where its threads are, beside the driver, and tells the user.
 func (j *job) tellOfLull(id scheduler.BundleID, a *attended, o *ongoing, more int) {
 	flight, def := a.lull.flight, j.plan.Stages[a.stage]
-	pool := j.pools[def.Env]
+	pool := j.pools[def.Env].pool
 	j.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(j.ctx, statusFor)
 		defer cancel()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"time"
 
 	"padstone/connector"
 	"padstone/engine/bundle"
@@ -17,6 +18,27 @@ type source struct {
 	reader    connector.Reader // nil before it is opened, and after it has failed
 	opened    bool             // at least once
 	watermark element.Time
+
+	// Of the driver: how fast it reads.
+	pace      float64       // elements a second
+	lookedAt  time.Duration // when that was last looked at
+	lookedOut int64         // what it had read by then
+}
+
+// behind is how many records there are that it has yet to read, as far as it knows.
+func (s *source) behind() (n int64) {
+	s.mu.Lock()
+	reader := s.reader
+	s.mu.Unlock()
+	if reader == nil {
+		return 0
+	}
+	for _, split := range reader.Describe() {
+		if split.End > split.Position {
+			n += split.End - split.Position
+		}
+	}
+	return n
 }
 
 // current returns the reader, or nil.

@@ -2,6 +2,7 @@ package jobserver
 
 import (
 	"context"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -97,9 +98,11 @@ type Description struct {
 	Settings   []SettingDescription `json:"settings,omitempty"`
 	Stages     []StageDescription   `json:"stages"`
 	Sources    []SourceDescription  `json:"sources,omitempty"`
-	Workers    []WorkerDescription  `json:"workers,omitempty"`
 	// Environments are those that a stage runs in.
 	Environments []EnvironmentDescription `json:"environments,omitempty"`
+	// Pools is how many harness processes there are, by environment.
+	Pools   []PoolDescription   `json:"pools,omitempty"`
+	Workers []WorkerDescription `json:"workers,omitempty"`
 	// Checkpoints is nil where the executor takes none.
 	Checkpoints *CheckpointDescription `json:"checkpoints,omitempty"`
 	// Plan is the compiled plan as a tree.
@@ -156,4 +159,33 @@ type WorkerDescription struct {
 	Environment string `json:"environment"`
 	Bundles     int    `json:"bundles"`
 	Generation  int    `json:"generation"`
+	// MemoryBytes is what it has resident, where that is looked at and can be seen.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+}
+
+// PoolDescription is the harness processes of an environment: how many there are, and why.
+type PoolDescription struct {
+	Environment string `json:"environment"`
+	Wanted      int    `json:"wanted"`
+	Ready       int    `json:"ready"`    // that take bundles
+	Starting    int    `json:"starting"` // that will, those that were lost included
+	Ending      int    `json:"ending"`   // that end as soon as their bundles have
+	Min         int    `json:"min"`
+	Max         int    `json:"max"`
+	// Sized says that they come and go by what there is to do.
+	Sized bool `json:"sized"`
+	// BacklogSeconds is how long they would take for what waits, as far as that is known.
+	BacklogSeconds float64 `json:"backlog_seconds"`
+	// Busy is the share of the last second in which a process had a bundle at work.
+	Busy float64 `json:"busy"`
+	// Cores is how many cores they use; nil where that is not looked at, or cannot be seen.
+	Cores    *float64 `json:"cores,omitempty"`
+	Grown    int64    `json:"grown"`    // times that there were to be more
+	Shrunk   int64    `json:"shrunk"`   // times that there were to be fewer
+	Recycled int64    `json:"recycled"` // processes whose place another one has taken, for their memory
+	// Reason of the last change, and when that was.
+	Reason    string     `json:"reason,omitempty"`
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+	// Holding is why there are not more, although there is too much to do.
+	Holding string `json:"holding,omitempty"`
 }

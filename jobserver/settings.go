@@ -20,8 +20,10 @@ const SettingDefault = "default"
 type SettingDescription struct {
 	Name  string `json:"name"`
 	Value *int64 `json:"value"` // nil while there is no one number: it is left to Padstone
-	Unit  string `json:"unit"`
-	From  string `json:"from"` // default, server, option, or set: by hand while the job runs
+	// Text is what the value is called, where that is no number: THROUGHPUT_BASED, 2GiB.
+	Text string `json:"text,omitempty"`
+	Unit string `json:"unit"`
+	From string `json:"from"` // default, server, option, or set: by hand while the job runs
 	// Changeable says that it can be changed while the job runs.
 	Changeable bool   `json:"changeable"`
 	Note       string `json:"note,omitempty"` // what has become of it, in words

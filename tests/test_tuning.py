@@ -61,7 +61,7 @@ def test_settings_of_a_running_job(start_server, worker_pool, diary, tmp_path):
         for wrong, code in {
             "max_bundle_size=0": "invalid-setting",
             "max_bundles=5": "invalid-setting",
-            "sdk_worker_parallelism=2": "setting-fixed",
+            "num_workers=2": "setting-fixed",
         }.items():
             refused = padstone(server, "set", job, "latency_budget_millis=9", wrong)
             assert refused.returncode == 1 and code in refused.stderr and "hint" in refused.stderr, refused.stderr

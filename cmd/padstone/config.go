@@ -95,6 +95,21 @@ type Config struct {
 	SlowElementSeconds int64 `yaml:"slow-element-seconds"`
 	// WorkerPoolWaitSeconds is how long a job waits for worker pools that cannot be reached when it is submitted. Default 0: it is refused.
 	WorkerPoolWaitSeconds int64 `yaml:"worker-pool-wait-seconds"`
+	// AutoscalingAlgorithm is NONE or THROUGHPUT_BASED: whether the harness processes of an environment come and go by what there is to
+	// do. Default "": by the job's other settings.
+	AutoscalingAlgorithm string `yaml:"autoscaling-algorithm"`
+	// NumWorkers is how many harness processes of an environment a job begins with. Default 0: SDKWorkerParallelism.
+	NumWorkers int64 `yaml:"num-workers"`
+	// MaxNumWorkers is the most of them where they are sized. Default 0: the number of cores.
+	MaxNumWorkers int64 `yaml:"max-num-workers"`
+	// HarnessMemoryLimit is how much memory a harness process may have before another one takes its place, as bytes or with a unit.
+	// Default "": no bound.
+	HarnessMemoryLimit byteSize `yaml:"harness-memory-limit"`
+
+	// AutoscalingInterval is how often it is looked at what there is to do. Default 1 s. Three looks must agree.
+	AutoscalingInterval time.Duration `yaml:"autoscaling-interval"`
+	// AutoscalingIdleTime is how long harness processes must have had little to do before there are fewer. Default 60 s.
+	AutoscalingIdleTime time.Duration `yaml:"autoscaling-idle-time"`
 
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"log-level"`
@@ -120,6 +135,8 @@ func defaultConfig(getenv func(string) string) Config {
 		SDKWorkerParallelism: 1,
 		Parallelism:          -1,
 		SlowElementSeconds:   300,
+		AutoscalingInterval:  time.Second,
+		AutoscalingIdleTime:  time.Minute,
 
 		LogLevel:  "info",
 		LogFormat: "console",
@@ -177,6 +194,14 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 	for _, k := range c.settings() {
 		fs.Int64Var(k.value, k.flag, *k.value, k.usage)
 	}
+	fs.StringVar(&c.AutoscalingAlgorithm, "autoscaling-algorithm", c.AutoscalingAlgorithm,
+		"THROUGHPUT_BASED or NONE, of jobs that do not choose: whether harness processes come and go by what there is to do")
+	fs.Var(&c.HarnessMemoryLimit, "harness-memory-limit",
+		"memory of a harness process above which another one takes its place, such as 2GiB, of jobs that do not choose; default none")
+	fs.DurationVar(&c.AutoscalingInterval, "autoscaling-interval", c.AutoscalingInterval,
+		"how often it is looked at what harnesses have to do")
+	fs.DurationVar(&c.AutoscalingIdleTime, "autoscaling-idle-time", c.AutoscalingIdleTime,
+		"how long harness processes must have had little to do before there are fewer")
 	fs.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, "console or json")
 }
@@ -255,6 +280,14 @@ func (c *Config) settings() []settingFlag {
 			flag: "worker-pool-wait-seconds", name: engine.SettingPoolWait, value: &c.WorkerPoolWaitSeconds,
 			usage: "how long a job that does not choose waits for worker pools that cannot be reached when it is submitted; 0: it is refused",
 		},
+		{
+			flag: "num-workers", name: engine.SettingWorkersFirst, value: &c.NumWorkers,
+			usage: "harness processes of each environment that a job begins with which does not choose; 0: --sdk-worker-parallelism",
+		},
+		{
+			flag: "max-num-workers", name: engine.SettingWorkersMax, value: &c.MaxNumWorkers,
+			usage: "the most harness processes of each environment, where they come and go, of jobs that do not choose; 0: as many as cores",
+		},
 	}
 }
 
@@ -264,6 +297,14 @@ func (c *Config) jobSettings() map[string]int64 {
 	for _, k := range c.settings() {
 		if *k.value != k.unset {
 			chosen[k.name] = *k.value
+		}
+	}
+	if c.HarnessMemoryLimit > 0 {
+		chosen[engine.SettingMemory] = int64(c.HarnessMemoryLimit)
+	}
+	if c.AutoscalingAlgorithm != "" {
+		if v, err := engine.ParseSetting(engine.SettingAlgorithm, c.AutoscalingAlgorithm); err == nil { // else Validate has refused it
+			chosen[engine.SettingAlgorithm] = v
 		}
 	}
 	return chosen

@@ -20,6 +20,9 @@ import (
 // checkpointIntervalMin is the least time between two checkpoints: a checkpoint copies the log.
 const checkpointIntervalMin = 100 * time.Millisecond
 
+// autoscalingIntervalMin is the least time between two looks at what harnesses have to do: less says little of what comes.
+const autoscalingIntervalMin = 10 * time.Millisecond
+
 // partitionsMax bounds the partitions of one embedded topic: each costs the in-memory broker a log of its own.
 const partitionsMax = 1000
 
@@ -81,6 +84,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	faults = append(faults, c.checkSizing()...)
 	if c.MemoryLimit != 0 && c.MemoryLimit < memory.LimitMin {
 		add("memory-limit %s is less than %s, with which a server cannot work", c.MemoryLimit.String(), sizeText(memory.LimitMin))
 	}
@@ -100,6 +104,28 @@ func (c *Config) Validate() error {
 		add("log-format %q is neither console nor json", c.LogFormat)
 	}
 	return errors.Join(faults...)
+}
+
+// checkSizing checks what decides on the number of harness processes.
+func (c *Config) checkSizing() (faults []error) {
+	if c.AutoscalingAlgorithm != "" {
+		if _, err := engine.ParseSetting(engine.SettingAlgorithm, c.AutoscalingAlgorithm); err != nil {
+			faults = append(faults, configFault("autoscaling-algorithm: %w", err))
+		}
+	}
+	if c.HarnessMemoryLimit != 0 {
+		if err := engine.CheckSetting(engine.SettingMemory, int64(c.HarnessMemoryLimit)); err != nil {
+			faults = append(faults, configFault("harness-memory-limit: %w", err))
+		}
+	}
+	if c.AutoscalingInterval < autoscalingIntervalMin {
+		faults = append(faults, configFault("autoscaling-interval %v is less than %v", c.AutoscalingInterval, autoscalingIntervalMin))
+	}
+	if c.AutoscalingIdleTime < c.AutoscalingInterval {
+		faults = append(faults, configFault("autoscaling-idle-time %v is less than autoscaling-interval %v",
+			c.AutoscalingIdleTime, c.AutoscalingInterval))
+	}
+	return faults
 }
 
 // checkCheckpoints asks nothing of the place.

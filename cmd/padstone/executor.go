@@ -17,6 +17,7 @@ import (
 	"padstone/connector/kafka"
 	"padstone/engine"
 	"padstone/engine/bundle"
+	"padstone/engine/sizing"
 	"padstone/fnapi"
 	"padstone/harness"
 	"padstone/harness/docker"
@@ -79,6 +80,7 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 		Logger: log.Named("engine"), Natives: natives, Harnesses: &harnesses{manager: manager, server: server},
 		Durability:   engine.Durability(cfg.Durability),
 		Settings:     cfg.jobSettings(),
+		Sizing:       sizing.Config{Every: cfg.AutoscalingInterval, IdleFor: cfg.AutoscalingIdleTime},
 		HideElements: cfg.HideElements,
 		Checkpoints:  engine.Checkpoints{Dir: cfg.CheckpointDir, Interval: cfg.CheckpointInterval, Keep: cfg.CheckpointKeep},
 		Version:      readVersion().Version,
@@ -189,6 +191,18 @@ func (p *harnessPool) Describe() []jobserver.WorkerDescription {
 // Status implements engine.Inspected.
 func (p *harnessPool) Status(ctx context.Context, worker string) (string, error) {
 	return p.Pool.Status(ctx, fnapi.WorkerID(worker))
+}
+
+// Size implements engine.HarnessPool.
+func (p *harnessPool) Size() engine.PoolSize { return engine.PoolSize(p.Pool.Size()) }
+
+// Usage implements engine.HarnessPool.
+func (p *harnessPool) Usage() []engine.HarnessUsage {
+	var out []engine.HarnessUsage
+	for _, u := range p.Pool.Usage() {
+		out = append(out, engine.HarnessUsage{Worker: string(u.Worker), Generation: u.Generation, CPU: u.CPU, Memory: u.Memory})
+	}
+	return out
 }
 
 // endsInPortZero tells whether an address asks for any free port.

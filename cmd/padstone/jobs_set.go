@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -67,7 +68,7 @@ func printSettings(w io.Writer, settings []jobserver.SettingDescription) error {
 	for _, s := range settings {
 		value := "auto"
 		if s.Value != nil {
-			value = fmt.Sprint(*s.Value)
+			value = cmp.Or(s.Text, fmt.Sprint(*s.Value))
 		}
 		t.row(s.Name, value, s.Unit, s.From, s.Note)
 	}

@@ -187,6 +187,9 @@ func printJob(w io.Writer, j *jobRecord, show describeOptions, now time.Time) er
 	if err := printEnvironments(w, d.Environments); err != nil {
 		return err
 	}
+	if err := printPools(w, d.Pools, now); err != nil {
+		return err
+	}
 	if err := printWorkers(w, d.Workers); err != nil {
 		return err
 	}
@@ -239,19 +242,6 @@ func printEnvironments(w io.Writer, environments []jobserver.EnvironmentDescript
 	t := newTable(w, "ENVIRONMENT", "RUNS", "INSTEAD OF")
 	for _, env := range environments {
 		t.row(env.ID, env.Runs, env.Replaces)
-	}
-	return t.flush()
-}
-
-// printWorkers prints the harness processes.
-func printWorkers(w io.Writer, workers []jobserver.WorkerDescription) error {
-	if len(workers) == 0 {
-		return nil
-	}
-	fmt.Fprintln(w)
-	t := newTable(w, "WORKER", "ENVIRONMENT", "BUNDLES", "GENERATION")
-	for _, worker := range workers {
-		t.row(worker.ID, worker.Environment, fmt.Sprint(worker.Bundles), fmt.Sprint(worker.Generation))
 	}
 	return t.flush()
 }

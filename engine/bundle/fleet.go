@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
@@ -20,7 +22,9 @@ import (
 
 // Pool is the harness processes of one environment. Implemented by harness.Pool.
 type Pool interface {
-	Workers() []*fnapi.Worker
+	// Acquire returns the worker of a place, or another one where that is not connected, and holds it: it does not end before release is
+	// called. nil: none is connected. A place beyond the last one stands for another.
+	Acquire(place int) (w *fnapi.Worker, release func())
 	LastLogs() []string
 	// Loss says why a generation of a worker was lost, as soon as that is known; "" if it is not.
 	Loss(ctx context.Context, id fnapi.WorkerID, generation int) string
@@ -47,7 +51,7 @@ type Fleet struct {
 		pools    map[plan.EnvID]Pool
 		draining bool
 		streams  map[fnapi.WorkerID]map[int]bool // data streams in use by worker
-		meters   map[fnapi.WorkerID]*meter
+		meters   map[plan.EnvID]map[fnapi.WorkerID]*meter
 	}
 }
 
@@ -56,7 +60,7 @@ func NewFleet(server *fnapi.Server, job *Job, prefix string) (*Fleet, error) {
 	f := &Fleet{server: server, prefix: prefix, job: job, drain: make(chan struct{})}
 	f.mu.pools = make(map[plan.EnvID]Pool)
 	f.mu.streams = make(map[fnapi.WorkerID]map[int]bool)
-	f.mu.meters = make(map[fnapi.WorkerID]*meter)
+	f.mu.meters = make(map[plan.EnvID]map[fnapi.WorkerID]*meter)
 	for _, s := range job.Stages {
 		for as, raw := range s.descriptors() {
 			d, err := s.descriptor(string(f.descriptor(s, as)), raw, server.DataEndpoint(), server.StateEndpoint())
@@ -185,16 +189,17 @@ func (f *Fleet) on(ctx context.Context, st *Stage, process int, as role, run fun
 	if pool == nil {
 		return fault.New(fault.Internal, "bad-plan", "environment %q has no harness pool", st.Def.Env)
 	}
-	workers := pool.Workers()
-	if len(workers) == 0 {
+	w, release := pool.Acquire(process)
+	if w == nil {
 		if err := pool.Err(); err != nil {
 			return err
 		}
 		return fault.New(fault.Environment, "harness-lost", "no harness of environment %q is connected: %w", st.Def.Env, fnapi.ErrWorkerLost)
 	}
-	w := workers[process%len(workers)]
+	held := newHold(release)
+	defer held.letGo()
 	slot := Slot{
-		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain, Run: f.prefix, Meter: f.meter(w.ID()),
+		Worker: w, Descriptor: f.descriptor(st, as), Drain: f.drain, Run: f.prefix, Meter: f.meter(st.Def.Env, w.ID()), hold: held,
 		Instruction: fnapi.InstructionID(fmt.Sprintf("%s/%d", f.prefix, f.serial.Add(1))),
 	}
 	if w.Supports(fnapi.CapabilityNamedDataStreams) {
@@ -232,15 +237,29 @@ func because(err error, why string) error {
 }
 
 // meter returns the meter of a process.
-func (f *Fleet) meter(w fnapi.WorkerID) *meter {
+func (f *Fleet) meter(env plan.EnvID, w fnapi.WorkerID) *meter {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := f.mu.meters[w]
+	if f.mu.meters[env] == nil {
+		f.mu.meters[env] = make(map[fnapi.WorkerID]*meter)
+	}
+	m := f.mu.meters[env][w]
 	if m == nil {
 		m = &meter{}
-		f.mu.meters[w] = m
+		f.mu.meters[env][w] = m
 	}
 	return m
+}
+
+// Busy is for how long processes of the environment have had a bundle at work, all together.
+func (f *Fleet) Busy(env plan.EnvID) (sum time.Duration) {
+	f.mu.Lock()
+	meters := slices.Collect(maps.Values(f.mu.meters[env]))
+	f.mu.Unlock()
+	for _, m := range meters {
+		sum += m.busy()
+	}
+	return sum
 }
 
 // takeStream returns the lowest data stream number that no bundle on the worker uses.

@@ -28,6 +28,7 @@ type Slot struct {
 	Meter       *meter          // of the process; nil: nobody wants to know
 	Straight    bool            // no tables of lifted combines, and the runner assigns the windows of what they would merge
 	ItemsMax    int             // of one key and window in a bundle of timers; 0: no bound
+	hold        *hold           // of the process; nil: it does not end
 }
 
 // Harness runs a bundle of a Harness stage.
@@ -212,7 +213,9 @@ func (h *harnessBundle) prepare(ctx context.Context) (inputs, error) {
 	for _, b := range h.start.Blocks {
 		taken := b.Count
 		if h.start.Limit > 0 {
-			taken = min(taken, left)
+			if taken = min(taken, left); taken == 0 { // only of the last block something may be left
+				return in, fault.New(fault.Internal, "scheduler-state", "a bundle of %d elements has block %d, too", h.start.Limit, b.Seq)
+			}
 		}
 		if err := h.include(b, taken); err != nil {
 			return in, err
@@ -357,7 +360,7 @@ func (h *harnessBundle) finish(resp *fnpb.ProcessBundleResponse) error {
 	h.result.Infos = append(resp.GetMonitoringInfos(), h.router.infos()...)
 	h.result.unmerged = h.router.unmerged
 	if resp.GetRequiresFinalization() {
-		h.result.Finalize = h.bundle.Finalize
+		h.result.finalize, h.result.hold = h.bundle.Finalize, h.slot.hold.again()
 	}
 	return nil
 }

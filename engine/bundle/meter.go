@@ -12,6 +12,7 @@ type meter struct {
 	active int
 	at     time.Time
 	sum    time.Duration // of the shares of one that has always been at work
+	any    time.Duration // for which at least one was
 }
 
 // shift counts n more bundles at work, and returns the sum of shares so far.
@@ -23,11 +24,20 @@ func (m *meter) shift(n int) time.Duration {
 	defer m.mu.Unlock()
 	now := time.Now()
 	if m.active > 0 {
+		m.any += now.Sub(m.at)
 		m.sum += now.Sub(m.at) / time.Duration(m.active)
 	}
 	m.at = now
 	m.active += n
 	return m.sum
+}
+
+// busy is for how long the process has had a bundle at work.
+func (m *meter) busy() time.Duration {
+	m.shift(0)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.any
 }
 
 // stopwatch takes the time of one bundle on a harness. Not for concurrent use.

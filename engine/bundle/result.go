@@ -40,8 +40,9 @@ type Result struct {
 	Work *scheduler.Work
 	// Decided is the watermark under which the newest input was taken in, where that is not the one of the begin.
 	Decided element.Time
-	// Finalize tells the harness that the bundle is durable; nil when it did not ask.
-	Finalize func(context.Context) error
+	// finalize tells the harness that the bundle is durable; nil when it did not ask.
+	finalize func(context.Context) error
+	hold     *hold // of the harness, until it is told; nil likewise
 	// Outputs are the watermarks of a TestStream's outputs.
 	Outputs []element.Time
 	// Of source bundles.
@@ -60,9 +61,26 @@ type Result struct {
 	unmerged unmerged
 }
 
+// Finalization returns what tells the harness that the bundle is durable, once; nil when it did not ask. The harness does not end before
+// it is called.
+func (r *Result) Finalization() func(context.Context) error {
+	finalize := r.finalize
+	r.finalize = nil
+	if finalize == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		defer r.hold.letGo()
+		return finalize(ctx)
+	}
+}
+
 // Discard releases what the result holds: all of it, when it is not committed.
 func (r *Result) Discard() {
 	r.held.release()
+	if r.Finalization() != nil {
+		r.hold.letGo()
+	}
 	if r.Commit.Rows != nil {
 		r.Commit.Rows.Discard()
 	}

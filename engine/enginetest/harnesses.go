@@ -2,7 +2,6 @@ package enginetest
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"sync"
 
@@ -16,7 +15,6 @@ import (
 	"padstone/engine/bundle"
 	"padstone/fnapi"
 	"padstone/fnapi/fakesdk"
-	"padstone/jobserver"
 	"padstone/translate/urn"
 )
 
@@ -31,6 +29,8 @@ type Harnesses struct {
 	OnStart func(ctx context.Context) error
 	// OnCheck says whether harnesses of an environment could be started. May be nil.
 	OnCheck func(env *pipepb.Environment) error
+	// OnGrow is called before a harness starts that is to be one more, and may fail that or wait until ctx ends. May be nil.
+	OnGrow func(ctx context.Context) error
 	// Tamper changes what harnesses send, see fakesdk.Config. May be nil.
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
@@ -112,13 +112,16 @@ func (h *Harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 	fns := maps.Clone(h.mu.fns)
 	h.mu.open++
 	h.mu.Unlock()
-	p := &pool{harnesses: h, fns: fns, changed: spec.OnChange, env: string(spec.EnvID)}
+	p := &pool{harnesses: h, spec: spec, fns: fns, changed: spec.OnChange, env: string(spec.EnvID)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	for range h.processes(spec.Processes) {
-		if err := p.add(ctx, spec); err != nil {
+	p.wanted = h.processes(spec.Processes)
+	for range p.wanted {
+		m, err := p.start(ctx)
+		if err != nil {
 			p.Close(ctx)
 			return nil, err
 		}
+		p.places = append(p.places, m)
 	}
 	h.mu.Lock()
 	h.mu.last = p
@@ -138,137 +141,11 @@ func (h *Harnesses) Break(process int) {
 	h.mu.Lock()
 	p := h.mu.last
 	h.mu.Unlock()
-	if p != nil { // else none has been started yet
-		p.workers[process].Disconnect("the test breaks it")
+	if p == nil { // none has been started yet
+		return
 	}
-}
-
-// pool is the harnesses of one environment of one job.
-type pool struct {
-	harnesses *Harnesses
-	fns       map[string]fakesdk.New
-	env       string
-	changed   func()
-	ctx       context.Context // of the supervisors
-	cancel    context.CancelFunc
-	workers   []*fnapi.Worker
-	running   sync.WaitGroup
-	closing   sync.Once
-	mu        sync.Mutex
-	err       error
-}
-
-// add starts one process and its supervisor.
-func (p *pool) add(ctx context.Context, spec engine.HarnessSpec) error {
-	w, err := p.harnesses.server.Expect(fnapi.WorkerSpec{
-		ID: fnapi.NewWorkerID(spec.Job.Name), Environment: spec.Environment, JobID: spec.Job.ID, JobName: spec.Job.Name,
-	})
-	if err != nil {
-		return err
+	if w, release := p.Acquire(process); w != nil {
+		w.Disconnect("the test breaks it")
+		release()
 	}
-	process := len(p.workers)
-	p.workers = append(p.workers, w)
-	sdk, err := p.connect(ctx, w, process)
-	if err != nil {
-		return err
-	}
-	p.running.Go(func() { p.supervise(w, sdk, process) })
-	return nil
-}
-
-func (p *pool) connect(ctx context.Context, w *fnapi.Worker, process int) (*fakesdk.Harness, error) {
-	h := p.harnesses
-	var conn grpc.ClientConnInterface
-	if h.Dial != nil {
-		conn = h.Dial(h.server, p.env, process)
-	}
-	sdk, err := fakesdk.Start(p.ctx, fakesdk.Config{
-		Endpoint: h.server.Endpoint(), Conn: conn,
-		WorkerID: w.ID(), DoFns: p.fns, EmbedElements: h.Embed, ShortIDs: h.ShortIDs, OnClaim: h.OnClaim,
-		Tamper: h.Tamper, OnLateSplit: h.OnLateSplit, Rounds: h.Rounds,
-		Fault: func(_ int, req *fnpb.ProcessBundleRequest) fakesdk.Fault {
-			h.mu.Lock()
-			n := h.mu.bundles
-			h.mu.bundles++
-			h.mu.Unlock()
-			if h.Fault == nil {
-				return fakesdk.NoFault
-			}
-			return h.Fault(n, req)
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Ready(ctx); err != nil {
-		return nil, errors.Join(err, sdk.Close())
-	}
-	return sdk, nil
-}
-
-// supervise replaces the harness whenever it breaks.
-func (p *pool) supervise(w *fnapi.Worker, sdk *fakesdk.Harness, process int) {
-	for {
-		select {
-		case <-p.ctx.Done():
-			w.Stop()
-			_ = sdk.Close() // the connection is broken on purpose
-			return
-		case <-sdk.Done():
-			_ = sdk.Close()
-		}
-		p.changed()
-		next, err := p.connect(p.ctx, w, process)
-		if err != nil {
-			if p.ctx.Err() == nil {
-				p.mu.Lock()
-				p.err = err
-				p.mu.Unlock()
-				p.changed()
-			}
-			w.Stop()
-			return
-		}
-		sdk = next
-		p.changed()
-	}
-}
-
-// Workers implements bundle.Pool.
-func (p *pool) Workers() []*fnapi.Worker { return p.workers }
-
-// LastLogs implements bundle.Pool.
-func (p *pool) LastLogs() []string { return nil }
-
-// Loss implements bundle.Pool.
-func (p *pool) Loss(context.Context, fnapi.WorkerID, int) string { return "" }
-
-// Progressed implements bundle.Pool.
-func (p *pool) Progressed() {}
-
-// Err implements bundle.Pool.
-func (p *pool) Err() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
-// Describe implements engine.HarnessPool.
-func (p *pool) Describe() []jobserver.WorkerDescription {
-	out := make([]jobserver.WorkerDescription, len(p.workers))
-	for i, w := range p.workers {
-		out[i] = jobserver.WorkerDescription{ID: string(w.ID()), Environment: p.env, Bundles: w.Bundles(), Generation: w.Generation()}
-	}
-	return out
-}
-
-// Close implements engine.HarnessPool.
-func (p *pool) Close(context.Context) {
-	p.closing.Do(func() {
-		p.cancel()
-		p.running.Wait()
-		p.harnesses.mu.Lock()
-		p.harnesses.mu.open--
-		p.harnesses.mu.Unlock()
-	})
 }

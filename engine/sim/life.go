@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -71,6 +72,7 @@ func (s *sim) begin(disk *storetest.Disk) *life {
 	c.Natives = natives{l, s.rig.Natives}
 	c.Harnesses = harnesses{s.rig.Harnesses, l}
 	c.Now = s.now
+	c.Sizing.Every = time.Hour // by the machine's clock; what a simulation sizes it sets by hand
 	c.Turn = func(_ string, at engine.Turn, b scheduler.BundleID) {
 		_ = l.turns.wait(context.Background(), fmt.Sprintf("bundle %d %s", b, at))
 	}

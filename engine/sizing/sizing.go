@@ -202,7 +202,7 @@ func (c *Controller) shrink(b Bounds, s Signals) Decision {
 		return Decision{Size: c.size}
 	}
 	enough := int(math.Ceil(float64(c.size) * c.most / busyThen))
-	size := b.clamp(max(enough, c.size/2))
+	size := b.clamp(max(enough, (c.size+1)/2))
 	return c.change(size, fmt.Sprintf("for %s the processes were busy %.0f %% of the time at most", words(since), 100*c.most))
 }
 

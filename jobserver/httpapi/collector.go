@@ -28,6 +28,7 @@ type collector struct {
 	profile                          *profileMetrics
 	stages                           []stageMetric
 	checkpoints                      []checkpointMetric
+	pools                            []poolMetric
 	counterURN                       string
 }
 
@@ -57,6 +58,7 @@ func newCollector(cfg Config) *collector {
 		server: cfg.Server, log: cfg.Log, answerFor: cfg.AnswerFor,
 		counterURN:  specURN(pipepb.MonitoringInfoSpecs_USER_SUM_INT64),
 		checkpoints: checkpointMetrics(desc),
+		pools:       poolMetrics(desc),
 		profile:     newProfileMetrics(desc),
 		jobs:        desc("jobs", "Jobs in the registry.", "state"),
 		info:        desc("job_info", "1 for every job that is not over; joins a job's id with its name.", "job", "name"),
@@ -143,6 +145,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.checkpoints {
 		out <- m.desc
 	}
+	for _, m := range c.pools {
+		out <- m.desc
+	}
 }
 
 // Collect implements prometheus.Collector. A job that does not answer in time is left out of this scrape.
@@ -185,6 +190,13 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 		for _, m := range c.checkpoints {
 			if value, ok := m.of(d); ok {
 				send(out, m.desc, m.kind, value, info.ID)
+			}
+		}
+	}
+	for i := range description.Pools {
+		for _, m := range c.pools {
+			if value, ok := m.of(&description.Pools[i]); ok {
+				send(out, m.desc, m.kind, value, info.ID, description.Pools[i].Environment)
 			}
 		}
 	}

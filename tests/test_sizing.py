@@ -1,0 +1,110 @@
+"""Harness processes come and go by what there is to do, without a payment lost or counted twice."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+from broker import Payments, Topic
+from conftest import start_script
+from generate import Record
+from server import BINARY, Server
+
+START_MS = 1_790_000_000_000
+MINUTES, A_MINUTE, MERCHANTS = 10, 300, 40
+PYTHON = ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': sys.executable})}"]
+
+
+def await_pool(server: Server, job: str, what: str, holds, timeout: float = 90.0) -> dict:
+    """Waits until the job's pool is as it should be."""
+    deadline = time.monotonic() + timeout
+    while True:
+        pools = server.api.job(job)["description"].get("pools") or []
+        if pools and holds(pools[0]):
+            return pools[0]
+        assert time.monotonic() < deadline, f"not {what}: {pools}\n{server.log_tail()}"
+        time.sleep(0.05)
+
+
+def metrics(server: Server) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{server.endpoints['http']}/metrics", timeout=30) as reply:
+        lines = reply.read().decode().splitlines()
+    found = (line.rsplit(" ", 1) for line in lines if line.startswith("padstone_harness_"))
+    return {name.partition("{")[0]: float(value) for name, value in found}
+
+
+def produce(server: Server, topic: str, partitions: int) -> None:
+    """Payments of ten minutes, each merchant's in one partition."""
+    payments = Payments(server.kafka, topic, partitions)
+    records = []
+    for n in range(MINUTES * A_MINUTE):
+        merchant = n % MERCHANTS
+        at = START_MS + n * 60_000 // A_MINUTE
+        records.append(Record(merchant % partitions, at, f"m{merchant:02d}".encode(), str(n).encode()))
+    payments.produce(records)
+
+
+def read(server: Server, topic: str) -> list[bytes]:
+    reader = Topic(server.kafka, topic, 1)
+    try:
+        return [value for _, _, value in reader.read_to(reader.end_offsets())]
+    finally:
+        reader.close()
+
+
+def test_a_backlog_makes_the_pool_grow_and_later_shrink(start_server, tmp_path):
+    server = start_server(
+        kafka_topics="payments:4,numbers:1,totals:1",
+        extra=["--autoscaling-interval=100ms", "--autoscaling-idle-time=1s"],
+    )
+    slow = tmp_path / "slow"
+    slow.touch()
+    produce(server, "payments", 4)
+    script = start_script(
+        server,
+        "backlog.py",
+        *PYTHON,
+        *("--sdk_worker_parallelism=1", "--max_num_workers=3", f"--slow_while={slow}", "--bootstrap", server.kafka),
+        *("--input=payments", "--output=numbers", "--totals=totals"),
+        log=tmp_path / "script.log",
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (jobs := server.api.jobs()):
+            assert script.poll() is None and time.monotonic() < deadline, Path(tmp_path / "script.log").read_text()
+            time.sleep(0.1)
+        job = jobs[0]["id"]
+        grown = await_pool(server, job, "grown", lambda pool: pool["ready"] >= 2)
+        assert grown["sized"] and (grown["min"], grown["max"]) == (1, 3) and "what waits" in grown["reason"], grown
+        slow.unlink()
+        shown = subprocess.run(
+            [str(BINARY), "jobs", "describe", job, "--server", server.endpoints["http"]],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+        assert "POOL" in shown and "1-3" in shown and grown["reason"].partition(",")[0].split(" would")[0] in shown, (
+            shown
+        )
+        found = metrics(server)
+        assert found["padstone_harness_processes_max"] == 3 and found["padstone_harness_grown_total"] >= 1, found
+        await_pool(
+            server, job, "shrunk", lambda pool: pool["ready"] == 1 and pool["ending"] == 0 and pool["shrunk"] > 0
+        )
+        server.api.drain(job)
+        assert server.api.wait_state(job) == "DRAINED"
+        texts = "\n".join(message["text"] for message in server.api.messages(job))
+        assert "grows from 1 to 2 harness processes: what waits would take" in texts, texts
+        assert "harness processes: for" in texts, texts
+    finally:
+        script.kill()
+        script.wait()
+
+    every = {n: n // MERCHANTS + 1 for n in range(MINUTES * A_MINUTE)}
+    numbers = Counter(tuple(map(int, value.split())) for value in read(server, "numbers"))
+    assert numbers == Counter(every.items())
+    totals = read(server, "totals")
+    assert sum(map(int, totals)) == len(every)
