@@ -69,7 +69,7 @@ lint: $(VENV)/.test
 RACE := $(if $(shell command -v $${CC:-cc} 2>/dev/null),-race)
 test-go: build $(VENV)/.test
 	$(if $(RACE),,@echo "no C compiler: running without the race detector")
-	$(GO) test $(RACE) -timeout 10m ./...
+	$(GO) test $(RACE) -timeout 20m ./...
 	$(if $(RACE),$(GO) test -run InBoundedMemory ./engine)
 
 test-python: build $(VENV)/.test

@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"google.golang.org/grpc"
@@ -45,10 +46,18 @@ func appendAnswer(id string) *fnpb.StateResponse {
 	return &fnpb.StateResponse{Id: id, Response: &fnpb.StateResponse_Append{Append: &fnpb.StateAppendResponse{}}}
 }
 
+// untimedStream is a stream on which no time passes: whatever waits for a while waits for pause.
+func untimedStream(t *testing.T, sent *answers) *stateStream {
+	ss := newStateStream(sent)
+	ss.timer = time.AfterFunc(time.Hour, func() {})
+	t.Cleanup(func() { ss.timer.Stop() })
+	return ss
+}
+
 // TestClearsGoWithTheNext: the answer to a clear waits for the next one, in order, and goes alone when there is none.
 func TestClearsGoWithTheNext(t *testing.T) {
 	sent := &answers{}
-	ss := newStateStream(sent)
+	ss := untimedStream(t, sent)
 	ss.testReply(clearAnswer("1"))
 	sent.want(t)
 	ss.testReply(appendAnswer("2"))
@@ -83,7 +92,7 @@ func TestClearsGoWithTheNext(t *testing.T) {
 // TestClearsOfAHarnessThatWaits: one that waits for each answer has them at once, and is tried again after a while.
 func TestClearsOfAHarnessThatWaits(t *testing.T) {
 	sent := &answers{}
-	ss := newStateStream(sent)
+	ss := untimedStream(t, sent)
 	alone := func() {
 		ss.testReply(clearAnswer("a"))
 		sent.want(t)
