@@ -18,6 +18,8 @@ type Config struct {
 	Logger *zap.Logger    // nil: no logs
 	Server *fnapi.Server  // required; it must be running when Start is called
 	Docker *docker.Engine // runs containers; nil: environments that want one are refused
+	// BootSilence is how long Beam's boot program may keep silent in a container that has nothing to try its route with. Default 15 s.
+	BootSilence time.Duration
 	// StartTimeout bounds the time from a harness's start to its control stream. Default 60 s.
 	StartTimeout time.Duration
 	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.
@@ -48,6 +50,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	orDuration(&c.StartTimeout, time.Minute)
+	orDuration(&c.BootSilence, 15*time.Second)
 	orDuration(&c.StopTimeout, 10*time.Second)
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
 	orDuration(&c.BackoffMax, 30*time.Second)
@@ -76,6 +79,7 @@ func (c Config) Validate() error {
 	}
 	check(c.Server != nil, "Server is required")
 	check(c.StartTimeout > 0, "StartTimeout is negative")
+	check(c.BootSilence > 0, "BootSilence is negative")
 	check(c.StopTimeout > 0, "StopTimeout is negative")
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")
 	check(c.RestartsMax > 0 && c.RestartWindow > 0, "RestartsMax or RestartWindow is negative")

@@ -20,9 +20,10 @@ type containerLauncher struct {
 	spec     Spec
 	image    string
 	options  docker.Options
-	endpoint string // of the Fn API server, as the containers reach it
-	boots    bool   // the image's entry point is Beam's boot program
-	timeout  time.Duration
+	endpoint string        // of the Fn API server, as the containers reach it
+	boots    bool          // the image's entry point is Beam's boot program
+	silence  time.Duration // that boot may keep
+	timeout  time.Duration // of each step of a stop
 	logTo    func(fnapi.LogEntry)
 	started  atomic.Int64
 }
@@ -32,6 +33,7 @@ func newContainerLauncher(ctx context.Context, p *Pool) (*containerLauncher, err
 	cfg := &p.manager.cfg
 	l := &containerLauncher{
 		engine: cfg.Docker, spec: p.spec, image: p.target.docker.GetContainerImage(), timeout: cfg.StopTimeout, logTo: p.logEntry,
+		silence: cfg.BootSilence,
 	}
 	var err error
 	if l.options, err = l.engine.ForJob(dockerOptions(p.spec.Options)); err != nil {
@@ -160,8 +162,7 @@ func (r *runningContainer) stop(hurry <-chan struct{}) {
 const (
 	testAfter   = 1500 * time.Millisecond // boot asks within a fraction of it
 	testEvery   = time.Second
-	silentFor   = 15 * time.Second // of boot, without a program in the image to test with
-	testsFailed = 2                // in a row: a network may need a moment
+	testsFailed = 2 // in a row: a network may need a moment
 )
 
 // selfTest finds out whether the container reaches the server. The first act of Beam's boot program is a call to it; it dials for minutes
@@ -189,8 +190,8 @@ func (r *runningContainer) selfTest(ctx context.Context) {
 		case docker.Unreachable:
 			failed++
 		case docker.Unknown:
-			if r.launcher.boots && time.Since(begun) > silentFor {
-				failed, why = testsFailed, "nothing came within "+silentFor.String()
+			if r.launcher.boots && time.Since(begun) > r.launcher.silence {
+				failed, why = testsFailed, "nothing came within "+r.launcher.silence.String()
 			}
 		}
 		if failed >= testsFailed {

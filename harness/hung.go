@@ -8,9 +8,14 @@ func (s *slot) hurry() <-chan struct{} {
 	if !s.worker.Hung() {
 		return s.pool.hurry
 	}
-	now := make(chan struct{})
-	close(now)
-	return now
+	return now()
+}
+
+// now is a hurry from the beginning.
+func now() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 // hung words the loss of a harness that does not answer, and has the pool's user hear of it; "" for another loss.

@@ -127,7 +127,7 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	exited := run.exited()
+	exited, hurry := run.exited(), (<-chan struct{})(s.pool.hurry)
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	ready := make(chan error, 1)
@@ -144,13 +144,14 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 	case err = <-run.broken():
 		stop()
 		<-ready
+		hurry = now()
 	}
 	if errors.Is(err, errTimeout) {
 		err = fault.New(fault.Environment, codeTimeout, "%s did not connect within %s", s.pool.describe(), cfg.StartTimeout).
 			WithHint("see the harness's log lines; a slow import may need a longer start timeout")
 	}
 	s.worker.Disconnect("its harness did not start")
-	run.stop(s.pool.hurry)
+	run.stop(hurry)
 	return nil, s.explain(err)
 }
 

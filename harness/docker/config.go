@@ -59,7 +59,7 @@ type Config struct {
 	AnswerTimeout time.Duration
 	// PullStall is how long a pull may make no progress. Default 60 s.
 	PullStall time.Duration
-	// ProbeTimeout is how long a container may take to connect to the server. Default 4 s: on one machine it takes none.
+	// ProbeTimeout is how long a container may take to connect to the server. Default 3 s: on one machine it takes none.
 	ProbeTimeout time.Duration
 	// RetryEvery is the pace of questions to an Engine that is away. Default 1 s.
 	RetryEvery time.Duration
@@ -83,7 +83,7 @@ func (c Config) withDefaults() Config {
 	}
 	orDuration(&c.AnswerTimeout, 10*time.Second)
 	orDuration(&c.PullStall, time.Minute)
-	orDuration(&c.ProbeTimeout, 4*time.Second)
+	orDuration(&c.ProbeTimeout, 3*time.Second)
 	orDuration(&c.RetryEvery, time.Second)
 	return c
 }

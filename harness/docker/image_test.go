@@ -190,8 +190,10 @@ func TestProbe(t *testing.T) {
 		{"", 99, docker.Unknown, ""},
 		{"sh: not found", 127, docker.Unknown, ""},
 		{"exec failed", 126, docker.Unknown, ""},
-		{"Traceback\n  File x\nConnectionRefusedError: [Errno 111] Connection refused\n", 1, docker.Unreachable,
-			"ConnectionRefusedError: [Errno 111] Connection refused"},
+		{"trying\n[Errno 111] Connection refused\n", 1, docker.Unreachable, "[Errno 111] Connection refused"},
+		{"trying\nbash: line 1: x: Name or service not known\nbash: line 1: /dev/tcp/x/1: Invalid argument", 1, docker.Unreachable,
+			"x: Name or service not known"},
+		{"trying\n", 1, docker.Unreachable, "it cannot connect"},
 	} {
 		fake.OnExec(func(_ context.Context, a []string) (string, int) { args = a; return tt.output, tt.status })
 		if got, why := c.Probe(testContext(t)); got != tt.want || why != tt.why {
@@ -206,6 +208,7 @@ func TestProbe(t *testing.T) {
 	s.Number = 2
 	c = start(t, hasty, s)
 	fake.OnExec(func(ctx context.Context, _ []string) (string, int) { <-ctx.Done(); return "", 1 })
+	fake.SayFirst("trying\n")
 	if got, why := c.Probe(testContext(t)); got != docker.Unreachable || !strings.Contains(why, "not answered") {
 		t.Errorf("%v, %q", got, why)
 	}

@@ -46,6 +46,7 @@ type Engine struct {
 	execs      map[string]*execution
 	requests   []string
 	exec       Exec
+	first      string // what programs that are run say before
 	serial     int
 }
 
@@ -130,6 +131,13 @@ func (e *Engine) OnExec(run Exec) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.exec = run
+}
+
+// SayFirst has programs that are run in running containers begin with a text.
+func (e *Engine) SayFirst(text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.first = text
 }
 
 // AddNetwork makes a network known. An empty gateway is one that the Engine does not name.

@@ -49,7 +49,7 @@ func (e *Engine) startExec(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 	output, status := "", 126 // as of a program that is not there
 	e.mu.Lock()
-	run := e.exec
+	run, first := e.exec, e.first
 	e.mu.Unlock()
 	if run != nil {
 		ctx, cancel := context.WithCancel(e.life)
@@ -58,6 +58,9 @@ func (e *Engine) startExec(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, conn)
 			cancel()
 		}()
+		if first != "" {
+			_, _ = conn.Write(frame{stream: 1, data: []byte(first)}.mux())
+		}
 		output, status = run(ctx, x.args)
 	}
 	_, _ = conn.Write(frame{stream: 2, data: []byte(output)}.mux())
