@@ -120,7 +120,6 @@ type runningContainer struct {
 	tested         context.CancelFunc // ends the self-test
 	testing        sync.WaitGroup
 	unreached      chan error
-	starved        bool // it has been told that the kernel killed a process of it
 }
 
 func (r *runningContainer) exited() <-chan struct{} { return r.Done() }
@@ -143,8 +142,7 @@ func (r *runningContainer) ended(ctx context.Context) string {
 	}
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if why := r.Starved(asking); why != "" && !r.starved {
-		r.starved = true
+	if why := r.Starved(asking); why != "" {
 		return "its connection broke, and its container " + r.Name() + " runs on: " + why
 	}
 	return "its connection broke; Beam's boot program in the container " + r.Name() + ", which knows how it ended, runs on"

@@ -69,6 +69,7 @@ type Container struct {
 	printed chan struct{} // closed when the output has been read to its end
 	done    chan struct{} // closed after exit is set
 	exit    Exit
+	told    int // processes killed for memory, of which Starved has told
 }
 
 // Start creates and starts a container. The image must be there. Errors: docker-no-engine, docker-no-image, docker-refused.

@@ -261,9 +261,14 @@ func TestStarved(t *testing.T) {
 	if why := c.Starved(testContext(t)); why != "" {
 		t.Errorf("it tells %q", why)
 	}
-	fake.Containers()[c.Name()].Starve()
-	if why := c.Starved(testContext(t)); !strings.Contains(why, "64MiB") {
-		t.Errorf("it tells %q", why)
+	for range 2 {
+		fake.Containers()[c.Name()].Starve()
+		if why := c.Starved(testContext(t)); !strings.Contains(why, "64MiB") {
+			t.Errorf("it tells %q", why)
+		}
+		if why := c.Starved(testContext(t)); why != "" {
+			t.Errorf("it tells %q again", why)
+		}
 	}
 }
 

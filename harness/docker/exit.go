@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 )
 
@@ -73,14 +75,45 @@ func (c *Container) state() (s state, known bool) {
 	}, true
 }
 
-// Starved says, of a container that runs, that the kernel has killed a process of it for memory, and words it. The Engine does not
-// forget it.
+// Starved says, of a container that runs, that the kernel has killed a process of it for memory since the last question, and words it. It
+// must not be called concurrently.
 func (c *Container) Starved(ctx context.Context) string {
+	kills := max(c.kills(ctx), c.marked(ctx))
+	if kills <= c.told {
+		return ""
+	}
+	c.told = kills
+	return outOfMemory(c.spec.Options.Memory)
+}
+
+// kills counts the events of the container that tell of a process killed for memory, of those which the Engine remembers.
+func (c *Container) kills(ctx context.Context) (n int) {
+	asked, cancel := c.engine.answer(ctx)
+	defer cancel()
+	now := time.Now()
+	found := c.engine.client.Events(asked, client.EventsListOptions{
+		Since: "1", Until: fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond()), // seconds since 1970: all that are past
+		Filters: make(client.Filters).Add("container", c.id).Add("event", string(events.ActionOOM)),
+	})
+	for {
+		select {
+		case m := <-found.Messages:
+			if m.Action == events.ActionOOM && m.Actor.ID == c.id {
+				n++
+			}
+		case <-found.Err: // the end of what is past, or of the Engine's patience
+			return n
+		}
+	}
+}
+
+// marked returns 1 if the container's state says that a process was killed for memory, which some Engines know only at its end.
+func (c *Container) marked(ctx context.Context) int {
 	asked, cancel := c.engine.answer(ctx)
 	defer cancel()
 	resp, err := c.engine.client.ContainerInspect(asked, c.id, client.ContainerInspectOptions{})
 	if err != nil || resp.Container.State == nil || !resp.Container.State.OOMKilled {
-		return ""
+		return 0
 	}
-	return outOfMemory(c.spec.Options.Memory)
+	return 1
 }

@@ -88,7 +88,7 @@ func (e *Engine) wait(w http.ResponseWriter, r *http.Request, c *Container) {
 
 func (e *Engine) inspect(w http.ResponseWriter, _ *http.Request, c *Container) {
 	e.mu.Lock()
-	state := &container.State{Running: c.running, OOMKilled: c.oom, ExitCode: c.code, Status: "created"}
+	state := &container.State{Running: c.running, OOMKilled: c.oom && !c.running, ExitCode: c.code, Status: "created"}
 	e.mu.Unlock()
 	answer(w, http.StatusOK, container.InspectResponse{ID: c.ID, Name: "/" + c.Name, State: state, Config: c.Create.Config})
 }
@@ -117,6 +117,26 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock()
 	slices.SortFunc(found, func(a, b container.Summary) int { return strings.Compare(a.ID, b.ID) })
 	answer(w, http.StatusOK, found)
+}
+
+// events answers with what has happened to a container.
+func (e *Engine) events(w http.ResponseWriter, r *http.Request) {
+	var filters map[string]map[string]bool
+	if err := json.Unmarshal([]byte(r.URL.Query().Get("filters")), &filters); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range filters["container"] {
+		if c := e.containers[id]; c != nil && filters["event"]["oom"] {
+			for range c.starved {
+				_ = json.NewEncoder(w).Encode(map[string]any{"Type": "container", "Action": "oom", "Actor": map[string]any{"ID": id}})
+			}
+		}
+	}
 }
 
 // stop asks the container to end and waits for it, as long as the client does.

@@ -64,6 +64,7 @@ type Container struct {
 	log              *log
 	started, running bool
 	oom              bool
+	starved          int
 	code             int
 }
 
@@ -181,11 +182,13 @@ func (c *Container) Kill(oom bool) {
 	c.end(137)
 }
 
-// Starve marks the container as one of which the kernel has killed a process for memory; it runs on.
+// Starve is what the Engine notes when the kernel has killed a process of the container for memory, which runs on: an event, and at the
+// container's end its state.
 func (c *Container) Starve() {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
 	c.oom = true
+	c.starved++
 }
 
 // end ends the container with a status; the first one counts.
@@ -225,6 +228,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /images/{name...}":       e.inspectImage,
 		"GET /distribution/{name...}": e.inspectRegistry,
 		"GET /networks/{name}":        e.inspectNetwork,
+		"GET /events":                 e.events,
 		"GET /containers/json":        e.list,
 		"POST /containers/create":     e.createContainer,
 		"POST /containers/{id}/start": e.of(e.start),
