@@ -37,6 +37,8 @@ type Config struct {
 	RestartWindow time.Duration
 	// MeasureEvery is how often the memory of harnesses is looked at where it is bounded. Default 1 s.
 	MeasureEvery time.Duration
+	// ResolveEvery is how often the names of worker pools are looked up, which may stand for others than before. Default 30 s.
+	ResolveEvery time.Duration
 }
 
 // withDefaults fills what is zero.
@@ -56,6 +58,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.BackoffMax, 30*time.Second)
 	orDuration(&c.RestartWindow, 5*time.Minute)
 	orDuration(&c.MeasureEvery, time.Second)
+	orDuration(&c.ResolveEvery, 30*time.Second)
 	if c.LogLinesMax == 0 {
 		c.LogLinesMax = 40
 	}
@@ -84,6 +87,7 @@ func (c Config) Validate() error {
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")
 	check(c.RestartsMax > 0 && c.RestartWindow > 0, "RestartsMax or RestartWindow is negative")
 	check(c.MeasureEvery > 0, "MeasureEvery is negative")
+	check(c.ResolveEvery > 0, "ResolveEvery is negative")
 	check(c.LogLinesMax > 0, "LogLinesMax is negative")
 	if len(faults) > 0 {
 		return fault.New(fault.Internal, codeConfig, "%w", errors.Join(faults...))

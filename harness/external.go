@@ -34,7 +34,7 @@ func newExternalLauncher(m *Manager, t *target, p *Pool) *externalLauncher {
 	names := splitPools(t.external.GetEndpoint().GetUrl())
 	return &externalLauncher{
 		log: m.cfg.Logger, params: t.external.GetParams(), endpoint: endpoint, timeout: m.cfg.StopTimeout,
-		sites:    newSites(m, names, func(text string) { p.tell("", text) }),
+		sites:    newSites(m, names, func(text string) { p.tell("", text) }, p.poolIsBack),
 		programs: isPython(t.env) && !isLoopback(p.spec.Options),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -16,7 +17,8 @@ import (
 
 // Manager starts pools of harnesses. Safe for concurrent use.
 type Manager struct {
-	cfg Config
+	cfg     Config
+	resolve func(ctx context.Context, host string) ([]net.IP, error) // names of worker pools
 }
 
 // New returns a manager. Errors: a configuration that is not valid.
@@ -24,7 +26,7 @@ func New(cfg Config) (*Manager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{cfg: cfg.withDefaults()}, nil
+	return &Manager{cfg: cfg.withDefaults(), resolve: lookup}, nil
 }
 
 // Spec describes the harnesses of one environment of one job.
@@ -44,6 +46,8 @@ type Spec struct {
 	// Processes is how many harnesses to start; at least 1. A worker pool gets more than one only if it is known to start a process
 	// each: LOOPBACK workers are threads of one Python process, and a second one would only share its lock.
 	Processes int
+	// ProcessesOf says how many harnesses to start where the environment has several worker pools; nil: Processes.
+	ProcessesOf func(pools int) int
 	// ProcessPool says that the environment's worker pool starts a process a worker. Without it a pool whose workers run Beam's boot
 	// program is recognised, and any other is taken for LOOPBACK.
 	ProcessPool bool
@@ -101,11 +105,19 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 		cancel()
 		return nil, err
 	}
+	if e, ok := p.launcher.(*externalLauncher); ok && spec.ProcessesOf != nil {
+		if pools := len(e.sites.now(ctx)); pools > 1 {
+			spec.Processes = spec.ProcessesOf(pools)
+		}
+	}
 	if err := p.startAll(ctx, spec.Processes); err != nil {
 		p.Close(context.WithoutCancel(ctx))
 		return nil, err
 	}
 	p.SetMemoryMax(spec.MemoryMax)
+	if e, ok := p.launcher.(*externalLauncher); ok {
+		p.running.Go(func() { p.followNames(e.sites) })
+	}
 	return p, nil
 }
 

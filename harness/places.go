@@ -38,6 +38,14 @@ func (p *Pool) Size() Size {
 	return z
 }
 
+// Pools is how many worker pools start the harnesses, those that are away included; 0: they are started in another way.
+func (p *Pool) Pools() int {
+	if e, ok := p.launcher.(*externalLauncher); ok {
+		return e.sites.count()
+	}
+	return 0
+}
+
 // Failure returns why a harness that should have come into service has not, once; nil when all have.
 func (p *Pool) Failure() error {
 	p.mu.Lock()

@@ -39,6 +39,8 @@ type Pool struct {
 		wanted int     // places that there should be
 		coming int     // workers that are starting to be in service
 		failed error   // why the last of these has not come
+		// uneven says that worker pools may have too few workers, evening that this is being seen to.
+		uneven, evening bool
 	}
 }
 

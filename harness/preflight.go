@@ -41,7 +41,7 @@ func checkProcess(t *target) error {
 func (m *Manager) checkExternal(ctx context.Context, t *target) error {
 	ctx, cancel := context.WithTimeout(ctx, preflightFor)
 	defer cancel()
-	s := newSites(m, splitPools(t.external.GetEndpoint().GetUrl()), func(string) {})
+	s := newSites(m, splitPools(t.external.GetEndpoint().GetUrl()), func(string) {}, func() {})
 	defer s.close()
 	all := s.now(ctx)
 	faults := make([]error, len(all))

@@ -95,28 +95,13 @@ func (p *Pool) recycle(u WorkerUsage, most int64) (age time.Duration) {
 	}
 	p.tell(u.Worker, fmt.Sprintf("harness %s of %s has %s of memory, more than the limit of %s: another one takes its place, and it ends "+
 		"when its bundles have", u.Worker, p.describe(), megabytes(u.Memory), megabytes(most)))
-	s, first, err := p.launchSlot()
-	if err == nil {
-		err = <-first
-	}
+	s, replaced, err := p.replace(old)
 	if err != nil {
 		if p.life.Err() == nil {
 			p.tell(u.Worker, fmt.Sprintf("the harness that should take its place does not start, and it goes on: %v", err))
 		}
 		return 0
 	}
-	p.mu.Lock()
-	replaced := false
-	for i := range p.mu.places {
-		if p.mu.places[i] == old {
-			p.mu.places[i], replaced = s, true
-			old.retireLocked()
-		}
-	}
-	if !replaced { // it has gone meanwhile
-		s.retireLocked()
-	}
-	p.mu.Unlock()
 	if replaced {
 		p.memory.recycled.Add(1)
 		p.log.Info("harness replaced for its memory", zap.String("worker", string(u.Worker)), zap.Int64("bytes", u.Memory),

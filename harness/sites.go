@@ -27,16 +27,15 @@ import (
 // Harnesses are started by the one that has fewest of them. One that cannot be reached is asked last, and looked for until it is back.
 // See docs/decisions/0042-an-environment-has-several-pools.md.
 
-// reachFor bounds the connection to a worker pool, resolveFor the search for the addresses of its name.
-const reachFor, resolveFor = 3 * time.Second, 2 * time.Second
+// reachFor bounds the connection to a worker pool.
+const reachFor = 3 * time.Second
 
 // site is one worker pool.
 type site struct {
 	address string
-	conn    *grpc.ClientConn
-	client  fnpb.BeamFnExternalWorkerPoolClient
 
 	// Guarded by the lock of sites.
+	conn    *grpc.ClientConn        // nil until it is needed
 	workers map[fnapi.WorkerID]bool // that it has started and was not asked to stop
 	stale   map[fnapi.WorkerID]bool // that it could not be asked to stop
 	away    bool                    // it could not be reached, and is looked for
@@ -49,6 +48,7 @@ type sites struct {
 	names   []string // as the environment names them
 	resolve func(ctx context.Context, host string) ([]net.IP, error)
 	tell    func(text string)
+	back    func() // a pool has come back
 	timeout time.Duration
 
 	ctx     context.Context // of the search for pools that are away
@@ -61,71 +61,13 @@ type sites struct {
 	closed bool
 }
 
-func newSites(m *Manager, names []string, tell func(text string)) *sites {
+func newSites(m *Manager, names []string, tell func(text string), back func()) *sites {
 	s := &sites{
-		cfg: &m.cfg, log: m.cfg.Logger, names: names, resolve: lookup, tell: tell, timeout: m.cfg.StopTimeout,
+		cfg: &m.cfg, log: m.cfg.Logger, names: names, resolve: m.resolve, tell: tell, back: back, timeout: m.cfg.StopTimeout,
 		known: make(map[string]*site),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
-}
-
-// splitPools returns the addresses that an environment names.
-func splitPools(url string) (names []string) {
-	for name := range strings.SplitSeq(url, ",") {
-		names = append(names, strings.TrimSpace(name))
-	}
-	return names
-}
-
-func lookup(ctx context.Context, host string) ([]net.IP, error) {
-	return net.DefaultResolver.LookupIP(ctx, "ip", host)
-}
-
-// addresses returns the pools that the names stand for now. A name with several IPv4 addresses, or with several others and none of
-// these, stands for a pool at each of them, as that of a headless Service of Kubernetes does. Any other one stands for itself.
-func addresses(ctx context.Context, names []string, resolve func(ctx context.Context, host string) ([]net.IP, error)) (all []string) {
-	ctx, cancel := context.WithTimeout(ctx, resolveFor)
-	defer cancel()
-	for _, name := range names {
-		each := []string{name}
-		host, port, err := net.SplitHostPort(name)
-		if err == nil && net.ParseIP(host) == nil {
-			if ips, err := resolve(ctx, host); err == nil {
-				if of := family(ips); len(of) > 1 {
-					each = of
-				}
-			}
-			if len(each) > 1 {
-				for i, ip := range each {
-					each[i] = net.JoinHostPort(ip, port)
-				}
-			}
-		}
-		for _, address := range each {
-			if !slices.Contains(all, address) {
-				all = append(all, address)
-			}
-		}
-	}
-	return all
-}
-
-// family returns the IPv4 addresses, or the others when there are none, in order: a pool may have one of each.
-func family(ips []net.IP) []string {
-	var four, six []string
-	for _, ip := range ips {
-		if ip.To4() != nil {
-			four = append(four, ip.String())
-		} else {
-			six = append(six, ip.String())
-		}
-	}
-	if len(four) > 0 {
-		six = four
-	}
-	slices.Sort(six)
-	return slices.Compact(six)
 }
 
 // now returns the pools that there are now, the best one to start a worker by first: those that are there, by the number of their
@@ -156,8 +98,8 @@ func (s *sites) now(ctx context.Context) []*site {
 	return all
 }
 
-// connect returns the client of a pool that can be reached. Errors: why it cannot.
-func (s *sites) connect(ctx context.Context, one *site) (fnpb.BeamFnExternalWorkerPoolClient, error) {
+// connect returns the connection to a pool that can be reached. Errors: why it cannot.
+func (s *sites) connect(ctx context.Context, one *site) (*grpc.ClientConn, error) {
 	if err := reach(ctx, one.address); err != nil {
 		return nil, err
 	}
@@ -171,10 +113,9 @@ func (s *sites) connect(ctx context.Context, one *site) (fnpb.BeamFnExternalWork
 		if err != nil {
 			return nil, err
 		}
-		one.conn, one.client = conn, fnpb.NewBeamFnExternalWorkerPoolClient(conn)
+		one.conn = conn
 	}
-	one.conn.ResetConnectBackoff() // it can be reached now, whatever gRPC has found before
-	return one.client, nil
+	return one.conn, nil
 }
 
 // reach says whether anybody listens at the address.
@@ -216,7 +157,7 @@ func (s *sites) start(ctx context.Context, req *fnpb.StartWorkerRequest) (*site,
 
 // ask has the pool start the worker. away: it cannot be reached, or does not answer in time where there are others.
 func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest, others bool) (why *fault.Error, away bool) {
-	client, err := s.connect(ctx, one)
+	conn, err := s.connect(ctx, one)
 	if err != nil {
 		return poolUnreachable(one.address, err), true
 	}
@@ -226,7 +167,7 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 		ctx, cancel = context.WithTimeout(ctx, answerFor)
 		defer cancel()
 	}
-	resp, err := client.StartWorker(ctx, req, grpc.WaitForReady(true))
+	resp, err := fnpb.NewBeamFnExternalWorkerPoolClient(conn).StartWorker(ctx, req, grpc.WaitForReady(true))
 	if err != nil {
 		return poolUnreachable(one.address, err), true
 	}
@@ -253,9 +194,10 @@ func (s *sites) gone(one *site, id fnapi.WorkerID) {
 func (s *sites) stop(one *site, id fnapi.WorkerID) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
-	client, err := s.connect(ctx, one)
+	conn, err := s.connect(ctx, one)
 	if err == nil {
-		_, err = client.StopWorker(ctx, &fnpb.StopWorkerRequest{WorkerId: string(id)}, grpc.WaitForReady(true))
+		request := &fnpb.StopWorkerRequest{WorkerId: string(id)}
+		_, err = fnpb.NewBeamFnExternalWorkerPoolClient(conn).StopWorker(ctx, request, grpc.WaitForReady(true))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,16 +225,14 @@ func (s *sites) check(ctx context.Context, one *site) string {
 // healthy asks the pool whether it is well. Errors have a gRPC status; one of a pool that does not know the question is no fault of it.
 // patient: an earlier failure to connect does not count.
 func (s *sites) healthy(ctx context.Context, one *site, patient bool) error {
-	if _, err := s.connect(ctx, one); err != nil {
+	conn, err := s.connect(ctx, one)
+	if err != nil {
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
 		return status.Error(codes.Unavailable, err.Error())
 	}
-	s.mu.Lock()
-	conn := one.conn
-	s.mu.Unlock()
-	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(patient))
+	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(patient))
 	return err
 }
 
@@ -304,6 +244,10 @@ func (s *sites) lost(one *site, why error) {
 		return
 	}
 	one.away = true
+	if one.conn != nil { // gRPC would wait for up to two minutes before it tries again
+		one.conn.Close()
+		one.conn = nil
+	}
 	var others []string
 	for _, address := range s.listed {
 		if other := s.known[address]; other != one && !other.away {
@@ -356,9 +300,35 @@ func (s *sites) lookFor(one *site) {
 		s.mu.Unlock()
 		if several {
 			s.tell(fmt.Sprintf("the worker pool at %s is back, and used again", one.address))
+			s.back()
 		}
 		return
 	}
+}
+
+// at returns the pool that has a worker; nil when none has.
+func (s *sites) at(id fnapi.WorkerID) *site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.known {
+		if one.workers[id] {
+			return one
+		}
+	}
+	return nil
+}
+
+func (one *site) isAway(s *sites) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return one.away
+}
+
+// count is how many pools there are, those that are away included.
+func (s *sites) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listed)
 }
 
 // close ends the search and the connections.

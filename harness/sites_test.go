@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,12 +190,72 @@ func TestSeveralPools(t *testing.T) {
 	for i, w := range p.Workers() {
 		echo(t, m, w, "d"+string(rune('0'+i)))
 	}
+	held, release := p.Acquire(0)
 	s.give(1)
-	l.await(t, "told that the pool is back", func() bool { return l.heard("the worker pool at " + s.addresses[1] + " is back") })
-	p.Workers()[0].Disconnect("the test breaks it")
-	l.await(t, "used again", func() bool { return len(p.Workers()) == 6 && s.pools[1].count() > 0 })
+	l.await(t, "two workers of each pool", func() bool { return p.Size().Connected == 6 && slices.Equal(spread(p), []int{2, 2, 2}) })
+	if !l.heard("the worker pool at " + s.addresses[1] + " is back") {
+		t.Errorf("heard %q", l.texts)
+	}
+	echo(t, m, held, "held") // whether it has moved or not
+	release()
+	l.await(t, "no worker is left over", func() bool { return p.Size().Retiring == 0 && slices.Equal(s.counts(), []int{2, 2, 2}) })
 	if err := p.Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// spread is how many workers in service the worker pools of a pool have, by address.
+func spread(p *Pool) (all []int) {
+	counts := make(map[string]int)
+	sites := p.launcher.(*externalLauncher).sites
+	sites.mu.Lock()
+	listed := sites.listed
+	sites.mu.Unlock()
+	for _, s := range p.slotsInService() {
+		if at := sites.at(s.worker.ID()); at != nil {
+			counts[at.address]++
+		}
+	}
+	for _, address := range listed {
+		all = append(all, counts[address])
+	}
+	return all
+}
+
+// TestPoolsOfAName: a name that stands for more pools than before has workers in all of them.
+func TestPoolsOfAName(t *testing.T) {
+	s, l := newSeveralPools(t, 1), newListener()
+	_, port, err := net.SplitHostPort(s.addresses[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < 3; i++ {
+		s.pools, s.servers = append(s.pools, &workerPool{provision: true}), append(s.servers, nil)
+		s.addresses = append(s.addresses, net.JoinHostPort(net.IPv4(127, 0, 0, byte(1+i)).String(), port))
+		s.give(i)
+	}
+	m := newManager(t, func(c *Config) { c.ResolveEvery = 5 * time.Millisecond })
+	var pools atomic.Int32
+	pools.Store(2)
+	m.resolve = func(context.Context, string) (ips []net.IP, err error) {
+		for i := range byte(pools.Load()) {
+			ips = append(ips, net.IPv4(127, 0, 0, 1+i))
+		}
+		return ips, nil
+	}
+	wanted := func(pools int) int { return 3 * pools }
+	p := start(t, m, Spec{
+		Environment: externalEnv(t, "pools.test:"+port), Processes: wanted(1), ProcessesOf: wanted, Log: l.log, OnChange: l.wake,
+	})
+	if z := p.Size(); z.Connected != 6 || p.Pools() != 2 || !slices.Equal(s.counts(), []int{3, 3, 0}) {
+		t.Fatalf("%+v, workers by pool %v", z, s.counts())
+	}
+	pools.Store(3)
+	l.await(t, "two workers of each", func() bool { return p.Pools() == 3 && slices.Equal(s.counts(), []int{2, 2, 2}) })
+	p.Resize(wanted(3))
+	l.await(t, "three workers of each", func() bool { return p.Size().Connected == 9 && slices.Equal(s.counts(), []int{3, 3, 3}) })
+	if !l.heard("new under their name: [" + s.addresses[2] + "]") {
+		t.Errorf("heard %q", l.texts)
 	}
 }
 
