@@ -30,6 +30,7 @@ const (
 	SinkUnknown   Kind = "sink's outcome unknown"   // [publications] N of them arrive, and fail
 	OpenDown      Kind = "sink cannot be opened"    // [opens of sinks] N of them fail
 	Starve        Kind = "something waits for long" // [steps] for N steps, while there is something else
+	Resize        Kind = "processes come and go"    // [steps] there are to be 1 to 4 of them, by N
 )
 
 // files are the kinds of files whose changes CrashTables and CrashRecovery count, by N. Each kind is counted by itself: while a store
@@ -88,6 +89,7 @@ func randomPlan(rng *rand.Rand) Plan {
 	add(SinkDown, 1, 20, few)
 	add(SinkUnknown, 2, 20, few)
 	add(OpenDown, 1, 8, few)
+	add(Resize, 3, steps, anything)
 	add(Starve, 3, steps, func() int { return 1 + rng.IntN(400) })
 	return p
 }

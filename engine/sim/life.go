@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +33,8 @@ type life struct {
 	engine  *engine.Engine
 	reports *enginetest.Recorder
 	dead    atomic.Bool
-	ended   chan ending // 1-buffered: the job's, or that of its start
+	running atomic.Pointer[jobserver.Running] // the job, once it has been taken up
+	ended   chan ending                       // 1-buffered: the job's, or that of its start
 
 	mu struct {
 		sync.Mutex
@@ -79,6 +82,7 @@ func (s *sim) begin(disk *storetest.Disk) *life {
 	l.engine = engine.New(c)
 	s.life = l
 	s.rig.Harnesses.Dial = l.dial
+	s.rig.Harnesses.OnGrow = func(ctx context.Context) error { return l.turn(ctx, "harness comes") }
 	start := l.engine.Start
 	if s.lives > 1 {
 		start = l.engine.Recover
@@ -86,6 +90,7 @@ func (s *sim) begin(disk *storetest.Disk) *life {
 	go func() {
 		running, err := start(context.Background(), s.spec, l.reports)
 		if err == nil {
+			l.running.Store(&running)
 			err = running.Wait(context.Background())
 		}
 		l.ended <- ending{running, err}
@@ -138,10 +143,24 @@ func (l *life) watch(op storetest.Op) error {
 		}
 	}
 	// Whatever waits here must hold no lock that others want: the log's own goroutine, and the store while it opens.
-	if op == (storetest.Op{Change: storetest.Sync, File: "log"}) || op == (storetest.Op{Change: storetest.Remove, File: "dir"}) {
+	syncs := op == (storetest.Op{Change: storetest.Sync, File: "log"}) && !rotating()
+	if syncs || op == (storetest.Op{Change: storetest.Remove, File: "dir"}) {
 		_ = l.turns.wait(context.Background(), "disk "+op.String())
 	}
 	return nil
+}
+
+// rotating says that a commit closes the store's log to begin another one, with the store locked.
+func rotating() bool {
+	var callers [64]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers[:])])
+	for more := true; more; {
+		var f runtime.Frame
+		if f, more = frames.Next(); strings.HasSuffix(f.Function, "(*DB).rotateWAL") {
+			return true
+		}
+	}
+	return false
 }
 
 // die ends the machine at this very moment: what is on its disk is what survives, and nothing leaves it any more.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"syscall"
 	"testing/synctest"
@@ -9,7 +10,11 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 
+	"padstone/engine"
+	"padstone/engine/store"
 	"padstone/fnapi/fakesdk"
+	"padstone/internal/fault"
+	"padstone/jobserver"
 )
 
 // strike does what the plan has for this step.
@@ -49,12 +54,32 @@ func (s *sim) strike(l *life) {
 		s.hit(Pause)
 		time.Sleep(time.Duration(f.N) * time.Millisecond)
 	}
+	for _, f := range s.due(Resize, s.steps) {
+		s.resize(l, 1+f.N%4)
+	}
 	for _, f := range s.due(Starve, s.steps) {
 		s.hit(Starve)
 		what := []string{"disk", "source", "sink", "bundle", "py/0", "py/"}
 		s.starved.name, s.starved.until = what[f.N%len(what)], s.steps+f.N
 	}
 	synctest.Wait()
+}
+
+// resize has the job have so many processes in each environment.
+func (s *sim) resize(l *life, processes int) {
+	running := l.running.Load()
+	if running == nil {
+		return
+	}
+	s.hit(Resize)
+	s.note("there are to be %d processes", processes)
+	go func() {
+		values := map[string]string{engine.SettingWorkers: fmt.Sprint(processes)}
+		_, err := (*running).(jobserver.Adjustable).Set(context.Background(), values)
+		if f := fault.Of(err); err != nil && !store.Failed(err) && (f == nil || f.Code != "job-over") && !l.dead.Load() {
+			s.note("that is refused: %v", err)
+		}
+	}()
 }
 
 // misdeeds are how a harness may go wrong without being lost, or in being lost, or how user code may fail once.
