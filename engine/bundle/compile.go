@@ -63,6 +63,7 @@ type edge struct {
 	sized    bool           // elements are restrictions that end in their size
 	bundled  bool           // a harness takes the elements
 	shared   bool           // any process may take any of the elements
+	sampled  bool           // a few of the elements tell how the others are to be taken
 	assigned                // of one that a certain output goes to
 }
 
@@ -108,6 +109,7 @@ func Compile(p *plan.Plan) (*Job, error) {
 		e.needWindow = len(p.Stages[e.consumer].SideInputs) > 0 && def.Kind != plan.Side
 		e.bundled = def.Kind != plan.Side && p.Stages[e.consumer].Kind == plan.Harness
 		e.shared = def.Kind == plan.FIFO && p.Stages[e.consumer].Kind == plan.Harness
+		e.sampled = p.Stages[e.consumer].Unlifted != nil
 		e.sized = p.Stages[e.consumer].Splittable != nil && def.Kind != plan.Side && hasSizes(def.Element)
 		for _, si := range p.Stages[e.consumer].SideInputs {
 			e.byWindow = e.byWindow || !p.Edge(si.Edge).Bounded && si.Windowing.Kind != plan.Global

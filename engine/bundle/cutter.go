@@ -12,7 +12,16 @@ import (
 const (
 	blockBytes = 1 << 20
 	blockCount = 25_000 // about a hundred milliseconds of the Python SDK's time
+	// sampleCount is that of a stage whose first bundles tell how the others are to run.
+	sampleCount = 4_000
 )
+
+func (e *edge) blockCount() int {
+	if e.sampled {
+		return sampleCount
+	}
+	return blockCount
+}
 
 // addInParts adds what is too much for a bundle as several blocks. Each of them refers to all contents.
 func (r *router) addInParts(e *edge, group uint16, data []byte, refs []rows.ContentID) error {
@@ -37,7 +46,7 @@ type cutter struct {
 
 // share cuts a message into blocks that processes share; count is that of its elements, or more.
 func (r *router) share(e *edge, data []byte, count int) (int, error) {
-	most := blockCount
+	most := e.blockCount()
 	if e.def.Spread {
 		most = min(most, (count+piecesAim-1)/piecesAim)
 	}

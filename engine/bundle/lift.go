@@ -67,7 +67,8 @@ const (
 	liftPatienceMax = 1024
 	// straightBytesMax is how long the accumulators of single elements are on average at most, with their keys and windows, that a stage
 	// does without tables whose windows the runner assigns then.
-	straightBytesMax = 512
+	straightBytesMax    = 512
+	straightElementsMin = 1000 // elements that tell
 )
 
 // lifts is what has been seen of the stages with lifted combines. The zero value lifts all. It is not kept over a restart: either choice
@@ -161,7 +162,7 @@ func (l *lifts) observeUnmerged(st *Stage, u unmerged) (changed, long bool) {
 	defer l.mu.Unlock()
 	s := l.state(st)
 	s.unmerged.count, s.unmerged.bytes = s.unmerged.count+u.count, s.unmerged.bytes+u.bytes
-	if s.unmerged.count < liftElementsMin {
+	if s.unmerged.count < straightElementsMin {
 		return false, s.long
 	}
 	was := s.long

@@ -96,7 +96,8 @@ func TestUnliftedFirst(t *testing.T) {
 	var l lifts
 	st := liftStage(1)
 	st.Def.Unlifted = []byte{1}
-	short, long := unmerged{liftElementsMin / 2, 30 * liftElementsMin / 2}, unmerged{liftElementsMin / 2, 600 * liftElementsMin / 2}
+	const n = straightElementsMin / 2
+	short, long := unmerged{n, 30 * n}, unmerged{n, 600 * n}
 	run := func(bundles int, u unmerged, in, out int64) (lifted int) {
 		for range bundles {
 			if l.lifted(st) {

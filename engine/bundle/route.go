@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"fmt"
+	"math"
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
@@ -131,13 +132,13 @@ func (r *router) fifo(e *edge, data []byte, backed []group.Backed) (int, error) 
 	}
 	shared := e.shared && len(backed) == 0
 	if shared && len(data) > 2*blockBytes && !e.def.Spread {
-		return r.share(e, data, blockCount)
+		return r.share(e, data, math.MaxInt)
 	}
 	count, lo, hi, err := e.scanner.Stat(data)
 	if err != nil {
 		return 0, err
 	}
-	if shared && (e.def.Spread || count > blockCount) {
+	if shared && (e.def.Spread || count > e.blockCount()) {
 		return r.share(e, data, count)
 	}
 	h := store.Header{Count: count, MinTS: lo, MaxTS: hi, MaxWindow: element.MinTime}

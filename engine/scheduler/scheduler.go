@@ -57,6 +57,9 @@ func New(p *plan.Plan, c Config) *Scheduler {
 	for _, st := range s.stages {
 		s.connect(st, byID, edges)
 		st.ordered = s.cfg.InOrder && st.followsKeyed()
+		if st.def.Unlifted != nil {
+			s.startSlowly(st)
+		}
 	}
 	s.depth = harnessDepth(s.stages)
 	s.refresh()

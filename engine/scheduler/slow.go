@@ -4,9 +4,11 @@ import "padstone/engine/plan"
 
 // slowFirst bounds the elements, or timers, of the first bundles of a stage that is restored with work. As bundles commit the bound
 // doubles up to that of any bundle: a job that has lain still gets on soon, and the rest of what waits goes in bundles of the usual size.
+//
+// Likewise of one whose first bundle tells how the others are to run: whether combines are lifted. That is known when it has committed.
 const slowFirst = 500
 
-// startSlowly bounds the bundles of a stage that is restored with work. What an event of a script brings about is not cut.
+// startSlowly bounds the first bundles of a stage. What an event of a script brings about is not cut.
 func (s *Scheduler) startSlowly(st *stage) {
 	if !s.scripted {
 		st.few = slowFirst
@@ -15,7 +17,7 @@ func (s *Scheduler) startSlowly(st *stage) {
 
 // quicken notes that a bundle of the stage has committed.
 func (s *Scheduler) quicken(st *stage) {
-	if st.few *= 2; st.few >= s.bundleElementsMax() {
+	if st.few *= 2; st.few >= s.bundleElementsMax() || st.def.Unlifted != nil {
 		st.few = 0
 	}
 }

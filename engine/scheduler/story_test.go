@@ -16,7 +16,7 @@ import (
 // TestStories walks the stories in testdata. Commands:
 //
 //	job [key-groups=N] [elements=N] [time=MS] [budget=MS] [batch] [ordered]    input: a stage a line:
-//	                              NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded] [stable] [sorted]
+//	                              NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded] [stable] [sorted] [unlifted]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)] [count=N] [timer=T]   input: sequence numbers of blocks, of count elements;
 //	                              timer is of key group 0
 //	harness [processes=N] [each=N] [parallel]
@@ -218,6 +218,8 @@ func (st *story) stage(f []string) {
 			s.StableInput = true
 		case "sorted":
 			s.TimeSorted = true
+		case "unlifted":
+			s.Unlifted = []byte{1}
 		case "splittable":
 			s.Splittable = &plan.Splittable{}
 		case "drainable":
