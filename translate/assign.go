@@ -38,7 +38,7 @@ const windowsMax = 1000
 // it there anyway. Between such a step and the edge there may be one that makes accumulators of elements. Only steps of the Python SDK are
 // taken, which spends several microseconds on an element; others have arithmetic of their own before 1970 and at the end of time.
 func (f *fuser) assign() error {
-	if f.options.NoAssignment {
+	if f.options.NoAssignment || f.options.NoFusion { // such a step is fused with the edge
 		return nil
 	}
 	a := &assigner{fuser: f, written: map[*pcollection]bool{}}
@@ -62,10 +62,6 @@ type assigner struct {
 func (a *assigner) take(s *stage, n *node) error {
 	if n.urn != urn.AssignWindows || !a.assignable(n) {
 		return nil
-	}
-	same, err := a.coders.same(n.main[0].pc.coder, n.outputs[0].pc.coder)
-	if err != nil || !same {
-		return err
 	}
 	out := n.outputs[0].pc
 	readers, leaves := readersIn(s, out), a.leaves(out)

@@ -32,7 +32,7 @@ type Options struct {
 	// SDK has lifted itself (but not one that it has packed, of which the steps alone are left). Neither changes what a pipeline
 	// computes: who suspects an optimisation of a fault leaves it out.
 	NoFusion, NoLifting bool
-	// NoAssignment has SDKs assign all windows, which changes nothing either.
+	// NoAssignment has SDKs assign all windows, which changes nothing either. Without fusion they do so anyway.
 	NoAssignment bool
 	// Spread has what a step makes of an impulse materialised, so that several harness processes share what becomes of it. Fused, it
 	// would all be one bundle: what user code gets at is one element, which cannot be split.

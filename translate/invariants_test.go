@@ -45,14 +45,14 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
-// TestWithoutOptimisations compiles every pipeline without fusion, lifting and assignment: a harness stage has one step then, and no step
+// TestWithoutOptimisations compiles every pipeline without fusion and lifting: a harness stage has one step then, and no step
 // makes accumulators before a grouping, but where the SDK packed combines: nothing is left of the combines themselves then. The runner
 // assigns no windows.
 func TestWithoutOptimisations(t *testing.T) {
 	for _, name := range pipelines(t) {
 		t.Run(name, func(t *testing.T) {
 			o := options(name)
-			o.NoFusion, o.NoLifting, o.NoAssignment = true, true, true
+			o.NoFusion, o.NoLifting = true, true
 			compiled, err := translate.Compile(load(t, name), o)
 			if err != nil {
 				t.Fatal(err)
