@@ -341,9 +341,6 @@ func TestCheckOfContainers(t *testing.T) {
 	if err := m.Check(testContext(t), dockerEnv(t, "beam"), nil); err != nil {
 		t.Error(err)
 	}
-	if err := m.Check(testContext(t), externalEnv(t, "localhost:1"), nil); err != nil {
-		t.Error(err)
-	}
 	wantCode(t, m.Check(testContext(t), nil, nil), fault.Pipeline, "unsupported-environment")
 	fake.Leave()
 	wantCode(t, m.Check(testContext(t), dockerEnv(t, "beam"), nil), fault.Environment, "docker-no-engine")

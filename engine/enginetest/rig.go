@@ -23,8 +23,8 @@ import (
 	"padstone/jobserver"
 )
 
-// Patience is how long a Rig waits for anything before it fails the test, unless it is told otherwise. It is for hangs: machines that test are
-// busy.
+// Patience is how long a Rig waits for anything before it fails the test, unless it is told otherwise. It is for hangs: machines that test
+// are busy.
 const Patience = 90 * time.Second
 
 // Rig is a server, an engine and what they run on.
