@@ -105,7 +105,7 @@ func (l *containerLauncher) launch(ctx context.Context, w *fnapi.Worker) (launch
 	r.Container = c
 	var testing context.Context
 	testing, r.tested = context.WithCancel(context.Background())
-	if !w.Provisioned() { // else the route has been used already
+	if !r.hasCalled() { // else the route has been used already
 		r.testing.Go(func() { r.selfTest(testing) })
 	}
 	return r, nil
@@ -148,6 +148,11 @@ func (r *runningContainer) ended(ctx context.Context) string {
 	return "its connection broke; Beam's boot program in the container " + r.Name() + ", which knows how it ended, runs on"
 }
 
+func (r *runningContainer) usage(ctx context.Context) (Usage, bool) {
+	cpu, memory, known := r.Usage(ctx)
+	return Usage{CPU: cpu, Memory: memory}, known
+}
+
 func (r *runningContainer) stop(hurry <-chan struct{}) {
 	r.tested()
 	r.testing.Wait()
@@ -175,11 +180,11 @@ func (r *runningContainer) selfTest(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		if r.worker.Provisioned() {
+		if r.hasCalled() {
 			return
 		}
 		result, why := r.Probe(ctx)
-		if ctx.Err() != nil || r.worker.Provisioned() {
+		if ctx.Err() != nil || r.hasCalled() {
 			return
 		}
 		switch result {
@@ -197,6 +202,11 @@ func (r *runningContainer) selfTest(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hasCalled says whether the worker's harness has reached the server.
+func (r *runningContainer) hasCalled() bool {
+	return r.worker.Provisioned() || r.worker.Generation() > 0
 }
 
 // bootEndpoints are the arguments that tell a boot program whose harness it starts and where the server is.

@@ -78,6 +78,10 @@ func TestContainers(t *testing.T) {
 	}
 	echo(t, m, workers[0], "d0")
 	echo(t, m, workers[1], "d1")
+	fake.SetStats(map[string]any{"memory_stats": map[string]any{"usage": 5 << 20}})
+	if usage := p.Usage(); len(usage) != 2 || usage[1].Memory != 5<<20 {
+		t.Errorf("usage %+v", usage)
+	}
 	for i := range workers {
 		c := fake.Containers()[fmt.Sprintf("padstone-job-env-1-%d", i+1)]
 		if c == nil {

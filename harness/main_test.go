@@ -53,7 +53,11 @@ func boot(mode string) int {
 		fmt.Fprintln(os.Stderr, "boot cannot go on")
 		return 3
 	case "mute":
-		select {}
+		time.Sleep(time.Hour)
+	case "eat":
+		for eaten := [][]byte{}; len(eaten) < 4096; eaten = append(eaten, bytes.Repeat([]byte("x"), 1<<20)) {
+			time.Sleep(time.Millisecond)
+		}
 	case "hungry":
 		hoard = bytes.Repeat([]byte{1}, 256<<20)
 	case "stubborn":

@@ -80,8 +80,12 @@ func (e *Engine) Start(ctx context.Context, spec Spec) (*Container, error) {
 	}
 	asked, cancel := e.answer(ctx)
 	defer cancel()
-	if _, err := e.client.ContainerStart(asked, id, client.ContainerStartOptions{}); err != nil {
-		failure := e.failed(ctx, "start the container "+name, slow(asked, err))
+	_, err = e.client.ContainerStart(asked, id, client.ContainerStartOptions{})
+	if err = slow(asked, err); err == nil {
+		err = ctx.Err() // nobody wants it any more
+	}
+	if err != nil {
+		failure := e.failed(ctx, "start the container "+name, err)
 		e.remove(id)
 		if failure.Code == codeRefused {
 			failure = failure.WithHint("look at the image's entry point, which must be Beam's boot program, and at the server's --docker flags")
@@ -96,7 +100,8 @@ func (e *Engine) Start(ctx context.Context, spec Spec) (*Container, error) {
 	return c, nil
 }
 
-// create creates a container. A name that is taken, by another server of this Engine or by a container that could not be removed yet, gets
+// create creates a container. That is not given up before the Engine has answered, with ctx or without: what it may have created unseen is
+// hard to find again. A name that is taken, by another server of this Engine or by a container that could not be removed yet, gets
 // an appendix.
 func (e *Engine) create(ctx context.Context, spec Spec) (id, name string, err error) {
 	options, err := e.createOptions(spec)
@@ -107,7 +112,7 @@ func (e *Engine) create(ctx context.Context, spec Spec) (id, name string, err er
 	attempt := strings.ToLower(rand.Text())
 	options.Config.Labels[labelAttempt] = attempt
 	for range 3 {
-		asked, cancel := e.answer(ctx)
+		asked, cancel := e.answer(context.WithoutCancel(ctx))
 		created, err := e.client.ContainerCreate(asked, options)
 		err = slow(asked, err)
 		cancel()
@@ -123,7 +128,7 @@ func (e *Engine) create(ctx context.Context, spec Spec) (id, name string, err er
 		case cerrdefs.IsNotFound(err):
 			return "", "", missing(spec.Image)
 		}
-		if unreachable(err) || ctx.Err() != nil {
+		if unreachable(err) {
 			e.removeLate(attempt)
 		}
 		return "", "", e.failed(ctx, "create a container of "+spec.Image, err)

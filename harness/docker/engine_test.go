@@ -486,3 +486,47 @@ func TestReap(t *testing.T) {
 		t.Errorf("left are %v", left)
 	}
 }
+
+// TestUsage: what an Engine tells of a container, in both versions of the kernel's control groups.
+func TestUsage(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	s, _ := spec()
+	c := start(t, open(t, fake, nil), s)
+	for name, memory := range map[string]int64{"total_inactive_file": 700, "inactive_file": 700, "something": 1000} {
+		fake.SetStats(map[string]any{
+			"cpu_stats":    map[string]any{"cpu_usage": map[string]any{"total_usage": 5}},
+			"memory_stats": map[string]any{"usage": 1000, "stats": map[string]any{name: 300}},
+		})
+		if cpu, got, known := c.Usage(testContext(t)); cpu != 5 || got != memory || !known {
+			t.Errorf("%s: %v, %d, %t", name, cpu, got, known)
+		}
+	}
+	fake.SetStats(map[string]any{})
+	if _, _, known := c.Usage(testContext(t)); known {
+		t.Error("what is not counted is known")
+	}
+	fake.Leave()
+	if _, _, known := c.Usage(testContext(t)); known {
+		t.Error("an Engine that is away tells")
+	}
+}
+
+// TestStartThatIsGivenUp: a container that was created while its job ended is not left, nor one that was started.
+func TestStartThatIsGivenUp(t *testing.T) {
+	for _, when := range []string{"/create", "/start"} {
+		fake := dockertest.Start(t, sleeper)
+		ctx, cancel := context.WithCancelCause(testContext(t))
+		fake.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, when) {
+				cancel(errors.New("the job has ended"))
+			}
+			return false
+		}
+		s, _ := spec()
+		_, err := open(t, fake, nil).Start(ctx, s)
+		wantCode(t, err, fault.Environment, "docker-refused", "the job has ended")
+		if !slices.ContainsFunc(fake.Requests(), func(r string) bool { return strings.HasSuffix(r, "/create") }) || len(fake.Containers()) != 0 {
+			t.Errorf("%s: asked %q; left %v", when, fake.Requests(), fake.Containers())
+		}
+	}
+}

@@ -139,6 +139,12 @@ func (e *Engine) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (e *Engine) stats(w http.ResponseWriter, _ *http.Request, _ *Container) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	answer(w, http.StatusOK, e.usage)
+}
+
 // stop asks the container to end and waits for it, as long as the client does.
 func (e *Engine) stop(w http.ResponseWriter, r *http.Request, c *Container) {
 	e.mu.Lock()

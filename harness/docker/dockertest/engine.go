@@ -48,6 +48,7 @@ type Engine struct {
 	exec       Exec
 	first      string // what programs that are run say before
 	serial     int
+	usage      map[string]any
 }
 
 // Container is a container of the scripted Engine.
@@ -141,6 +142,13 @@ func (e *Engine) SayFirst(text string) {
 	e.first = text
 }
 
+// SetStats says what all containers use, as the API words it.
+func (e *Engine) SetStats(stats map[string]any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.usage = stats
+}
+
 // AddNetwork makes a network known. An empty gateway is one that the Engine does not name.
 func (e *Engine) AddNetwork(name, subnet, gateway string) {
 	e.mu.Lock()
@@ -228,6 +236,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"GET /images/{name...}":       e.inspectImage,
 		"GET /distribution/{name...}": e.inspectRegistry,
 		"GET /networks/{name}":        e.inspectNetwork,
+		"GET /containers/{id}/stats":  e.of(e.stats),
 		"GET /events":                 e.events,
 		"GET /containers/json":        e.list,
 		"POST /containers/create":     e.createContainer,
