@@ -94,7 +94,7 @@ def test_a_stage_of_a_script(tmp_path, stage, count):
 @pytest.mark.parametrize(
     ("arguments", "code", "say"),
     [
-        (["--image=beam:latest"], 1, "bench-image"),
+        (["--image=nowhere.invalid/none:1"], 1, "docker-no-"),
         (["--sizes=0"], 64, "--sizes: 0"),
         (["--sizes=1", "--times=1ms"], 64, "exclude each other"),
         (["--stage=x"], 64, "--stage needs a --script"),

@@ -2,18 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"padstone/harness/docker"
 	"padstone/internal/bench"
 	"padstone/internal/bench/capture"
 	"padstone/internal/bench/saturate"
-	"padstone/internal/fault"
 )
 
 // bundlesOptions are the flags of `padstone bench bundles`.
@@ -44,6 +46,9 @@ elements have come, and no further, so that nothing is written anywhere; then th
 do run, that many times. A stage that needs more than elements (state, timers, side inputs) is run by the engine, in a job that gives it
 these elements; then the runner's figures are the engine's. Splittable DoFns are refused by name. Arguments of the script stand behind a --.
 
+With --image the harness is a container, started through the API of a Docker Engine. The interpreter on this machine still makes the
+stage, so its Python must be of the same minor version as the image's.
+
 With --times the sizes are those of bundles that take about so long. The figures are printed, and saved as JSON and as a page in --out.`
 
 func newBenchBundles(term *terminal) *cobra.Command {
@@ -70,7 +75,7 @@ func newBenchBundles(term *terminal) *cobra.Command {
 	fs.StringVar(&o.script, "script", "", "measure a stage of the pipeline that this Python script submits, with elements of its input")
 	fs.StringVar(&o.stage, "stage", "",
 		"with --script: a transform of the stage, or a part of its name (default: the first stage that elements come to)")
-	fs.StringVar(&o.image, "image", "", "image of a container for the harness: not supported yet")
+	fs.StringVar(&o.image, "image", "", "run the harness in a container of this image, on the host's network")
 	fs.IntSliceVar(&o.sizes, "sizes", o.sizes, "elements a bundle")
 	fs.DurationSliceVar(&o.times, "times", nil, "how long a bundle is to take, instead of --sizes")
 	fs.IntVar(&o.elementBytes, "element-bytes", 10, "size of an element")
@@ -111,10 +116,6 @@ func (o *bundlesOptions) validate(chosen func(flag string) bool, args []string) 
 	if len(faults) > 0 {
 		return usageError(errors.Join(faults...))
 	}
-	if o.image != "" {
-		return fault.New(fault.Pipeline, codeBenchImage, "--image %s: harnesses in containers are not supported yet", o.image).
-			WithHint("install what the image has into a virtual environment, and name its interpreter with --python")
-	}
 	return nil
 }
 
@@ -132,7 +133,12 @@ func (o *bundlesOptions) measure(ctx context.Context, term *terminal, args []str
 	if err != nil {
 		return nil, err
 	}
-	curve := &bench.Curve{About: about()}
+	if o.image != "" {
+		if err := stage.InImage(o.image); err != nil {
+			return nil, err
+		}
+	}
+	curve := &bench.Curve{About: about(), Image: o.image}
 	curve.About.Python, curve.About.Beam = versions.Python, versions.Beam
 	if o.script != "" {
 		err = o.measureScript(ctx, term, log, python, args, curve)
@@ -173,12 +179,21 @@ func (o *bundlesOptions) measureScript(
 }
 
 // saturate measures all sizes of a stage that is fed by elements alone.
-func (o *bundlesOptions) saturate(ctx context.Context, term *terminal, log *zap.Logger, stage *saturate.Stage, curve *bench.Curve) error {
+func (o *bundlesOptions) saturate(
+	ctx context.Context, term *terminal, log *zap.Logger, stage *saturate.Stage, curve *bench.Curve,
+) (err error) {
 	const startFor, aroundFor = 2 * time.Second, 400 * time.Millisecond
 	curve.Stage, curve.InFlight = stage.Name, o.inFlight
 	shown := newProgress(term, "bundles of "+stage.Name, o.steps(), startFor+time.Duration(o.steps())*(o.each()+aroundFor))
 	defer shown.close()
-	probe, err := saturate.Open(ctx, saturate.Config{Logger: log, InFlight: o.inFlight, For: o.each()}, stage)
+	cfg := saturate.Config{Logger: log, InFlight: o.inFlight, For: o.each()}
+	if o.image != "" {
+		if cfg.Docker, err = docker.New(docker.Config{Logger: log, Owner: "bench-" + strings.ToLower(rand.Text())}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.Docker.Close()) }()
+	}
+	probe, err := saturate.Open(ctx, cfg, stage)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func startBenchScript(ctx context.Context, term *terminal, o *bundlesOptions, py
 			err = errors.Join(err, b.server.stop())
 		}
 	}()
-	command, err := json.Marshal(map[string]string{"command": python})
+	environment, err := o.environment(python)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func startBenchScript(ctx context.Context, term *terminal, o *bundlesOptions, py
 	if err != nil {
 		return nil, err
 	}
-	own := []string{"--environment_type=PROCESS", "--environment_config=" + string(command), noSubmissionLog}
+	own := append(environment, noSubmissionLog)
 	if _, chosen := option(args, "sdk_worker_parallelism"); !chosen {
 		own = append(own, "--sdk_worker_parallelism=1") // one is measured
 	}
@@ -80,6 +80,15 @@ func startBenchScript(ctx context.Context, term *terminal, o *bundlesOptions, py
 		close(b.exited)
 	}()
 	return b, nil
+}
+
+// environment are the options that have the harness run in the image, or in the interpreter.
+func (o *bundlesOptions) environment(python string) ([]string, error) {
+	if o.image != "" {
+		return []string{"--environment_type=DOCKER", "--environment_config=" + o.image}, nil
+	}
+	command, err := json.Marshal(map[string]string{"command": python})
+	return []string{"--environment_type=PROCESS", "--environment_config=" + string(command)}, err
 }
 
 // open makes the executor that takes the stage out of the job.

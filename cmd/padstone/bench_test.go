@@ -20,7 +20,6 @@ func TestBenchArguments(t *testing.T) {
 		{"bundles --script x.py --element-bytes 3", exitUsage, []string{"--element-bytes: the elements are those of the --script"}},
 		{"bundles --stage x", exitUsage, []string{"--stage needs a --script"}},
 		{"bundles leftover", exitUsage, []string{`["leftover"]: arguments are those of a --script`}},
-		{"bundles --image beam", exitFailed, []string{"bench-image", "--python"}},
 		{"bundles --python /nowhere/python", exitFailed, []string{"python-not-found"}},
 		{"peers --case gbk,nothing --elements huge --runs 0 --timeout 1ms", exitUsage,
 			[]string{`no case "nothing"; there are empty, chain`, `--elements: "huge"`, "--runs: 0", "--timeout: 1ms"}},

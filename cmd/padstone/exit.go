@@ -27,7 +27,6 @@ const (
 	codeScript          fault.Code = "script-not-started"
 	codePipeline        fault.Code = "pipeline-unreadable"
 	codeWait            fault.Code = "wait-timeout"
-	codeBenchImage      fault.Code = "bench-image"
 	codeBenchScript     fault.Code = "bench-script"
 	codeBenchRegression fault.Code = "bench-regression"
 )

@@ -31,6 +31,7 @@ type Point struct {
 // Curve is how the cost of bundles is shared out to their elements.
 type Curve struct {
 	About    About   `json:"about"`
+	Image    string  `json:"image,omitempty"` // of the harness's container, if it ran in one
 	Stage    string  `json:"stage"`
 	Through  string  `json:"engine_for,omitempty"` // what an engine was needed for, if one ran the bundles
 	InFlight int     `json:"bundles_in_flight,omitempty"`

@@ -111,8 +111,12 @@ func (c *Curve) notes() []string {
 			"The runner is the engine. p50 and p99 are of its bundles, from their start to their commit, and off by a quarter at most.", fit,
 		}
 	}
-	return []string{fmt.Sprintf("One harness process, kept busy with %s in flight. CPU times are those of its process tree.",
-		plural(c.InFlight, "bundle")), fit}
+	harness, of := "harness process", "process tree"
+	if c.Image != "" {
+		harness, of = "container of "+c.Image, "container, and the most memory is the most that was seen between sizes"
+	}
+	return []string{fmt.Sprintf("One %s, kept busy with %s in flight. CPU times are those of its %s.",
+		harness, plural(c.InFlight, "bundle"), of), fit}
 }
 
 // lines are the findings in words.

@@ -17,6 +17,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/harness"
+	"padstone/harness/docker"
 	"padstone/internal/bench"
 	"padstone/internal/bench/proc"
 	"padstone/internal/buffers"
@@ -28,6 +29,8 @@ type Config struct {
 	Logger   *zap.Logger   // nil: no logs
 	InFlight int           // bundles at a time; 1 at least
 	For      time.Duration // how long one size is measured, at least
+	// Docker runs the harness of a stage whose environment is an image; nil: there is none.
+	Docker *docker.Engine
 }
 
 const (
@@ -49,15 +52,16 @@ type Probe struct {
 	descriptor fnapi.DescriptorID
 	serving    sync.WaitGroup
 	bundles    atomic.Int64
-	harness    []int // the processes of ours that were started with it
+	harness    []int // the processes of ours that were started with it; none of a container
+	peak       int64 // bytes that a container was seen to have
 }
 
 // Open starts a harness for the stage.
-func Open(ctx context.Context, cfg Config, stage *Stage) (p *Probe, err error) {
+func Open(ctx context.Context, cfg Config, stage *Stage) (_ *Probe, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
-	p = &Probe{cfg: cfg, stage: stage}
+	p := &Probe{cfg: cfg, stage: stage}
 	if p.server, err = fnapi.New(fnapi.Config{Logger: cfg.Logger}); err != nil {
 		return nil, err
 	}
@@ -71,7 +75,7 @@ func Open(ctx context.Context, cfg Config, stage *Stage) (p *Probe, err error) {
 			cfg.Logger.Error("the Fn API server stopped", zap.Error(err))
 		}
 	})
-	manager, err := harness.New(harness.Config{Logger: cfg.Logger, Server: p.server})
+	manager, err := harness.New(harness.Config{Logger: cfg.Logger, Server: p.server, Docker: cfg.Docker})
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +140,15 @@ func describe(raw []byte, server *fnapi.Server) (*fnpb.ProcessBundleDescriptor, 
 	return d, nil
 }
 
-// Memory is the most memory that the harness has had, if that is known.
+// Memory is the most memory that the harness has had, if that is known; a container's is seen after each size.
 func (p *Probe) Memory() *int64 {
+	if p.contained() {
+		p.cpu()
+		if p.peak == 0 {
+			return nil
+		}
+		return &p.peak
+	}
 	u, err := proc.Tree(p.harness...)
 	if err != nil || u.PeakBytes == 0 {
 		return nil
@@ -145,12 +156,29 @@ func (p *Probe) Memory() *int64 {
 	return &u.PeakBytes
 }
 
+// contained says whether the harness is a container, of which only its Engine knows what it uses.
+func (p *Probe) contained() bool { return p.cfg.Docker != nil }
+
+// cpu is the processor time that the harness has taken, if that is known.
+func (p *Probe) cpu() (time.Duration, bool) {
+	if p.contained() {
+		usage := p.pool.Usage()
+		if len(usage) == 0 {
+			return 0, false
+		}
+		p.peak = max(p.peak, usage[0].Memory)
+		return usage[0].CPU, true
+	}
+	u, err := proc.Tree(p.harness...)
+	return u.CPU, err == nil && u.Processes > 0
+}
+
 // Measure keeps the harness busy with bundles of n elements for a while.
 func (p *Probe) Measure(ctx context.Context, n int) (bench.Point, error) {
 	if _, err := p.keepBusy(ctx, n, warmFor, 1); err != nil {
 		return bench.Point{}, err
 	}
-	harnessBefore, unknown := proc.Tree(p.harness...)
+	harnessBefore, before := p.cpu()
 	ownBefore := proc.Own()
 	start := time.Now()
 	taken, err := p.keepBusy(ctx, n, p.cfg.For, bundlesMin)
@@ -167,8 +195,8 @@ func (p *Probe) Measure(ctx context.Context, n int) (bench.Point, error) {
 		WallMillis:   elapsed.Seconds() * 1000 / bundles,
 		P50Millis:    quantile(taken, 0.50), P99Millis: quantile(taken, 0.99),
 	}
-	if harnessAfter, err := proc.Tree(p.harness...); err == nil && unknown == nil && harnessBefore.Processes > 0 {
-		cpu := harnessAfter.CPU - harnessBefore.CPU
+	if harnessAfter, after := p.cpu(); before && after {
+		cpu := harnessAfter - harnessBefore
 		point.HarnessMillis, point.HarnessMicros = ptr(cpu.Seconds()*1e3/bundles), ptr(cpu.Seconds()*1e6/elements)
 	}
 	return point, nil

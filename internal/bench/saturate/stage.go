@@ -170,6 +170,18 @@ func Find(p *plan.Plan, name string) (*plan.Stage, error) {
 		WithHint("the harness stages begin with %s", strings.Join(names, ", "))
 }
 
+// InImage has the stage run in a container of the image, whose Python must be of the same minor version as the one that made the stage.
+func (s *Stage) InImage(image string) error {
+	payload, err := proto.Marshal(&pipepb.DockerPayload{ContainerImage: image})
+	if err != nil {
+		return err
+	}
+	env := proto.CloneOf(s.Environment)
+	env.Urn, env.Payload = "beam:env:docker:v1", payload
+	s.Environment = env
+	return nil
+}
+
 // EnvironmentOf returns the environment of a stage.
 func EnvironmentOf(p *plan.Plan, s *plan.Stage) (*pipepb.Environment, error) {
 	for _, e := range p.Environments {
