@@ -25,8 +25,9 @@ func (s *Server) AdvertisedEndpoint() string { return s.advertised }
 func (s *Server) Advertises() bool { return s.cfg.AdvertisedHost != "" }
 
 // ListenOn serves on any port of another of this machine's addresses, too, and returns the endpoint of harnesses that reach it there. A
-// host is listened on once. Run must have been called.
-func (s *Server) ListenOn(host string) (string, error) {
+// host is listened on once. early says that the address may become this machine's later, where the system can wait for that (Linux). Run
+// must have been called.
+func (s *Server) ListenOn(host string, early bool) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closed {
@@ -35,7 +36,11 @@ func (s *Server) ListenOn(host string) (string, error) {
 	if endpoint, ok := s.mu.endpoints[host]; ok {
 		return endpoint, nil
 	}
-	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	var config net.ListenConfig
+	if early {
+		config.Control = bindEarly
+	}
+	lis, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", fault.New(fault.Environment, codeListen, "listen for SDK harnesses: %w", err).
 			WithHint("the address must be one of this machine's")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strings"
 	"testing"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
@@ -21,11 +23,11 @@ import (
 func elsewhere(t *testing.T, r *rig) string {
 	t.Helper()
 	const other = "127.0.0.2"
-	endpoint, err := r.server.ListenOn(other)
+	endpoint, err := r.server.ListenOn(other, false)
 	if err != nil {
 		t.Skipf("no second loopback address: %v", err)
 	}
-	if again, err := r.server.ListenOn(other); err != nil || again != endpoint {
+	if again, err := r.server.ListenOn(other, false); err != nil || again != endpoint {
 		t.Fatalf("listened on twice: %s and %s, %v", endpoint, again, err)
 	}
 	return endpoint
@@ -121,10 +123,15 @@ func fetchBy(t *testing.T, r *rig, id fnapi.WorkerID, d fnapi.DescriptorID) *fnp
 
 func TestListenOnAnAddressOfNobody(t *testing.T) {
 	r := newRig(t)
-	_, err := r.server.ListenOn("192.0.2.77") // Spec: RFC 5737, for documentation
+	_, err := r.server.ListenOn("192.0.2.77", false) // Spec: RFC 5737, for documentation
 	wantCode(t, err, fault.Environment, "fnapi-listen")
+	if runtime.GOOS == "linux" { // which can wait for the address
+		if endpoint, err := r.server.ListenOn("192.0.2.77", true); err != nil || !strings.HasPrefix(endpoint, "192.0.2.77:") {
+			t.Errorf("%q, %v", endpoint, err)
+		}
+	}
 	r.server.Close()
-	_, err = r.server.ListenOn("127.0.0.1")
+	_, err = r.server.ListenOn("127.0.0.1", true)
 	wantCode(t, err, fault.Internal, "fnapi-misuse")
 }
 

@@ -91,7 +91,7 @@ func (l *containerLauncher) manyPrograms() bool { return true }
 func (l *containerLauncher) close() error { return nil }
 
 func (l *containerLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
-	r := &runningContainer{worker: w, launcher: l, unreached: make(chan error, 1)}
+	r := &runningContainer{worker: w, launcher: l, unreached: make(chan error, 1), killsBefore: memoryKills()}
 	r.stdout = &lineWriter{worker: w.ID(), severity: printed, log: l.logTo}
 	r.stderr = copied(w, l.logTo)
 	c, err := l.engine.Start(ctx, docker.Spec{
@@ -120,6 +120,7 @@ type runningContainer struct {
 	tested         context.CancelFunc // ends the self-test
 	testing        sync.WaitGroup
 	unreached      chan error
+	killsBefore    int64 // processes that the kernel had killed for memory when it was started
 }
 
 func (r *runningContainer) exited() <-chan struct{} { return r.Done() }
@@ -129,19 +130,35 @@ func (r *runningContainer) broken() <-chan error { return r.unreached }
 func (r *runningContainer) outcome() string {
 	r.stdout.flush()
 	r.stderr.flush()
-	return r.Exit().String()
+	text := r.Exit().String()
+	switch {
+	case !r.Exit().Killed():
+		return text
+	case memoryKills() > r.killsBefore:
+		return text + "; the kernel has killed a process for memory meanwhile, most likely this one"
+	}
+	return text + "; the Docker Engine knows of no lack of memory, so somebody has killed it"
 }
 
 // ended waits for the container's end, which may come a moment after that of its connection. The kernel may kill the worker and leave boot,
 // which the container lives by.
 func (r *runningContainer) ended(ctx context.Context) string {
+	ended := func() string { return "its container " + r.Name() + " ended: " + r.outcome() }
 	select {
 	case <-r.Done():
-		return "its container " + r.Name() + " ended: " + r.outcome()
+		return ended()
 	case <-ctx.Done():
 	}
-	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), 1500*time.Millisecond)
 	defer cancel()
+	if !r.Runs(asking) { // Podman takes its time to tell
+		select {
+		case <-r.Done():
+			return ended()
+		case <-asking.Done():
+		}
+		return "its connection broke; what has become of its container " + r.Name() + " is not known yet"
+	}
 	if why := r.Starved(asking); why != "" {
 		return "its connection broke, and its container " + r.Name() + " runs on: " + why
 	}

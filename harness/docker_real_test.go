@@ -125,7 +125,8 @@ func TestRealContainerThatEats(t *testing.T) {
 	r := newReal(t, docker.Options{Network: "host", Pull: docker.PullNever, Memory: 64 << 20}, nil)
 	_, err := r.Start(testContext(t), Spec{JobName: "job", EnvID: "env", Environment: dockerEnv(t, image)})
 	wantCode(t, err, fault.Environment, "harness-start")
-	if !strings.Contains(err.Error(), "signal: killed") || !strings.Contains(err.Error(), "for memory, its limit is 64MiB") {
+	// Podman does not know; then the kernel's own count tells.
+	if !strings.Contains(err.Error(), "signal: killed") || !strings.Contains(err.Error(), "for memory") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -122,7 +121,11 @@ func (m *Manager) Start(ctx context.Context, spec Spec) (*Pool, error) {
 }
 
 // startAll starts the first worker and then, since by then staged files are there and the kind of a worker pool is known, the others.
+// Containers have nothing in common that the first one would make.
 func (p *Pool) startAll(ctx context.Context, n int) error {
+	if p.target.docker != nil {
+		return p.startSlots(ctx, n)
+	}
 	if err := p.startSlots(ctx, 1); err != nil {
 		return err
 	}
@@ -156,8 +159,10 @@ func (p *Pool) startSlots(ctx context.Context, n int) error {
 		})
 	}
 	starting.Wait()
-	if err := errors.Join(results...); err != nil {
-		return err
+	for _, err := range results {
+		if err != nil { // the others are hardly about something else
+			return err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -55,8 +55,9 @@ type Config struct {
 	Options Options
 	// Allow lists what jobs may choose for themselves: AllowNetwork, AllowVolume. Default nothing.
 	Allow []string
-	// AnswerTimeout bounds the wait for each answer of the Engine. Default 10 s.
-	AnswerTimeout time.Duration
+	// AnswerTimeout bounds the wait for each answer of the Engine, ActTimeout that for what it is to do: create, start or remove. A machine
+	// that is busy may take long. Default 10 s, 30 s.
+	AnswerTimeout, ActTimeout time.Duration
 	// PullStall is how long a pull may make no progress. Default 60 s.
 	PullStall time.Duration
 	// ProbeTimeout is how long a container may take to connect to the server. Default 3 s: on one machine it takes none.
@@ -82,6 +83,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	orDuration(&c.AnswerTimeout, 10*time.Second)
+	orDuration(&c.ActTimeout, 30*time.Second)
 	orDuration(&c.PullStall, time.Minute)
 	orDuration(&c.ProbeTimeout, 3*time.Second)
 	orDuration(&c.RetryEvery, time.Second)
@@ -97,7 +99,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("allow: %q is neither %s nor %s", what, AllowNetwork, AllowVolume))
 		}
 	}
-	if c.AnswerTimeout < 0 || c.PullStall < 0 || c.ProbeTimeout < 0 || c.RetryEvery < 0 {
+	if c.AnswerTimeout < 0 || c.ActTimeout < 0 || c.PullStall < 0 || c.ProbeTimeout < 0 || c.RetryEvery < 0 {
 		faults = append(faults, errors.New("a negative time"))
 	}
 	if len(faults) > 0 {

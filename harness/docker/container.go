@@ -78,7 +78,7 @@ func (e *Engine) Start(ctx context.Context, spec Spec) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked, cancel := e.answer(ctx)
+	asked, cancel := within(ctx, e.cfg.ActTimeout)
 	defer cancel()
 	_, err = e.client.ContainerStart(asked, id, client.ContainerStartOptions{})
 	if err = slow(asked, err); err == nil {
@@ -112,7 +112,7 @@ func (e *Engine) create(ctx context.Context, spec Spec) (id, name string, err er
 	attempt := strings.ToLower(rand.Text())
 	options.Config.Labels[labelAttempt] = attempt
 	for range 3 {
-		asked, cancel := e.answer(context.WithoutCancel(ctx))
+		asked, cancel := within(context.WithoutCancel(ctx), e.cfg.ActTimeout)
 		created, err := e.client.ContainerCreate(asked, options)
 		err = slow(asked, err)
 		cancel()

@@ -7,7 +7,7 @@
 //
 // Invariants: a container that was started is removed, at the latest by a later server on the same data directory (Reap): its labels name
 // that server. A dead container is kept until its output and its state were read. A job gets nothing of the machine that the server's
-// options do not give it (Engine.ForJob). No call waits for an Engine longer than Config.AnswerTimeout, pulls excepted, which must go
+// options do not give it (Engine.ForJob). No call waits for an Engine longer than Config says, pulls excepted, which must go
 // on.
 //
 // Goroutines: two a container, which end with Container.Stop; one that removes what could not be removed at once, which ends with Close.

@@ -214,7 +214,7 @@ func TestExitReasons(t *testing.T) {
 		want  []string
 	}{
 		{"killed", 0, func(c *dockertest.Container, _ *dockertest.Engine) { c.Kill(false) },
-			[]string{"signal: killed (exit status 137)", "somebody has killed it"}},
+			[]string{"signal: killed (exit status 137)"}},
 		{"for memory", 512 << 20, func(c *dockertest.Container, _ *dockertest.Engine) { c.Kill(true) },
 			[]string{"signal: killed", "for memory, its limit is 512MiB"}},
 		{"for the machine's memory", 0, func(c *dockertest.Container, _ *dockertest.Engine) { c.Kill(true) },
@@ -230,7 +230,9 @@ func TestExitReasons(t *testing.T) {
 			s.Options.Memory = c.limit
 			got := start(t, open(t, fake, nil), s)
 			c.kill(fake.Containers()[got.Name()], fake)
-			<-got.Done()
+			if <-got.Done(); got.Exit().Killed() != (c.name == "killed") {
+				t.Errorf("killed for no reason that is known: %t", got.Exit().Killed())
+			}
 			for _, part := range c.want {
 				if !strings.Contains(got.Exit().String(), part) {
 					t.Errorf("%q does not tell of %q", got.Exit(), part)
@@ -373,7 +375,7 @@ func TestNoEngine(t *testing.T) {
 // TestEngineThatHangs: no call waits for ever, and what it does late is undone.
 func TestEngineThatHangs(t *testing.T) {
 	fake := dockertest.Start(t, sleeper)
-	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout = 50 * time.Millisecond })
+	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.ActTimeout = 50*time.Millisecond, 50*time.Millisecond })
 	wakes, creates := make(chan struct{}), make(chan struct{}, 1)
 	fake.Before = func(w http.ResponseWriter, r *http.Request) bool {
 		select {

@@ -27,21 +27,23 @@ func (x Exit) String() string {
 		return "somebody has removed the container"
 	}
 	text := fmt.Sprintf("exit status %d", x.Code)
-	const signalled = 128 // Spec: docker run, exit status; POSIX shells.
 	if n := syscall.Signal(x.Code - signalled); x.Code > signalled && n < 32 {
 		text = fmt.Sprintf("signal: %s (exit status %d)", n, x.Code)
 	}
-	switch {
-	case x.OOM:
+	if x.OOM {
 		text += "; " + outOfMemory(x.limit)
-	case x.Code == signalled+int(syscall.SIGKILL):
-		text += "; the Docker Engine knows of no lack of memory, so somebody has killed it"
 	}
 	if x.Message != "" {
 		text += "; the Docker Engine says: " + x.Message
 	}
 	return text
 }
+
+// signalled is what is added to a signal's number. Spec: docker run, exit status; POSIX shells.
+const signalled = 128
+
+// Killed says that its first process was killed by a signal that it cannot catch, and the Engine does not know why.
+func (x Exit) Killed() bool { return x.Code == signalled+int(syscall.SIGKILL) && !x.OOM && !x.Removed }
 
 // outOfMemory words that the kernel has killed a process for memory.
 func outOfMemory(limit int64) string {
@@ -73,6 +75,14 @@ func (c *Container) state() (s state, known bool) {
 		running: is.Running || is.Restarting,
 		exit:    Exit{Code: is.ExitCode, OOM: is.OOMKilled, Message: is.Error, limit: c.spec.Options.Memory},
 	}, true
+}
+
+// Runs says whether the container is known to run.
+func (c *Container) Runs(ctx context.Context) bool {
+	asked, cancel := c.engine.answer(ctx)
+	defer cancel()
+	resp, err := c.engine.client.ContainerInspect(asked, c.id, client.ContainerInspectOptions{})
+	return err == nil && resp.Container.State != nil && resp.Container.State.Running
 }
 
 // Starved says, of a container that runs, that the kernel has killed a process of it for memory since the last question, and words it. It

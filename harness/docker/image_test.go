@@ -113,6 +113,7 @@ type endpoints struct {
 	advertised string
 	fails      bool
 	asked      []string
+	early      bool
 }
 
 func (s *endpoints) Endpoint() string { return "localhost:7" }
@@ -123,8 +124,8 @@ func (s *endpoints) AdvertisedEndpoint() string {
 	return s.Endpoint()
 }
 func (s *endpoints) Advertises() bool { return s.advertised != "" }
-func (s *endpoints) ListenOn(host string) (string, error) {
-	s.asked = append(s.asked, host)
+func (s *endpoints) ListenOn(host string, early bool) (string, error) {
+	s.asked, s.early = append(s.asked, host), early
 	if s.fails {
 		return "", errors.New("cannot assign requested address")
 	}
@@ -160,6 +161,16 @@ func TestRoute(t *testing.T) {
 		}
 		if c.code != "" {
 			wantCode(t, err, fault.Environment, c.code, c.network)
+		}
+	}
+	// Podman makes a network's interface late.
+	for _, podman := range []bool{false, true} {
+		if podman {
+			fake.SetComponents("Podman Engine", "Conmon")
+		}
+		server := &endpoints{}
+		if _, err := local.Route(testContext(t), "named", server); err != nil || server.early != podman {
+			t.Errorf("Podman %t: early %t, %v", podman, server.early, err)
 		}
 	}
 	// An Engine elsewhere: the loopback interface of its machine is not this one's.

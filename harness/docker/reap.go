@@ -95,7 +95,7 @@ func (e *Engine) leave(note func(*leftovers)) {
 }
 
 func (e *Engine) tryRemove(ctx context.Context, id string) error {
-	asked, cancel := e.answer(ctx)
+	asked, cancel := within(ctx, e.cfg.ActTimeout)
 	defer cancel()
 	_, err := e.client.ContainerRemove(asked, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) { // the latter: it is being removed already

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"padstone/internal/fault"
@@ -20,8 +21,8 @@ type Server interface {
 	AdvertisedEndpoint() string
 	// Advertises says whether somebody has chosen what AdvertisedEndpoint says.
 	Advertises() bool
-	// ListenOn has it listen on another address of this machine, too.
-	ListenOn(host string) (string, error)
+	// ListenOn has it listen on another address of this machine, too; early: on one that may come later.
+	ListenOn(host string, early bool) (string, error)
 }
 
 // Names by which containers know the Engine's machine. Docker Desktop and Podman resolve theirs by themselves; a Docker Engine on Linux
@@ -45,9 +46,10 @@ func (e *Engine) Route(ctx context.Context, network string, server Server) (stri
 	if server.Advertises() || !e.local() {
 		return server.AdvertisedEndpoint(), nil
 	}
+	early := e.isPodman(ctx) // it makes a network's interface with the first container
 	var faults []string
 	for _, gateway := range gateways {
-		endpoint, err := server.ListenOn(gateway)
+		endpoint, err := server.ListenOn(gateway, early)
 		if err == nil {
 			return endpoint, nil
 		}
@@ -73,6 +75,16 @@ func (e *Engine) NoRoute(network, endpoint, why string) error {
 			"start the server with --docker-network=bridge --advertised-worker-host=" + hostInternal)
 	}
 	return f.WithHint(adviseHost)
+}
+
+// isPodman says whether the Engine is Podman.
+func (e *Engine) isPodman(ctx context.Context) bool {
+	asked, cancel := e.answer(ctx)
+	defer cancel()
+	version, err := e.client.ServerVersion(asked, client.ServerVersionOptions{})
+	return err == nil && slices.ContainsFunc(version.Components, func(c system.ComponentVersion) bool {
+		return strings.HasPrefix(c.Name, "Podman")
+	})
 }
 
 // gateways returns the addresses of this machine in the network, IPv4 first.

@@ -49,6 +49,7 @@ type Engine struct {
 	first      string // what programs that are run say before
 	serial     int
 	usage      map[string]any
+	components []string
 }
 
 // Container is a container of the scripted Engine.
@@ -149,6 +150,13 @@ func (e *Engine) SetStats(stats map[string]any) {
 	e.usage = stats
 }
 
+// SetComponents says what the Engine names as its parts.
+func (e *Engine) SetComponents(names ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.components = names
+}
+
 // AddNetwork makes a network known. An empty gateway is one that the Engine does not name.
 func (e *Engine) AddNetwork(name, subnet, gateway string) {
 	e.mu.Lock()
@@ -232,6 +240,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request){
 		"/_ping":                      e.ping,
+		"GET /version":                e.version,
 		"POST /images/create":         e.pull,
 		"GET /images/{name...}":       e.inspectImage,
 		"GET /distribution/{name...}": e.inspectRegistry,
@@ -257,6 +266,16 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (e *Engine) ping(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Api-Version", "1.41")
+}
+
+func (e *Engine) version(w http.ResponseWriter, _ *http.Request) {
+	components := []map[string]string{}
+	e.mu.Lock()
+	for _, name := range e.components {
+		components = append(components, map[string]string{"Name": name})
+	}
+	e.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{"Components": components})
 }
 
 func (e *Engine) inspectNetwork(w http.ResponseWriter, r *http.Request) {
