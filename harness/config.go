@@ -20,8 +20,9 @@ type Config struct {
 	Docker *docker.Engine // runs containers; nil: environments that want one are refused
 	// BootSilence is how long Beam's boot program may keep silent in a container that has nothing to try its route with. Default 15 s.
 	BootSilence time.Duration
-	// StartTimeout bounds the time from a harness's start to its control stream. Default 60 s.
-	StartTimeout time.Duration
+	// StartTimeout bounds the time from a harness's start, or the last line that it has printed since, to its control stream; boot programs
+	// that install packages tell of it. Default 60 s. StartTimeoutMax bounds the whole start. Default ten times that.
+	StartTimeout, StartTimeoutMax time.Duration
 	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.
 	StopTimeout time.Duration
 	// LogLinesMax is how many of a pool's last log lines are kept for error messages. Default 40.
@@ -52,6 +53,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	orDuration(&c.StartTimeout, time.Minute)
+	orDuration(&c.StartTimeoutMax, 10*c.StartTimeout)
 	orDuration(&c.BootSilence, 15*time.Second)
 	orDuration(&c.StopTimeout, 10*time.Second)
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
@@ -81,7 +83,7 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Server != nil, "Server is required")
-	check(c.StartTimeout > 0, "StartTimeout is negative")
+	check(c.StartTimeout > 0 && c.StartTimeoutMax >= c.StartTimeout, "StartTimeout must be positive and at most StartTimeoutMax")
 	check(c.BootSilence > 0, "BootSilence is negative")
 	check(c.StopTimeout > 0, "StopTimeout is negative")
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")

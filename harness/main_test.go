@@ -52,6 +52,16 @@ func boot(mode string) int {
 	case "exit":
 		fmt.Fprintln(os.Stderr, "boot cannot go on")
 		return 3
+	case "busy": // with something that it tells of
+		for range 50 {
+			fmt.Println("installing packages")
+			time.Sleep(50 * time.Millisecond)
+		}
+	case "chatter":
+		for {
+			fmt.Println("installing packages")
+			time.Sleep(time.Millisecond)
+		}
 	case "mute":
 		time.Sleep(time.Hour)
 	case "eat":

@@ -26,6 +26,7 @@ type Pool struct {
 	cancel   context.CancelFunc // ends life
 	closing  sync.Once
 	hurry    chan struct{} // closed when harnesses must be gone at once
+	starting atomic.Int32  // slots that start their harness
 	proved   atomic.Bool   // they have got work done
 	most     atomic.Int64  // places that there can be: workers of one worker pool would share a process; 0: no bound
 	memory   memory
@@ -148,6 +149,7 @@ func (p *Pool) changed() {
 
 // logEntry takes what a harness logs or prints.
 func (p *Pool) logEntry(e fnapi.LogEntry) {
+	p.hear(e.Worker)
 	p.logs.addEntry(e)
 	if p.spec.Log != nil {
 		p.spec.Log(e)

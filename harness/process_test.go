@@ -69,6 +69,23 @@ func TestProcessThatDoesNotConnect(t *testing.T) {
 	wantCode(t, err, fault.Environment, "harness-start-timeout")
 }
 
+// TestProcessThatTellsWhatItDoes has longer to connect than one that says nothing, but not for ever.
+func TestProcessThatTellsWhatItDoes(t *testing.T) {
+	t.Run("and connects", func(t *testing.T) {
+		t.Parallel()
+		m := newManager(t, func(c *Config) { c.StartTimeout, c.StartTimeoutMax = 2*time.Second, 30*time.Second })
+		start(t, m, Spec{Environment: processEnv(t, self(t), "busy")})
+	})
+	t.Run("and does not", func(t *testing.T) {
+		t.Parallel()
+		m := newManager(t, func(c *Config) {
+			c.StartTimeout, c.StartTimeoutMax, c.StopTimeout = 200*time.Millisecond, 600*time.Millisecond, 10*time.Millisecond
+		})
+		_, err := m.Start(testContext(t), Spec{Environment: processEnv(t, self(t), "chatter")})
+		wantCode(t, err, fault.Environment, "harness-start-timeout")
+	})
+}
+
 func TestStartGivenUp(t *testing.T) {
 	m := newManager(t, func(c *Config) { c.StopTimeout = 10 * time.Millisecond })
 	ctx, cancel := context.WithCancelCause(context.Background())

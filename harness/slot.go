@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,7 +22,8 @@ type slot struct {
 	life     context.Context // of its supervisor
 	end      context.CancelFunc
 	ready    atomic.Bool
-	forgiven atomic.Bool // the next restart starts counting anew
+	forgiven atomic.Bool  // the next restart starts counting anew
+	heard    atomic.Int64 // when the harness that starts has logged or printed last, in nanoseconds since 1970
 	run      atomic.Pointer[attempt]
 
 	// Guarded by the pool's lock.
@@ -120,8 +120,7 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 
 // start launches the harness once and waits for its control stream.
 func (s *slot) start(ctx context.Context) (launched, error) {
-	cfg := &s.pool.manager.cfg
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.StartTimeout, errTimeout)
+	ctx, cancel := s.limitStart(ctx)
 	defer cancel()
 	run, err := s.pool.launcher.launch(ctx, s.worker)
 	if err != nil {
@@ -146,17 +145,10 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 		<-ready
 		hurry = now()
 	}
-	if errors.Is(err, errTimeout) {
-		err = fault.New(fault.Environment, codeTimeout, "%s did not connect within %s", s.pool.describe(), cfg.StartTimeout).
-			WithHint("see the harness's log lines; a slow import may need a longer start timeout")
-	}
 	s.worker.Disconnect("its harness did not start")
 	run.stop(hurry)
 	return nil, s.explain(err)
 }
-
-// errTimeout is the cause of a start that took too long.
-var errTimeout = errors.New("start timeout")
 
 // explain makes an error name the environment and quote the last log lines.
 func (s *slot) explain(err error) error {

@@ -1,0 +1,58 @@
+package harness
+
+import (
+	"context"
+	"time"
+
+	"padstone/fnapi"
+	"padstone/internal/fault"
+)
+
+// limitStart bounds a start by Config.StartTimeout from its beginning or the last line that the harness has printed since: boot programs
+// may install packages for minutes and tell of it, while one that hangs says nothing. The cause of the end is a fault.
+func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelFunc) {
+	cfg := &s.pool.manager.cfg
+	limited, end := context.WithCancelCause(ctx)
+	begun := time.Now()
+	s.heard.Store(begun.UnixNano())
+	s.pool.starting.Add(1)
+	s.pool.running.Go(func() { // the supervisor runs, so nobody waits for the last of them yet
+		defer s.pool.starting.Add(-1)
+		for wait := cfg.StartTimeout; ; {
+			timer := time.NewTimer(wait)
+			select {
+			case <-limited.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+			}
+			if wait = time.Until(time.Unix(0, s.heard.Load()).Add(cfg.StartTimeout)); wait <= 0 || time.Since(begun) >= cfg.StartTimeoutMax {
+				end(s.late(time.Since(begun)))
+				return
+			}
+			wait = min(wait, cfg.StartTimeoutMax-time.Since(begun))
+		}
+	})
+	return limited, func() { end(nil) }
+}
+
+// late is the fault of a harness that has not connected in time.
+func (s *slot) late(after time.Duration) error {
+	nor := ""
+	if s.pool.target.docker != nil && !s.worker.Provisioned() {
+		nor = ", nor did it reach the server at " + s.worker.Endpoint()
+	}
+	return fault.New(fault.Environment, codeTimeout, "%s did not connect within %s%s",
+		s.pool.describe(), after.Round(100*time.Millisecond), nor).
+		WithHint("see the harness's log lines; it must print or log something every %s until it is there", s.pool.manager.cfg.StartTimeout)
+}
+
+// hear notes that a harness that starts has logged or printed something.
+func (p *Pool) hear(id fnapi.WorkerID) {
+	if p.starting.Load() == 0 {
+		return
+	}
+	if s := p.slotOf(id); s != nil {
+		s.heard.Store(time.Now().UnixNano())
+	}
+}
