@@ -41,7 +41,7 @@ func (e *Engine) Check(ctx context.Context, image string, o Options, server Serv
 func (e *Engine) pullable(ctx context.Context, image string) error {
 	asked, cancel := within(ctx, time.Second)
 	defer cancel()
-	_, err := e.client.DistributionInspect(asked, image, client.DistributionInspectOptions{})
+	_, err := e.client.DistributionInspect(asked, image, client.DistributionInspectOptions{EncodedRegistryAuth: password(asked, image)})
 	if err == nil || errors.Is(slow(asked, err), errSlow) || ctx.Err() != nil {
 		return nil
 	}

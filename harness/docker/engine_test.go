@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +22,21 @@ import (
 	"padstone/internal/fault"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// logins is where passwords of registries are read from, which is found out once.
+var logins string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "docker-config")
+	if err != nil {
+		panic(err)
+	}
+	logins = filepath.Join(dir, "config.json")
+	os.Setenv("DOCKER_CONFIG", dir)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		os.RemoveAll(dir)
+		os.Exit(status)
+	}))
+}
 
 // open returns an Engine at the address of a scripted one, which does not wait for long.
 func open(t *testing.T, e *dockertest.Engine, adjust func(*docker.Config)) *docker.Engine {

@@ -93,7 +93,8 @@ func unpulled(image string, err error) error {
 	case containsAny(text, "not found", "manifest unknown", "does not exist"):
 		return f.WithHint("the registry has no such image or tag; an image that was built here must be known to the Engine by just that name")
 	case containsAny(text, "denied", "unauthorized", "authentication"):
-		return f.WithHint("the registry wants a password, or has no such image: pull it by hand on the Engine's machine (`docker pull`)")
+		return f.WithHint("the registry wants a password, or has no such image: log in as the server's user (`docker login`), " +
+			"or pull it by hand on the Engine's machine (`docker pull`)")
 	default:
 		return f.WithHint("the registry must be reached from the Engine's machine; without a network load the image there (`docker load`)")
 	}
@@ -105,7 +106,7 @@ func containsAny(text string, parts ...string) bool {
 
 // follow pulls the image and calls progress at each sign of it.
 func (e *Engine) follow(ctx context.Context, image string, progress func()) error {
-	resp, err := e.client.ImagePull(ctx, image, client.ImagePullOptions{})
+	resp, err := e.client.ImagePull(ctx, image, client.ImagePullOptions{RegistryAuth: password(ctx, image)})
 	if err != nil {
 		return err
 	}

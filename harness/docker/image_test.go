@@ -2,9 +2,11 @@ package docker_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -365,5 +367,36 @@ func TestVolumes(t *testing.T) {
 		if err := (docker.Options{Network: "host", Pull: docker.PullMissing, Volumes: []string{text}}).Validate(); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// TestPullWithAPassword: what `docker login` has stored goes to the image's own registry, and to no other.
+func TestPullWithAPassword(t *testing.T) {
+	stored := `{"auths": {"registry.example:5000": {"auth": "` + base64.StdEncoding.EncodeToString([]byte("me:secret")) + `"}}}`
+	if err := os.WriteFile(logins, []byte(stored), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(logins) })
+	fake := dockertest.Start(t, sleeper)
+	fake.Pull = func(_ string, progress func(), _ <-chan struct{}) string { progress(); return "" }
+	var sent string
+	fake.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		sent = r.Header.Get("X-Registry-Auth")
+		return false
+	}
+	e := open(t, fake, nil)
+	for image, want := range map[string]string{"registry.example:5000/a/b:1": "secret", "other.example/a/b:1": "", "b:1": "", "a b": ""} {
+		sent = ""
+		_ = e.Provide(testContext(t), image, docker.PullAlways, func(string) {}) // one of them is no name
+		text, err := base64.URLEncoding.DecodeString(sent)
+		if err != nil || strings.Contains(string(text), "secret") != (want != "") {
+			t.Errorf("%s: sent %s, %v", image, text, err)
+		}
+	}
+	if err := os.WriteFile(logins, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Provide(testContext(t), "b:2", docker.PullAlways, func(string) {}); err != nil {
+		t.Errorf("a file that does not read: %v", err)
 	}
 }
