@@ -101,13 +101,14 @@ func (s *Server) artifactClient(ctx context.Context, wanted ...*pipepb.ArtifactI
 	if err != nil {
 		return nil, err
 	}
+	of := w.of.Load()
 	for _, a := range wanted {
-		listed := slices.ContainsFunc(w.spec.Environment.GetDependencies(), func(d *pipepb.ArtifactInformation) bool {
+		listed := slices.ContainsFunc(of.Environment.GetDependencies(), func(d *pipepb.ArtifactInformation) bool {
 			return d.GetTypeUrn() == a.GetTypeUrn() && string(d.GetTypePayload()) == string(a.GetTypePayload())
 		})
 		if !listed {
 			return nil, status.Error(codes.PermissionDenied, "the worker's environment does not list this artifact")
 		}
 	}
-	return s.artifacts.client(w.spec.ArtifactEndpoint)
+	return s.artifacts.client(of.ArtifactEndpoint)
 }

@@ -64,8 +64,8 @@ func (w *Worker) logEntry(e *fnpb.LogEntry) {
 		InstructionID: InstructionID(e.GetInstructionId()), TransformID: e.GetTransformId(),
 		Location: e.GetLogLocation(), Thread: e.GetThread(),
 	}
-	if w.spec.Log != nil {
-		w.spec.Log(entry)
+	if log := w.of.Load().Log; log != nil {
+		log(entry)
 		return
 	}
 	w.log.Debug("harness log", zap.String("text", entry.Message), zap.String("trace", entry.Trace),

@@ -33,18 +33,18 @@ func (w *Worker) Provisioned() bool { return w.provisioned.Load() }
 
 // ProvisionInfo returns what GetProvisionInfo tells the worker's harness.
 func (w *Worker) ProvisionInfo() *fnpb.ProvisionInfo {
-	here := &pipepb.ApiServiceDescriptor{Url: w.spec.Endpoint}
+	here, of := &pipepb.ApiServiceDescriptor{Url: w.spec.Endpoint}, w.of.Load()
 	info := &fnpb.ProvisionInfo{
-		PipelineOptions:    w.spec.Options,
-		RetrievalToken:     w.spec.RetrievalToken,
+		PipelineOptions:    of.Options,
+		RetrievalToken:     of.RetrievalToken,
 		StatusEndpoint:     here,
 		LoggingEndpoint:    here,
 		ControlEndpoint:    here,
-		Dependencies:       w.spec.Environment.GetDependencies(),
+		Dependencies:       of.Environment.GetDependencies(),
 		RunnerCapabilities: RunnerCapabilities(),
-		Metadata:           map[string]string{"job_id": w.spec.JobID, "job_name": w.spec.JobName},
+		Metadata:           map[string]string{"job_id": of.JobID, "job_name": of.JobName},
 	}
-	if w.spec.ArtifactEndpoint != "" {
+	if of.ArtifactEndpoint != "" {
 		info.ArtifactEndpoint = here // Server.ResolveArtifacts
 	}
 	return info

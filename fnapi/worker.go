@@ -32,6 +32,7 @@ type WorkerSpec struct {
 type Worker struct {
 	server *Server
 	spec   WorkerSpec
+	of     atomic.Pointer[WorkerSpec] // whose worker it is: spec, until a job has adopted it
 	log    *zap.Logger
 	// provisioned is set once a harness has asked for its provisioning.
 	provisioned atomic.Bool
@@ -54,8 +55,16 @@ func newWorker(s *Server, spec WorkerSpec) *Worker {
 		spec.Endpoint = s.endpoint
 	}
 	w := &Worker{server: s, spec: spec, log: s.log.With(zap.String("worker", string(spec.ID)))}
+	w.of.Store(&w.spec)
 	w.mu.changed = make(chan struct{})
 	return w
+}
+
+// Adopt makes a worker that was started for nobody that of a job. Its id and its endpoint stay what they are. A harness that has asked for
+// its provisioning knows whose it is, and must not be adopted.
+func (w *Worker) Adopt(spec WorkerSpec) {
+	spec.ID, spec.Endpoint = w.spec.ID, w.spec.Endpoint
+	w.of.Store(&spec)
 }
 
 // ID returns the worker's id.
@@ -63,7 +72,7 @@ func (w *Worker) ID() WorkerID { return w.spec.ID }
 
 // Supports says whether the environment declares the capability.
 func (w *Worker) Supports(capability string) bool {
-	return slices.Contains(w.spec.Environment.GetCapabilities(), capability)
+	return slices.Contains(w.of.Load().Environment.GetCapabilities(), capability)
 }
 
 // Ready waits until a harness is connected. Errors: ctx's cause, or ErrWorkerLost once the worker is stopped.

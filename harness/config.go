@@ -36,6 +36,8 @@ type Config struct {
 	// RestartsMax restarts of a worker within RestartWindow without progress make the pool fail. Default 10 in 5 min.
 	RestartsMax   int
 	RestartWindow time.Duration
+	// Warm lists worker pools of which workers are kept warm, by KeepWarm.
+	Warm []Warm
 	// MeasureEvery is how often the memory of harnesses is looked at where it is bounded. Default 1 s.
 	MeasureEvery time.Duration
 	// ResolveEvery is how often the names of worker pools are looked up, which may stand for others than before. Default 30 s.

@@ -22,6 +22,7 @@ type externalLauncher struct {
 	params   map[string]string
 	endpoint string // of the Fn API server, as the pools' workers reach it
 	sites    *sites
+	warm     *warm
 	timeout  time.Duration // of each step of a stop
 	programs bool          // the pools run each worker as a program, which they kill when they are asked to stop it
 }
@@ -33,7 +34,7 @@ func newExternalLauncher(m *Manager, t *target, p *Pool) *externalLauncher {
 	}
 	names := splitPools(t.external.GetEndpoint().GetUrl())
 	return &externalLauncher{
-		log: m.cfg.Logger, params: t.external.GetParams(), endpoint: endpoint, timeout: m.cfg.StopTimeout,
+		log: m.cfg.Logger, params: t.external.GetParams(), endpoint: endpoint, timeout: m.cfg.StopTimeout, warm: m.warm,
 		sites:    newSites(m, names, func(text string) { p.tell("", text) }, p.poolIsBack),
 		programs: isPython(t.env) && !isLoopback(p.spec.Options),
 	}
@@ -58,6 +59,10 @@ func poolUnreachable(address string, err error) *fault.Error {
 }
 
 func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
+	if at := l.sites.adopted(w.ID()); at != nil && !gone(w) {
+		l.log.Info("harness was warm", zap.String("worker", string(w.ID())), zap.String("pool", at.address))
+		return &externalWorker{launcher: l, site: at, worker: w}, nil
+	}
 	here := &pipepb.ApiServiceDescriptor{Url: w.Endpoint()}
 	at, err := l.sites.start(ctx, &fnpb.StartWorkerRequest{
 		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ArtifactEndpoint: here, ProvisionEndpoint: here,

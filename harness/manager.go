@@ -18,6 +18,7 @@ import (
 type Manager struct {
 	cfg     Config
 	resolve func(ctx context.Context, host string) ([]net.IP, error) // names of worker pools
+	warm    *warm
 }
 
 // New returns a manager. Errors: a configuration that is not valid.
@@ -25,7 +26,9 @@ func New(cfg Config) (*Manager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{cfg: cfg.withDefaults(), resolve: lookup}, nil
+	m := &Manager{cfg: cfg.withDefaults(), resolve: lookup}
+	m.warm = newWarm(&m.cfg)
+	return m, nil
 }
 
 // Spec describes the harnesses of one environment of one job.

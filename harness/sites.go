@@ -56,15 +56,16 @@ type sites struct {
 	looking sync.WaitGroup
 
 	mu     sync.Mutex
-	known  map[string]*site // by address
-	listed []string         // addresses that the names stood for when they were last resolved
+	known  map[string]*site         // by address
+	warm   map[fnapi.WorkerID]*site // of workers that were adopted and are yet to be launched
+	listed []string                 // addresses that the names stood for when they were last resolved
 	closed bool
 }
 
 func newSites(m *Manager, names []string, tell func(text string), back func()) *sites {
 	s := &sites{
 		cfg: &m.cfg, log: m.cfg.Logger, names: names, resolve: m.resolve, tell: tell, back: back, timeout: m.cfg.StopTimeout,
-		known: make(map[string]*site),
+		known: make(map[string]*site), warm: make(map[fnapi.WorkerID]*site),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s

@@ -45,14 +45,21 @@ type attempt struct {
 
 // addSlot registers a worker with the Fn API server.
 func (p *Pool) addSlot() (*slot, error) {
-	w, err := p.manager.cfg.Server.Expect(fnapi.WorkerSpec{
+	spec := fnapi.WorkerSpec{
 		ID:          fnapi.NewWorkerID(p.spec.JobName + "-" + p.spec.EnvID),
 		Environment: p.target.env, Endpoint: p.launcher.reachedBy(), Options: p.spec.Options,
 		ArtifactEndpoint: p.spec.ArtifactEndpoint, RetrievalToken: p.spec.RetrievalToken,
 		JobID: p.spec.JobID, JobName: p.spec.JobName, Log: p.logEntry,
-	})
-	if err != nil {
-		return nil, err
+	}
+	var w *fnapi.Worker
+	if l, ok := p.launcher.(*externalLauncher); ok {
+		w = l.adopt(p.life, spec)
+	}
+	if w == nil {
+		var err error
+		if w, err = p.manager.cfg.Server.Expect(spec); err != nil {
+			return nil, err
+		}
 	}
 	s := &slot{pool: p, worker: w}
 	s.life, s.end = context.WithCancel(p.life)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from broker import Payments, Topic
-from conftest import start_script
+from conftest import run_python, start_script
 from generate import Record
 from server import BINARY, Server
 
@@ -108,3 +108,18 @@ def test_a_backlog_makes_the_pool_grow_and_later_shrink(start_server, tmp_path):
     assert numbers == Counter(every.items())
     totals = read(server, "totals")
     assert sum(map(int, totals)) == len(every)
+
+
+def test_a_job_adopts_a_warm_worker(start_server, worker_pool, tmp_path):
+    server = start_server(extra=["--warm-workers", worker_pool])
+    deadline = time.monotonic() + 60
+    while "a worker is kept warm" not in server.log_tail():
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.1)
+    external = ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
+    done = run_python(server, "lifecycle.py", *external, f"--diary={tmp_path / 'diary'}")
+    assert done.returncode == 0, done.stderr
+    (job,) = server.api.jobs()
+    (worker,) = server.api.job(job["id"])["description"]["workers"]
+    assert worker["id"].startswith("warm-"), worker
+    assert "teardown" in (tmp_path / "diary").read_text()

@@ -106,6 +106,8 @@ type Config struct {
 	// Default "": no bound.
 	HarnessMemoryLimit byteSize `yaml:"harness-memory-limit"`
 
+	// WarmWorkers are worker pools, "host:port" or "host:port=N", of which one worker, or N, is kept started for jobs to come. Default none.
+	WarmWorkers []string `yaml:"warm-workers"`
 	// AutoscalingInterval is how often it is looked at what there is to do. Default 1 s. Three looks must agree.
 	AutoscalingInterval time.Duration `yaml:"autoscaling-interval"`
 	// AutoscalingIdleTime is how long harness processes must have had little to do before there are fewer. Default 60 s.
@@ -198,6 +200,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		"THROUGHPUT_BASED or NONE, of jobs that do not choose: whether harness processes come and go by what there is to do")
 	fs.Var(&c.HarnessMemoryLimit, "harness-memory-limit",
 		"memory of a harness process above which another one takes its place, such as 2GiB, of jobs that do not choose; default none")
+	fs.Var(&repeated{values: &c.WarmWorkers}, "warm-workers",
+		"host:port of a Python worker pool of which a worker is kept started for the next job, or host:port=N; may be repeated")
 	fs.DurationVar(&c.AutoscalingInterval, "autoscaling-interval", c.AutoscalingInterval,
 		"how often it is looked at what harnesses have to do")
 	fs.DurationVar(&c.AutoscalingIdleTime, "autoscaling-idle-time", c.AutoscalingIdleTime,

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -119,6 +120,19 @@ func TestConfigValidate(t *testing.T) {
 		{"bad settings", func(c *Config) {
 			c.MaxBundleSize, c.MaxBundleTimeMills, c.LatencyBudgetMillis, c.SDKWorkerParallelism, c.Parallelism = -1, -1, -1, -1, 0
 		}, []string{"max-bundle-size: -1", "max-bundle-time-mills: -1", "latency-budget-millis: -1", "sdk-worker-parallelism: -1", "parallelism: 0"}},
+		{"sizing", func(c *Config) {
+			c.AutoscalingAlgorithm, c.MaxNumWorkers, c.NumWorkers, c.HarnessMemoryLimit = "throughput_based", 8, 2, 1<<30
+			c.WarmWorkers = []string{"localhost:50000", "pool.example:50000=3"}
+		}, nil},
+		{"bad sizing", func(c *Config) {
+			c.AutoscalingAlgorithm, c.MaxNumWorkers, c.NumWorkers, c.HarnessMemoryLimit = "MORE", -1, 2000, 1<<20
+			c.AutoscalingInterval, c.AutoscalingIdleTime = time.Millisecond, time.Microsecond
+			c.WarmWorkers = []string{"localhost:50000=0"}
+		}, []string{
+			`autoscaling-algorithm: "MORE" is not NONE or THROUGHPUT_BASED`, "max-num-workers: -1", "num-workers: 2000",
+			"harness-memory-limit: 1MiB is not a size from 16MiB", "autoscaling-interval 1ms", "autoscaling-idle-time 1µs", "from 1 to 64",
+		}},
+		{"bad warm workers", func(c *Config) { c.WarmWorkers = []string{"localhost"} }, []string{"not host:port"}},
 		{"topics without broker", func(c *Config) { c.EmbeddedKafkaTopics = topicList{"a": 1} }, []string{"without embedded-kafka"}},
 		{"remote broker", func(c *Config) { c.EmbeddedKafka = "0.0.0.0:9092" }, []string{"lets everybody in"}},
 		{"bad topics", func(c *Config) {

@@ -3,16 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"padstone/engine"
 	"padstone/engine/checkpoint"
 	"padstone/fnapi"
+	"padstone/harness"
 	"padstone/internal/memory"
 	"padstone/jobserver/expansion"
 )
@@ -118,6 +121,9 @@ func (c *Config) checkSizing() (faults []error) {
 			faults = append(faults, configFault("harness-memory-limit: %w", err))
 		}
 	}
+	if _, err := c.warm(); err != nil {
+		faults = append(faults, configFault("warm-workers: %w", err))
+	}
 	if c.AutoscalingInterval < autoscalingIntervalMin {
 		faults = append(faults, configFault("autoscaling-interval %v is less than %v", c.AutoscalingInterval, autoscalingIntervalMin))
 	}
@@ -126,6 +132,27 @@ func (c *Config) checkSizing() (faults []error) {
 			c.AutoscalingIdleTime, c.AutoscalingInterval))
 	}
 	return faults
+}
+
+// warmMax bounds the workers of a pool that are kept warm: each is a process with all that it imports.
+const warmMax = 64
+
+// warm returns the worker pools of which workers are kept warm.
+func (c *Config) warm() (pools []harness.Warm, err error) {
+	for _, text := range c.WarmWorkers {
+		address, count, counted := strings.Cut(text, "=")
+		pool := harness.Warm{Address: address, Workers: 1}
+		if counted {
+			if pool.Workers, err = strconv.Atoi(count); err != nil || pool.Workers < 1 || pool.Workers > warmMax {
+				return nil, fmt.Errorf("%q: give a number from 1 to %d behind the address", text, warmMax)
+			}
+		}
+		if _, err := checkAddress(address); err != nil {
+			return nil, fmt.Errorf("%q: %w", text, err)
+		}
+		pools = append(pools, pool)
+	}
+	return pools, nil
 }
 
 // checkCheckpoints asks nothing of the place.

@@ -65,7 +65,11 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	if err != nil {
 		return nil, errors.Join(err, closed(server))
 	}
-	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server, Docker: containers})
+	warm, err := cfg.warm()
+	if err != nil {
+		return nil, errors.Join(err, closed(server), containers.Close())
+	}
+	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server, Docker: containers, Warm: warm})
 	if err != nil {
 		return nil, errors.Join(err, closed(server), containers.Close())
 	}
@@ -76,6 +80,7 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 			log.Error("the Fn API server stopped", zap.Error(err))
 		}
 	})
+	serving.Go(func() { manager.KeepWarm(ctx) })
 	eng := engine.New(engine.Config{
 		Logger: log.Named("engine"), Natives: natives, Harnesses: &harnesses{manager: manager, server: server},
 		Durability:   engine.Durability(cfg.Durability),
