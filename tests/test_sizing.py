@@ -1,11 +1,13 @@
 """Harness processes come and go by what there is to do, without a payment lost or counted twice."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from broker import Payments, Topic
@@ -55,59 +57,65 @@ def read(server: Server, topic: str) -> list[bytes]:
         reader.close()
 
 
-def test_a_backlog_makes_the_pool_grow_and_later_shrink(start_server, tmp_path):
-    server = start_server(
-        kafka_topics="payments:4,numbers:1,totals:1",
-        extra=["--autoscaling-interval=100ms", "--autoscaling-idle-time=1s"],
-    )
+@contextlib.contextmanager
+def backlog(server: Server, tmp_path, *options: str) -> Iterator[tuple[str, Path]]:
+    """A job before which ten minutes of payments wait, and the file that keeps it slow. Each must be numbered once."""
     slow = tmp_path / "slow"
     slow.touch()
     produce(server, "payments", 4)
-    script = start_script(
-        server,
-        "backlog.py",
-        *PYTHON,
-        *("--sdk_worker_parallelism=1", "--max_num_workers=3", f"--slow_while={slow}", "--bootstrap", server.kafka),
-        *("--input=payments", "--output=numbers", "--totals=totals"),
-        log=tmp_path / "script.log",
-    )
+    log = tmp_path / "script.log"
+    topics = ["--bootstrap", server.kafka, "--input=payments", "--output=numbers", "--totals=totals"]
+    script = start_script(server, "backlog.py", *PYTHON, *topics, f"--slow_while={slow}", *options, log=log)
     try:
         deadline = time.monotonic() + 60
         while not (jobs := server.api.jobs()):
-            assert script.poll() is None and time.monotonic() < deadline, Path(tmp_path / "script.log").read_text()
+            assert script.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        job = jobs[0]["id"]
-        grown = await_pool(server, job, "grown", lambda pool: pool["ready"] >= 2)
-        assert grown["sized"] and (grown["min"], grown["max"]) == (1, 3) and "what waits" in grown["reason"], grown
-        slow.unlink()
-        shown = subprocess.run(
-            [str(BINARY), "jobs", "describe", job, "--server", server.endpoints["http"]],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout
-        assert "POOL" in shown and "1-3" in shown and grown["reason"].partition(",")[0].split(" would")[0] in shown, (
-            shown
-        )
-        found = metrics(server)
-        assert found["padstone_harness_processes_max"] == 3 and found["padstone_harness_grown_total"] >= 1, found
-        await_pool(
-            server, job, "shrunk", lambda pool: pool["ready"] == 1 and pool["ending"] == 0 and pool["shrunk"] > 0
-        )
-        server.api.drain(job)
-        assert server.api.wait_state(job) == "DRAINED"
-        texts = "\n".join(message["text"] for message in server.api.messages(job))
-        assert "grows from 1 to 2 harness processes: what waits would take" in texts, texts
-        assert "harness processes: for" in texts, texts
+        yield jobs[0]["id"], slow
+        server.api.drain(jobs[0]["id"])
+        assert server.api.wait_state(jobs[0]["id"]) == "DRAINED"
     finally:
         script.kill()
         script.wait()
-
     every = {n: n // MERCHANTS + 1 for n in range(MINUTES * A_MINUTE)}
     numbers = Counter(tuple(map(int, value.split())) for value in read(server, "numbers"))
     assert numbers == Counter(every.items())
-    totals = read(server, "totals")
-    assert sum(map(int, totals)) == len(every)
+    assert sum(map(int, read(server, "totals"))) == len(every)
+
+
+TOPICS = "payments:4,numbers:1,totals:1"
+
+
+def test_a_backlog_makes_the_pool_grow_and_later_shrink(start_server, tmp_path):
+    quick = ["--autoscaling-interval=100ms", "--autoscaling-idle-time=1s"]
+    server = start_server(kafka_topics=TOPICS, extra=quick)
+    with backlog(server, tmp_path, "--sdk_worker_parallelism=1", "--max_num_workers=3") as (job, slow):
+        grown = await_pool(server, job, "grown", lambda pool: pool["ready"] >= 2)
+        assert grown["sized"] and (grown["min"], grown["max"]) == (1, 3) and "what waits" in grown["reason"], grown
+        slow.unlink()
+        command = [str(BINARY), "jobs", "describe", job, "--server", server.endpoints["http"]]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        assert "POOL" in shown and "1-3" in shown and "has had" in shown, shown
+        found = metrics(server)
+        assert found["padstone_harness_processes_max"] == 3 and found["padstone_harness_grown_total"] >= 1, found
+        await_pool(server, job, "shrunk", lambda pool: pool["ready"] == 1 and not pool["ending"] and pool["shrunk"] > 0)
+        texts = "\n".join(message["text"] for message in server.api.messages(job))
+        assert "grows from 1 to 2 harness processes: what waits would take" in texts, texts
+        assert "harness processes: for" in texts, texts
+
+
+def test_a_process_with_too_much_memory_is_replaced(start_server, tmp_path):
+    server = start_server(kafka_topics=TOPICS)
+    leaks = ["--leak=300000", "--seconds=0.01", "--harness_memory_limit=400MiB"]
+    with backlog(server, tmp_path, "--sdk_worker_parallelism=1", *leaks) as (job, slow):
+        first = await_pool(server, job, "replaced", lambda pool: pool["recycled"] == 1)
+        slow.unlink()
+        assert (first["wanted"], first["min"], first["max"]) == (1, 1, 1), first
+        await_pool(server, job, "alone", lambda pool: pool["ready"] == 1 and pool["ending"] == 0)
+        texts = "\n".join(message["text"] for message in server.api.messages(job))
+        assert "more than the limit of 400 MiB: another one takes its place" in texts, texts
+        stages = server.api.job(job)["description"]["stages"]
+        assert not any(stage.get("bundles_lost") or stage.get("bundles_failed") for stage in stages), stages
 
 
 def test_a_job_adopts_a_warm_worker(start_server, worker_pool, tmp_path):

@@ -11,19 +11,23 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows
 
+LEAKED: list[bytes] = []
+
 
 class Number(beam.DoFn):
     """Merchant and payment to merchant, payment's id, and which of the merchant's it is."""
 
     COUNT = beam.DoFn.StateParam(ReadModifyWriteStateSpec("count", VarIntCoder()))
 
-    def __init__(self, slow: str, seconds: float) -> None:
+    def __init__(self, slow: str, seconds: float, leak: int) -> None:
         self.slow = slow
         self.seconds = seconds
+        self.leak = leak
 
     def process(self, payment, count=COUNT):
         if Path(self.slow).exists():
             time.sleep(self.seconds)
+            LEAKED.append(b"x" * self.leak)
         merchant, number = payment
         n = (count.read() or 0) + 1
         count.write(n)
@@ -35,7 +39,9 @@ def main() -> None:
     for name in ("bootstrap", "input", "output", "totals", "slow_while"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--seconds", type=float, default=0.02)
+    parser.add_argument("--leak", type=int, default=0, help="bytes a payment, while it is slow")
     args, rest = parser.parse_known_args()
+    number = Number(args.slow_while, args.seconds, args.leak)
     writing = {"producer_config": {"bootstrap.servers": args.bootstrap}}
     with beam.Pipeline(options=PipelineOptions(rest, streaming=True)) as pipeline:
         payments = (
@@ -50,7 +56,7 @@ def main() -> None:
         )
         (
             payments
-            | "Number" >> beam.ParDo(Number(args.slow_while, args.seconds)).with_output_types(tuple[bytes, bytes])
+            | "Number" >> beam.ParDo(number).with_output_types(tuple[bytes, bytes])
             | "Write numbers" >> WriteToKafka(**writing, topic=args.output)
         )
         (
