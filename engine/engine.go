@@ -48,6 +48,8 @@ type HarnessSpec struct {
 	EnvID       plan.EnvID
 	Environment *pipepb.Environment
 	Processes   int
+	// ProcessesOf says how many there are where several worker pools start them.
+	ProcessesOf func(pools int) int
 	// Log takes what the harness logs at warning level and above, or prints. transform is a transform id, or "".
 	Log func(level LogLevel, transform, text string)
 	// OnChange is called when a process has become ready, was lost, or the pool has given up.
@@ -331,7 +333,7 @@ func (e *Engine) compile(spec jobserver.Spec, groups int, cut []string) (*bundle
 		NoFusion:     experiment(spec.Options, ExperimentNoFusion),
 		NoLifting:    experiment(spec.Options, ExperimentNoLifting),
 		NoAssignment: experiment(spec.Options, ExperimentNoAssignment),
-		Spread:       settings.processes(e.cfg.Cores, false).Max > 1,
+		Spread:       settings.processes(e.cfg.Cores, false, severalPools(spec.Pipeline)).Max > 1,
 		Natives: func(urn string) bool {
 			_, source := e.cfg.Natives.Source(connector.URN(urn))
 			_, sink := e.cfg.Natives.Sink(connector.URN(urn))

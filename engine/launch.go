@@ -34,8 +34,10 @@ type started struct {
 
 // begin starts the harnesses of an environment and sends what became of it, once.
 func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environment, resumed bool) <-chan started {
+	settings := s.settings.clone() // they may change while harnesses start
+	processes := func(pools int) int { return settings.processes(s.cfg.Cores, bundle.Parallel(env), pools).first }
 	spec := HarnessSpec{
-		Job: s.spec, EnvID: id, Environment: env, Processes: s.settings.processes(s.cfg.Cores, bundle.Parallel(env)).first,
+		Job: s.spec, EnvID: id, Environment: env, Processes: processes(1), ProcessesOf: processes,
 		Log: s.log,
 		OnChange: func() {
 			if j := s.job.Load(); j != nil {

@@ -20,6 +20,8 @@ type HarnessPool interface {
 	bundle.Pool
 	// Size returns how many processes there are.
 	Size() PoolSize
+	// Pools is how many worker pools start the processes; 0: they are started in another way.
+	Pools() int
 	// Resize makes the pool have so many processes in service, one at least. It returns at once: those that are missing come into service
 	// once they are connected, those that are too many end when nobody holds them. OnChange tells of both.
 	Resize(n int)
@@ -83,7 +85,7 @@ type harnessID struct {
 
 // adopt takes over the processes of an environment that have been started.
 func (j *job) adopt(env plan.EnvID, pool HarnessPool, parallel bool) {
-	size, bounds := pool.Size(), j.chosen.processes(j.cfg.Cores, parallel)
+	size, bounds := pool.Size(), j.chosen.processes(j.cfg.Cores, parallel, pool.Pools())
 	p := &pooled{
 		env: env, pool: pool, parallel: parallel, asked: bounds.first, sizer: sizing.New(j.cfg.Sizing, max(1, size.InService)),
 		at: j.cfg.Stopwatch(),
@@ -139,7 +141,7 @@ func (j *job) poolChanged(env plan.EnvID) {
 
 // bounds is how many processes the settings allow.
 func (j *job) bounds(p *pooled, size PoolSize) poolBounds {
-	b := j.chosen.processes(j.cfg.Cores, p.parallel)
+	b := j.chosen.processes(j.cfg.Cores, p.parallel, p.pool.Pools())
 	if size.Max > 0 {
 		b.Min, b.Max = min(b.Min, size.Max), min(b.Max, size.Max)
 	}

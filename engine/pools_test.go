@@ -289,3 +289,42 @@ func TestPoolFollowsSettings(t *testing.T) {
 	w.rest()
 	w.end()
 }
+
+// TestProcessesOfWorkerPools: a number that is asked for is that of each worker pool, within the parallelism, also of pools that come later.
+func TestProcessesOfWorkerPools(t *testing.T) {
+	for _, c := range []struct {
+		options     enginetest.Options
+		three, four int // processes of so many pools
+		note        string
+	}{
+		{enginetest.Options{"sdk_worker_parallelism": "1"}, 3, 4, "1 in each of 4 worker pools"},
+		{enginetest.Options{"sdk_worker_parallelism": "2", "parallelism": "7"}, 6, 7, "parallelism bounds it"},
+		{enginetest.Options{"sdk_worker_parallelism": "0", "autoscaling_algorithm": "NONE"}, 3, 4, "as many as there are cores"},
+	} {
+		r := newRig(t, func(cfg *engine.Config) {
+			soon(cfg)
+			cfg.Cores = 2
+		})
+		r.Harnesses.WorkerPools.Store(3)
+		w := newCrowd(t, r)
+		w.job = r.Start(w.p, c.options)
+		ready := func(n int) func(p jobserver.PoolDescription) bool {
+			return func(p jobserver.PoolDescription) bool { return p.Ready == n && p.Ending == 0 && p.Starting == 0 }
+		}
+		w.await("started", ready(c.three))
+		r.Harnesses.WorkerPools.Store(4)
+		w.await("grown", ready(c.four))
+		d, err := w.job.Describe(r.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range d.Settings {
+			if s.Name == engine.SettingWorkers && !strings.Contains(s.Note, c.note) {
+				t.Errorf("%v: the note is %q", c.options, s.Note)
+			}
+		}
+		w.slow.Store(false)
+		w.rest()
+		w.end()
+	}
+}

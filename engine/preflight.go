@@ -29,6 +29,15 @@ func poolAway(err error) bool {
 	return f != nil && f.Code == codePoolAway
 }
 
+// severalPools is how many worker pools an environment of the pipeline names at most. A name that stands for several counts once: what is
+// compiled must not hang on what it stands for today.
+func severalPools(p *pipepb.Pipeline) (most int) {
+	for _, env := range p.GetComponents().GetEnvironments() {
+		most = max(most, jobserver.WorkerPools(env))
+	}
+	return most
+}
+
 // waits is for how long a new job waits for its worker pools.
 func (c *chosen) waits() time.Duration {
 	seconds, _ := c.value(SettingPoolWait)

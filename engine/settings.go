@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -251,6 +252,13 @@ func settingsOf(cfg Config, options *structpb.Struct) (*chosen, error) {
 		}
 	}
 	return c, nil
+}
+
+// clone returns a copy, which others may read.
+func (c *chosen) clone() *chosen {
+	return &chosen{
+		server: maps.Clone(c.server), option: maps.Clone(c.option), hand: maps.Clone(c.hand), own: maps.Clone(c.own), slots: c.slots,
+	}
 }
 
 // Where the value of a setting is from.

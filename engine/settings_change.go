@@ -190,7 +190,7 @@ func (j *job) tuning() Tuning {
 
 // describeSettings lists the job's settings.
 func (j *job) describeSettings() []jobserver.SettingDescription {
-	b := j.chosen.processes(j.cfg.Cores, false)
+	b := j.chosen.processes(j.cfg.Cores, false, 1)
 	j.chosen.own[SettingWorkersFirst], j.chosen.own[SettingWorkersMax] = int64(b.first), left
 	if j.chosen.own[SettingAlgorithm] = algorithmNone; b.sized {
 		j.chosen.own[SettingAlgorithm], j.chosen.own[SettingWorkersMax] = algorithmThroughput, int64(b.Max)

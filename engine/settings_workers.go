@@ -75,15 +75,19 @@ type poolBounds struct {
 }
 
 // processes is how many harness processes an environment has on a machine with so many cores. Several of an SDK that uses all cores in one
-// are of no use, unless they are asked for.
-func (c *chosen) processes(cores int, parallel bool) poolBounds {
+// are of no use, unless they are asked for. Where several worker pools start them, a number that is asked for is that of each: Beam counts
+// them by worker node. By cores there is one in each at least: nobody knows how many the pools' machines have.
+func (c *chosen) processes(cores int, parallel bool, pools int) poolBounds {
 	if parallel {
 		cores = 1
 	}
+	nodes := int64(max(1, pools))
+	cores = max(cores, int(nodes))
 	workers, from := c.value(SettingWorkers)
 	algorithm, _ := c.value(SettingAlgorithm)
 	most, _ := c.value(SettingWorkersMax)
 	first, _ := c.value(SettingWorkersFirst)
+	workers, most, first = workers*nodes, most*nodes, first*nodes
 	if algorithm == algorithmNone || algorithm == left && workers > 0 && most == left {
 		n := workers
 		if first != left && from != fromHand { // what is set by hand is newer than what the job began with
@@ -148,13 +152,18 @@ func (j *job) because(p *pooled, size PoolSize, b poolBounds) string {
 	asked, _ := j.chosen.value(SettingWorkers)
 	most, _ := j.chosen.value(SettingParallelism)
 	first, _ := j.chosen.value(SettingWorkersFirst)
+	pools := p.pool.Pools()
 	switch {
 	case size.Max == 1 && p.asked > 1:
 		return ": its worker pool, as with LOOPBACK, has all workers in one process"
+	case size.Max > 0 && p.asked > size.Max:
+		return ": its worker pools have all workers in one process each"
 	case b.sized && !b.Fixed():
 		return fmt.Sprintf(": sized from %d to %d", b.Min, b.Max)
 	case size.InService != size.Wanted:
 		return fmt.Sprintf(": there will be %d", size.Wanted)
+	case pools > 1 && asked > 0 && int64(size.Wanted) == asked*int64(pools):
+		return fmt.Sprintf(": %d in each of %d worker pools", asked, pools)
 	case asked == 0 && p.parallel:
 		return ": its SDK uses all cores in one process"
 	case most > 0 && int64(size.Wanted) == most:

@@ -139,6 +139,14 @@ func environmentParts(env *pipepb.Environment) (kind, what string) {
 	}
 }
 
+// WorkerPools is how many worker pools an environment names; 0 if it is none of those.
+func WorkerPools(env *pipepb.Environment) int {
+	if kind, url := environmentParts(env); kind == "EXTERNAL" {
+		return strings.Count(url, ",") + 1
+	}
+	return 0
+}
+
 // alternatives returns the environments that an any-of offers; none if it does not parse, which the executor refuses.
 func alternatives(env *pipepb.Environment) []*pipepb.Environment {
 	var p pipepb.AnyOfEnvironmentPayload

@@ -149,7 +149,8 @@ func (h *harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 	p, err := h.manager.Start(ctx, harness.Spec{
 		JobID: spec.Job.ID, JobName: spec.Job.Name, EnvID: string(spec.EnvID), Environment: spec.Environment, Options: spec.Job.Options,
 		ArtifactEndpoint: spec.Job.ArtifactEndpoint, RetrievalToken: spec.Job.RetrievalToken, Processes: spec.Processes,
-		OnChange: spec.OnChange,
+		ProcessesOf: spec.ProcessesOf,
+		OnChange:    spec.OnChange,
 		Log: func(e fnapi.LogEntry) {
 			text := e.Message
 			if e.Trace != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -43,6 +44,8 @@ type Harnesses struct {
 	Rounds bool
 	// ProcessesMax is how many processes a pool can have, as the one of LOOPBACK can have one only. 0: as many as it is asked for.
 	ProcessesMax int
+	// WorkerPools is how many worker pools start the harnesses; it may change.
+	WorkerPools atomic.Int64
 
 	server *fnapi.Server
 	mu     struct {
@@ -114,7 +117,11 @@ func (h *Harnesses) Start(ctx context.Context, spec engine.HarnessSpec) (engine.
 	h.mu.Unlock()
 	p := &pool{harnesses: h, spec: spec, fns: fns, changed: spec.OnChange, env: string(spec.EnvID)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.wanted = h.processes(spec.Processes)
+	p.wanted = spec.Processes
+	if pools := int(h.WorkerPools.Load()); pools > 1 {
+		p.wanted = spec.ProcessesOf(pools)
+	}
+	p.wanted = h.processes(p.wanted)
 	for range p.wanted {
 		m, err := p.start(ctx)
 		if err != nil {

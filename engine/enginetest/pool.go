@@ -177,6 +177,9 @@ func (p *pool) Size() engine.PoolSize {
 	return size
 }
 
+// Pools implements engine.HarnessPool.
+func (p *pool) Pools() int { return int(p.harnesses.WorkerPools.Load()) }
+
 // Resize implements engine.HarnessPool.
 func (p *pool) Resize(n int) {
 	p.mu.Lock()
