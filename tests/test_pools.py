@@ -96,7 +96,7 @@ def says(server, job: str, text: str) -> Callable[[], bool]:
 
 
 def test_a_lost_pool_is_made_up_for(server, new_pool, tmp_path):
-    elements = 3000
+    elements = 60_000  # minutes, unless they become quick
     one, two = new_pool().start(wait=False), new_pool(host="127.0.0.2").start(wait=False)
     until(lambda: one.listens() and two.listens(), "the worker pools")
     before = {job["id"] for job in server.api.jobs()}
@@ -113,7 +113,7 @@ def test_a_lost_pool_is_made_up_for(server, new_pool, tmp_path):
 
         one.start()
         until(says(server, job, f"the worker pool at {one.address} is back"), "the message of the return")
-        until(lambda: (one.workers(), two.workers()) == (1, 1), "a worker of each pool")
+        until(lambda: one.workers() == 1, "a worker of the pool that is back")
         described = jobs(server, "describe", job).stdout
         assert f"EXTERNAL {one.address},{two.address}" in described, described
     finally:
