@@ -24,8 +24,10 @@ import (
 type Config struct {
 	// DataDir holds everything that survives a restart: jobs/ and artifacts/. Required; one server at a time.
 	DataDir string
-	// ArtifactEndpoint is the address (host:port) of the artifact services that clients and harnesses are told. Required.
+	// ArtifactEndpoint is the address (host:port) of the artifact services that clients and harnesses are told, clients unless StagingEndpoint knows better. Required.
 	ArtifactEndpoint string
+	// StagingEndpoint tells a client another one, by the authority of its call: host:port as the client wrote it. Nil: ArtifactEndpoint.
+	StagingEndpoint func(called string) string
 	// Executor runs the jobs. Required.
 	Executor Executor
 	// Recover takes up a job that was running when an earlier server stopped. Its contract is Executor.Start's, with the engine's

@@ -9,6 +9,7 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/internal/fault"
@@ -31,8 +32,16 @@ func (g *jobService) Prepare(ctx context.Context, request *jobpb.PrepareJobReque
 	return &jobpb.PrepareJobResponse{
 		PreparationId:           p.id,
 		StagingSessionToken:     string(p.token),
-		ArtifactStagingEndpoint: &pipepb.ApiServiceDescriptor{Url: g.server.cfg.ArtifactEndpoint},
+		ArtifactStagingEndpoint: &pipepb.ApiServiceDescriptor{Url: g.stagingEndpoint(ctx)},
 	}, nil
+}
+
+func (g *jobService) stagingEndpoint(ctx context.Context) string {
+	called := metadata.ValueFromIncomingContext(ctx, ":authority")
+	if g.server.cfg.StagingEndpoint == nil || len(called) != 1 {
+		return g.server.cfg.ArtifactEndpoint
+	}
+	return g.server.cfg.StagingEndpoint(called[0])
 }
 
 // Run ignores the request's retrieval token: Go's client sends its staging token in it, the others nothing.

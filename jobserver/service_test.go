@@ -239,6 +239,19 @@ func TestRunToDone(t *testing.T) {
 
 // TestPreparationID walks through Python's client: it opens both streams with the preparation id before Run, and only their failure
 // makes it open them again without a deadline.
+func TestStagingEndpointByTheAddressCalled(t *testing.T) {
+	w := start(t, t.TempDir(), &jobtest.Executor{}, func(c *jobserver.Config) {
+		c.StagingEndpoint = func(called string) string { return "as-" + called }
+	})
+	prepared, err := w.jobs.Prepare(w.ctx(), &jobpb.PrepareJobRequest{Pipeline: pipeline()}, grpc.CallAuthority("padstone:8099"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := prepared.GetArtifactStagingEndpoint().GetUrl(); got != "as-padstone:8099" {
+		t.Errorf("artifacts are staged at %s", got)
+	}
+}
+
 func TestPreparationID(t *testing.T) {
 	w := start(t, t.TempDir(), &jobtest.Executor{}, nil)
 	prepared, err := w.jobs.Prepare(w.ctx(), &jobpb.PrepareJobRequest{Pipeline: pipeline()})

@@ -121,7 +121,8 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger, open opener) 
 	jobs, err := jobserver.New(jobserver.Config{
 		Overrides: overrides,
 		DataDir:   cfg.DataDir, ArtifactEndpoint: dialable(s.endpoints.Artifact, "localhost"),
-		Executor: executor, Recover: executor.recover, Restorer: executor.restorer, Options: executor.options, Log: log,
+		StagingEndpoint: stagingEndpoint(s.endpoints.Job, s.endpoints.Artifact),
+		Executor:        executor, Recover: executor.recover, Restorer: executor.restorer, Options: executor.options, Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -88,6 +88,24 @@ func dialable(address, host string) string {
 	return address
 }
 
+// stagingEndpoint says where a client stages files that has called the Job service at an address of the form host:port. A server that
+// listens everywhere is in a container or on another host as often as not: what "localhost" is there, the client cannot reach, and the
+// port that is published may be another one.
+func stagingEndpoint(job, artifact string) func(called string) string {
+	told := dialable(artifact, "localhost")
+	return func(called string) string {
+		host, _, err := net.SplitHostPort(called)
+		switch {
+		case err != nil || told == artifact:
+			return told
+		case artifact == job:
+			return called
+		default:
+			return dialable(artifact, host)
+		}
+	}
+}
+
 // reachedAt returns the endpoints as a client reaches them that found the server on host.
 func (e Endpoints) reachedAt(host string) Endpoints {
 	e.Job = dialable(e.Job, host)

@@ -142,6 +142,22 @@ func TestDialable(t *testing.T) {
 }
 
 // TestServeAnswersTheUI asks for one page of everything behind the HTTP port.
+func TestStagingEndpoint(t *testing.T) {
+	for _, c := range []struct{ job, artifact, called, want string }{
+		{"127.0.0.1:8099", "127.0.0.1:8098", "localhost:8099", "127.0.0.1:8098"},
+		{"127.0.0.1:8099", "127.0.0.1:8099", "proxy:1", "127.0.0.1:8099"},
+		{"[::]:8099", "[::]:8099", "padstone:8099", "padstone:8099"},
+		{"[::]:8099", "[::]:8099", "localhost:18099", "localhost:18099"}, // published as another port
+		{"[::]:8099", "0.0.0.0:8098", "padstone:8099", "padstone:8098"},
+		{"[::]:8099", "[::]:8098", "[fd00::1]:8099", "[fd00::1]:8098"},
+		{"[::]:8099", "[::]:8099", "without-a-port", "localhost:8099"},
+	} {
+		if got := stagingEndpoint(c.job, c.artifact)(c.called); got != c.want {
+			t.Errorf("job service at %s, called as %s, artifacts at %s: %s, want %s", c.job, c.called, c.artifact, got, c.want)
+		}
+	}
+}
+
 func TestServeAnswersTheUI(t *testing.T) {
 	cfg := testConfig(t)
 	ctx, stop := context.WithCancel(context.Background())
