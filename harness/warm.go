@@ -144,7 +144,8 @@ func (w *warm) one(ctx context.Context, client fnpb.BeamFnExternalWorkerPoolClie
 			_, _ = client.StopWorker(stopping, &fnpb.StopWorkerRequest{WorkerId: string(one.ID())}) // it ends by itself, too
 		}
 	}()
-	starting, cancel := context.WithTimeoutCause(ctx, w.cfg.StartTimeout, errTimeout)
+	starting, cancel := context.WithTimeoutCause(ctx, w.cfg.StartTimeout,
+		fault.New(fault.Environment, codeTimeout, "the worker did not connect within %s", w.cfg.StartTimeout))
 	defer cancel()
 	here := &pipepb.ApiServiceDescriptor{Url: one.Endpoint()}
 	resp, err := client.StartWorker(starting, &fnpb.StartWorkerRequest{
