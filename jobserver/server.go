@@ -24,7 +24,8 @@ import (
 type Config struct {
 	// DataDir holds everything that survives a restart: jobs/ and artifacts/. Required; one server at a time.
 	DataDir string
-	// ArtifactEndpoint is the address (host:port) of the artifact services that clients and harnesses are told, clients unless StagingEndpoint knows better. Required.
+	// ArtifactEndpoint is the address (host:port) of the artifact services that harnesses are told, and clients unless StagingEndpoint
+	// knows better. Required.
 	ArtifactEndpoint string
 	// StagingEndpoint tells a client another one, by the authority of its call: host:port as the client wrote it. Nil: ArtifactEndpoint.
 	StagingEndpoint func(called string) string

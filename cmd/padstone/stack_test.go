@@ -141,7 +141,7 @@ func TestDialable(t *testing.T) {
 	}
 }
 
-// TestServeAnswersTheUI asks for one page of everything behind the HTTP port.
+// TestStagingEndpoint: clients stage where they can reach the server.
 func TestStagingEndpoint(t *testing.T) {
 	for _, c := range []struct{ job, artifact, called, want string }{
 		{"127.0.0.1:8099", "127.0.0.1:8098", "localhost:8099", "127.0.0.1:8098"},
@@ -158,6 +158,7 @@ func TestStagingEndpoint(t *testing.T) {
 	}
 }
 
+// TestServeAnswersTheUI asks for one page of everything behind the HTTP port.
 func TestServeAnswersTheUI(t *testing.T) {
 	cfg := testConfig(t)
 	ctx, stop := context.WithCancel(context.Background())
