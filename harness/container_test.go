@@ -173,6 +173,7 @@ func TestContainerThatIsKilled(t *testing.T) {
 
 // TestWorkerKilledInItsContainer: boot lives on and starts another; that memory was short is told once.
 func TestWorkerKilledInItsContainer(t *testing.T) {
+	t.Parallel()
 	fake := dockertest.Start(t, func(ctx context.Context, c *dockertest.Container) int {
 		for ctx.Err() == nil {
 			bootIn(ctx, c)
@@ -229,6 +230,7 @@ func mute(ctx context.Context, c *dockertest.Container) int {
 
 // TestContainerWithoutARoute is found out long before the start's own limit, and the container is not waited for.
 func TestContainerWithoutARoute(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		exec dockertest.Exec
@@ -259,6 +261,7 @@ func TestContainerWithoutARoute(t *testing.T) {
 
 // TestContainerThatTakesItsTime: a route that works, or an entry point that is not Beam's, has the whole time of a start.
 func TestContainerThatTakesItsTime(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, image string
 		exec        dockertest.Exec

@@ -50,6 +50,7 @@ func (r *real) left(t *testing.T) []string { return dockertest.Left(t, docker.La
 
 // TestRealContainers run bundles on the machine's network and on one of their own, outlive the loss of one, and are gone with their pool.
 func TestRealContainers(t *testing.T) {
+	t.Parallel()
 	dockertest.Real(t)
 	image := dockertest.Boot(t, bootMode+"=run")
 	for _, network := range []string{"host", "bridge"} {
@@ -103,6 +104,7 @@ func TestRealContainers(t *testing.T) {
 
 // TestRealContainerThatFails: how it ended, and what it said.
 func TestRealContainerThatFails(t *testing.T) {
+	t.Parallel()
 	dockertest.Real(t)
 	image := dockertest.Boot(t, bootMode+"=exit")
 	r := newReal(t, docker.Options{Network: "host", Pull: docker.PullNever}, nil)
@@ -120,6 +122,7 @@ func TestRealContainerThatFails(t *testing.T) {
 
 // TestRealContainerThatEats is killed for its memory, and the error says so.
 func TestRealContainerThatEats(t *testing.T) {
+	t.Parallel()
 	dockertest.Real(t)
 	image := dockertest.Boot(t, bootMode+"=eat")
 	r := newReal(t, docker.Options{Network: "host", Pull: docker.PullNever, Memory: 64 << 20}, nil)
@@ -133,6 +136,7 @@ func TestRealContainerThatEats(t *testing.T) {
 
 // TestRealContainerWithoutARoute is told of what is the matter long before the start's own limit. The image has nothing to try it with.
 func TestRealContainerWithoutARoute(t *testing.T) {
+	t.Parallel()
 	dockertest.Real(t)
 	image := dockertest.Boot(t, bootMode+"=mute")
 	r := newReal(t, docker.Options{Network: "bridge", Pull: docker.PullNever}, func(c *Config) { c.BootSilence = 3 * time.Second })
@@ -145,6 +149,7 @@ func TestRealContainerWithoutARoute(t *testing.T) {
 
 // TestRealContainersAreReaped: those of a server that was killed are removed by the next one on its data directory.
 func TestRealContainersAreReaped(t *testing.T) {
+	t.Parallel()
 	dockertest.Real(t)
 	image := dockertest.Boot(t, bootMode+"=run")
 	r := newReal(t, docker.Options{Network: "host", Pull: docker.PullNever}, nil)

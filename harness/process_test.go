@@ -71,6 +71,7 @@ func TestProcessThatDoesNotConnect(t *testing.T) {
 
 // TestProcessThatTellsWhatItDoes has longer to connect than one that says nothing, but not for ever.
 func TestProcessThatTellsWhatItDoes(t *testing.T) {
+	t.Parallel()
 	t.Run("and connects", func(t *testing.T) {
 		t.Parallel()
 		m := newManager(t, func(c *Config) { c.StartTimeout, c.StartTimeoutMax = 2*time.Second, 30*time.Second })
