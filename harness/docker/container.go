@@ -219,9 +219,16 @@ func (c *Container) pause() {
 }
 
 // Stop ends the container and removes it: after patience it is asked to end, after patience again it is killed. It is killed at once when
-// hurry is closed.
+// hurry is closed. An Engine that does not answer is not waited for; the container is removed when it does.
 func (c *Container) Stop(patience time.Duration, hurry <-chan struct{}) {
-	if !c.ends(patience, hurry) {
+	ended := c.ends(patience, hurry)
+	if !ended && !c.engine.answers() { // then it would be waited for again and again
+		c.engine.removeLater(c.id)
+		c.cancel()
+		c.running.Wait()
+		return
+	}
+	if !ended {
 		asking, cancel := within(c.life, patience+c.engine.cfg.AnswerTimeout)
 		stopping := make(chan struct{})
 		go func() {

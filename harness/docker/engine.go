@@ -51,7 +51,7 @@ func New(cfg Config) (*Engine, error) {
 func (e *Engine) Close() error {
 	e.cancel()
 	e.running.Wait()
-	if e.left.any() {
+	if e.left.any() && e.answers() {
 		e.removeLeftovers(context.Background())
 	}
 	return e.client.Close()
@@ -82,6 +82,14 @@ func (e *Engine) Ping(ctx context.Context) error {
 		return e.failed(ctx, "start a container", slow(asked, err))
 	}
 	return nil
+}
+
+// answers says whether the Engine answers, which takes it no time if it does.
+func (e *Engine) answers() bool {
+	asked, cancel := within(context.Background(), min(checkFor, e.cfg.AnswerTimeout))
+	defer cancel()
+	_, err := e.client.Ping(asked, client.PingOptions{})
+	return err == nil
 }
 
 // local says whether the Engine is one of this machine, as far as its address tells.

@@ -548,3 +548,22 @@ func TestStartThatIsGivenUp(t *testing.T) {
 		}
 	}
 }
+
+// TestStopWhileTheEngineHangs does not wait for it, and the container is removed once it answers.
+func TestStopWhileTheEngineHangs(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.ActTimeout = 50*time.Millisecond, time.Hour })
+	s, _ := spec()
+	c, err := e.Start(testContext(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wakes := make(chan struct{})
+	fake.Hang(wakes)
+	c.Stop(time.Millisecond, nil)
+	if len(fake.Containers()) != 1 {
+		t.Error("an Engine that hangs has removed a container")
+	}
+	close(wakes)
+	eventually(t, "the container is removed", func() bool { return len(fake.Containers()) == 0 })
+}

@@ -69,7 +69,13 @@ func (e *Engine) remove(id string) {
 	if err == nil {
 		return
 	}
-	e.log.Warn("container is not removed yet", zap.String("container", id), zap.Error(err))
+	e.log.Debug("container cannot be removed", zap.String("container", id), zap.Error(err))
+	e.removeLater(id)
+}
+
+// removeLater removes a container once the Engine does that.
+func (e *Engine) removeLater(id string) {
+	e.log.Warn("container is not removed yet", zap.String("container", id))
 	e.leave(func(l *leftovers) { l.ids[id] = true })
 }
 

@@ -50,6 +50,7 @@ type Engine struct {
 	serial     int
 	usage      map[string]any
 	components []string
+	hangs      <-chan struct{}
 }
 
 // Container is a container of the scripted Engine.
@@ -157,6 +158,13 @@ func (e *Engine) SetComponents(names ...string) {
 	e.components = names
 }
 
+// Hang lets all requests that come wait until wakes is closed.
+func (e *Engine) Hang(wakes <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hangs = wakes
+}
+
 // AddNetwork makes a network known. An empty gateway is one that the Engine does not name.
 func (e *Engine) AddNetwork(name, subnet, gateway string) {
 	e.mu.Lock()
@@ -232,7 +240,15 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	e.requests = append(e.requests, r.Method+" "+path)
+	hangs := e.hangs
 	e.mu.Unlock()
+	if hangs != nil {
+		select {
+		case <-hangs:
+		case <-r.Context().Done():
+			return
+		}
+	}
 	if e.Before != nil && e.Before(w, r) {
 		return
 	}
