@@ -48,7 +48,10 @@ const paymentsJob = `{
       "last": {"id": "1-4-abc", "kind": "checkpoint", "created_at": "2026-01-02T03:04:05Z", "bytes": 98765, "uploaded_bytes": 321},
       "last_failure": {"at": "2026-01-02T03:04:05Z", "message": "checkpoint-repository: no room"}},
     "environments": [{"id": "go", "runs": "EXTERNAL pool:50000", "replaces": "DOCKER apache/beam_go_sdk:2"}],
-    "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1}]
+    "pools": [{"environment": "go", "wanted": 3, "ready": 2, "starting": 1, "ending": 0, "min": 1, "max": 4, "sized": true,
+      "backlog_seconds": 12.5, "busy": 0.75, "cores": 1.25, "grown": 2, "shrunk": 1, "recycled": 1, "reason": "what waits would take 12 s",
+      "changed_at": "2026-01-02T03:04:05Z", "holding": "3 is the most"}],
+    "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1, "memory_bytes": 300000000}]
   }
 }`
 
@@ -148,6 +151,10 @@ func TestJobs(t *testing.T) {
 			"max_bundle_size         5000   elements      set", "latency_budget_millis   auto   milliseconds  default",
 			"sdk_worker_parallelism  0      processes     option   4: cores",
 			"checkpoint 1-4-abc", "98,765 bytes, 321 of them uploaded", "checkpoint-repository: no room", "payments-0  17        15         ?", "w-1",
+			"POOL  READY  STARTING  ENDING  BOUNDS  BUSY  CORES  BACKLOG  CHANGES",
+			"go    2      1         0       1-4     75 %  1.2    12.5 s   +2 -1",
+			"go has had 3 since ", ": what waits would take 12 s", "go stays at 3: 3 is the most",
+			"go has replaced 1 of its processes for their memory", "286MiB",
 			"go           EXTERNAL pool:50000  DOCKER apache/beam_go_sdk:2",
 		}},
 		{"describe the profile", nil, []string{"describe", "payments-1f"}, 0, []string{

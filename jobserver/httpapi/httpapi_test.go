@@ -61,6 +61,10 @@ func newSite(t *testing.T, change func(*httpapi.Config)) *site {
 				{Split: "p-0", Position: 10, End: 25}, {Split: "p-1", End: -1},
 			}}},
 			Workers: []jobserver.WorkerDescription{{ID: "w1"}},
+			Pools: []jobserver.PoolDescription{{
+				Environment: "py", Wanted: 3, Ready: 2, Starting: 1, Min: 1, Max: 4, Sized: true, BacklogSeconds: 12.5, Busy: 0.75, Grown: 2, Recycled: 1,
+				Reason: "what waits would take <ages>", Holding: "4 is the most",
+			}},
 			Checkpoints: &jobserver.CheckpointDescription{
 				Completed: 4, Failed: 2, UploadedBytes: 900,
 				Last: &jobserver.Checkpoint{CreatedAt: time.UnixMilli(1500), Bytes: 300, UploadedBytes: 100, Millis: 250},
@@ -453,6 +457,13 @@ func TestMetrics(t *testing.T) {
 		`padstone_checkpoint_uploaded_bytes_total{job="` + s.id + `"} 900`, `padstone_checkpoint_last_bytes{job="` + s.id + `"} 300`,
 		`padstone_checkpoint_last_time_seconds{job="` + s.id + `"} 1.5`, `padstone_checkpoint_last_uploaded_bytes{job="` + s.id + `"} 100`,
 		`padstone_checkpoint_last_duration_seconds{job="` + s.id + `"} 0.25`,
+		`padstone_harness_processes_wanted{environment="py",job="` + s.id + `"} 3`,
+		`padstone_harness_processes_ready{environment="py",job="` + s.id + `"} 2`,
+		`padstone_harness_processes_max{environment="py",job="` + s.id + `"} 4`,
+		`padstone_harness_backlog_seconds{environment="py",job="` + s.id + `"} 12.5`,
+		`padstone_harness_busy_ratio{environment="py",job="` + s.id + `"} 0.75`,
+		`padstone_harness_grown_total{environment="py",job="` + s.id + `"} 2`,
+		`padstone_harness_recycled_total{environment="py",job="` + s.id + `"} 1`,
 		`padstone_stage_bundle_part_seconds_total{group="runner",job="` + s.id + `",part="route",stage="Read <payments>` + "\uFFFD" + `"} 0.002`,
 		`padstone_stage_bundle_duration_seconds_bucket{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `",le="0.001023"} 0`,
 		`padstone_stage_bundle_duration_seconds_bucket{job="` + s.id + `",stage="Read <payments>` + "\uFFFD" + `",le="0.004095"} 4`,
@@ -487,7 +498,8 @@ func TestPages(t *testing.T) {
 		"/jobs/" + s.id: {
 			"4 taken, 900 bytes uploaded, 2 failed", "Time of bundles", "50\u00a0%", "harness harness: 0.003 s", "250.0", `<td class="n">12.5</td><td class="n">97</td>`,
 			`<td>max_bundle_size</td><td class="n">0</td>`, `<td>latency_budget_millis</td><td class="n">auto</td>`,
-			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
+			"Group", "held by a timer", "&lt;script&gt;alert(1)", "p-0", "the plan",
+			"1–4", "75\u00a0%", "&lt;ages&gt; Stays so: 4 is", "Read/&lt;Map&gt;", "&lt;lambda&gt;", `data-post="/api/v1/jobs/` + s.id + `/cancel"`,
 		},
 	} {
 		w := s.do("GET", path, nil)

@@ -83,6 +83,7 @@ func pageFuncs() template.FuncMap {
 			}
 			return texts
 		},
+		"percent": func(share float64) string { return fmt.Sprintf("%.0f\u00a0%%", 100*share) },
 		"mean": func(w jobserver.Waits) string {
 			if w.Count == 0 {
 				return ""
