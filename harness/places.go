@@ -109,6 +109,7 @@ func (p *Pool) Resize(n int) {
 		last := p.mu.places[len(p.mu.places)-1]
 		p.mu.places = p.mu.places[:len(p.mu.places)-1]
 		last.retireLocked()
+		p.unevenLocked()
 	}
 	for len(p.mu.places)+p.mu.coming < n {
 		p.mu.coming++
@@ -133,6 +134,7 @@ func (p *Pool) grow() {
 	default: // nobody wants it any more
 		s.retireLocked()
 	}
+	p.unevenLocked()
 	p.mu.Unlock()
 	p.changed()
 }
@@ -140,6 +142,9 @@ func (p *Pool) grow() {
 // retireLocked has a harness end as soon as nobody holds it. It is not in service any more.
 func (s *slot) retireLocked() {
 	s.retired = true
+	if e, ok := s.pool.launcher.(*externalLauncher); ok {
+		e.sites.leaves(s.worker.ID())
+	}
 	s.endIfDoneLocked()
 }
 

@@ -15,8 +15,13 @@ import (
 func (p *Pool) poolIsBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unevenLocked()
+}
+
+// unevenLocked has workers moved where pools have more of them than others, as they may after some have come or gone.
+func (p *Pool) unevenLocked() {
 	p.mu.uneven = true
-	if p.mu.closed || p.mu.evening {
+	if p.mu.closed || p.mu.evening || p.Pools() < 2 {
 		return
 	}
 	p.mu.evening = true

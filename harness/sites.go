@@ -36,7 +36,7 @@ type site struct {
 
 	// Guarded by the lock of sites.
 	conn    *grpc.ClientConn        // nil until it is needed
-	workers map[fnapi.WorkerID]bool // that it has started and was not asked to stop
+	workers map[fnapi.WorkerID]bool // that it has started and was not asked to stop; false: it ends as soon as its bundles have
 	stale   map[fnapi.WorkerID]bool // that it could not be asked to stop
 	away    bool                    // it could not be reached, and is looked for
 }
@@ -71,8 +71,7 @@ func newSites(m *Manager, names []string, tell func(text string), back func()) *
 	return s
 }
 
-// now returns the pools that there are now, the best one to start a worker by first: those that are there, by the number of their
-// workers, then those that are away.
+// now returns the pools that there are now.
 func (s *sites) now(ctx context.Context) []*site {
 	listed := addresses(ctx, s.names, s.resolve)
 	s.mu.Lock()
@@ -87,16 +86,25 @@ func (s *sites) now(ctx context.Context) []*site {
 		}
 		all = append(all, one)
 	}
-	slices.SortStableFunc(all, func(a, b *site) int {
+	return all
+}
+
+// take takes the best of the pools to start a worker by, from those that are left: of those that are there the one that has fewest, else
+// one that is away. The worker is the pool's from then on, so that another one that starts at the same time counts it.
+func (s *sites) take(left []*site, id fnapi.WorkerID) *site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best := slices.MinFunc(left, func(a, b *site) int {
 		if a.away != b.away {
 			if a.away {
 				return 1
 			}
 			return -1
 		}
-		return cmp.Compare(len(a.workers), len(b.workers))
+		return cmp.Compare(a.countLocked(), b.countLocked())
 	})
-	return all
+	best.workers[id] = true
+	return best
 }
 
 // connect returns the connection to a pool that can be reached. Errors: why it cannot.
@@ -132,14 +140,14 @@ func reach(ctx context.Context, address string) error {
 // start has a pool start the worker, the best one that does.
 func (s *sites) start(ctx context.Context, req *fnpb.StartWorkerRequest) (*site, error) {
 	var first *fault.Error
-	all := s.now(ctx)
-	for i, one := range all {
-		s.took(one, fnapi.WorkerID(req.GetWorkerId())) // before the next one chooses
-		err, away := s.ask(ctx, one, req, i+1 < len(all))
-		if err == nil {
+	all, id := s.now(ctx), fnapi.WorkerID(req.GetWorkerId())
+	for left := slices.Clone(all); len(left) > 0; {
+		one := s.take(left, id)
+		left = slices.DeleteFunc(left, func(o *site) bool { return o == one })
+		err, away := s.ask(ctx, one, req, len(left) > 0)
+		if s.asked(one, id, err == nil, away); err == nil {
 			return one, nil
 		}
-		s.gone(one, fnapi.WorkerID(req.GetWorkerId()))
 		if away && ctx.Err() == nil {
 			s.lost(one, err.Err)
 		}
@@ -178,17 +186,40 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 	return nil, false
 }
 
-func (s *sites) took(one *site, id fnapi.WorkerID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	one.workers[id] = true
-	delete(one.stale, id)
+// countLocked is how many workers the pool has that stay.
+func (one *site) countLocked() (n int) {
+	for _, stays := range one.workers {
+		if stays {
+			n++
+		}
+	}
+	return n
 }
 
-func (s *sites) gone(one *site, id fnapi.WorkerID) {
+// leaves notes that a worker ends as soon as its bundles have: its successor may be the same pool's.
+func (s *sites) leaves(id fnapi.WorkerID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(one.workers, id)
+	for _, one := range s.known {
+		if _, ok := one.workers[id]; ok {
+			one.workers[id] = false
+		}
+	}
+}
+
+// asked notes what has become of a worker that the pool was to start. One that has not answered may start it yet.
+func (s *sites) asked(one *site, id fnapi.WorkerID, started, away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case started:
+		delete(one.stale, id)
+	case away:
+		one.stale[id] = true
+		fallthrough
+	default:
+		delete(one.workers, id)
+	}
 }
 
 // stop asks the pool to stop a worker. One that cannot be asked now is asked when it is back.
@@ -239,23 +270,11 @@ func (s *sites) healthy(ctx context.Context, one *site, patient bool) error {
 
 // lost notes that a pool is away, tells so where there are others, and looks for it until it is back.
 func (s *sites) lost(one *site, why error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if one.away || s.closed {
+	others, several, news := s.away(one)
+	if !news {
 		return
 	}
-	one.away = true
-	if one.conn != nil { // gRPC would wait for up to two minutes before it tries again
-		one.conn.Close()
-		one.conn = nil
-	}
-	var others []string
-	for _, address := range s.listed {
-		if other := s.known[address]; other != one && !other.away {
-			others = append(others, address)
-		}
-	}
-	if len(s.listed) > 1 {
+	if several {
 		text := fmt.Sprintf("the worker pool at %s is lost: %v; ", one.address, why)
 		if len(others) > 0 {
 			text += "until it is back its workers are started at " + strings.Join(others, ", ")
@@ -264,7 +283,28 @@ func (s *sites) lost(one *site, why error) {
 		}
 		s.tell(text)
 	}
+}
+
+// away has a pool looked for, and returns the others that are there. several says whether there are any, there or not, news whether the
+// pool was there so far.
+func (s *sites) away(one *site) (others []string, several, news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.away || s.closed {
+		return nil, false, false
+	}
+	one.away = true
+	if one.conn != nil { // gRPC would wait for up to two minutes before it tries again
+		one.conn.Close()
+		one.conn = nil
+	}
+	for _, address := range s.listed {
+		if other := s.known[address]; other != one && !other.away {
+			others = append(others, address)
+		}
+	}
 	s.looking.Go(func() { s.lookFor(one) })
+	return others, len(s.listed) > 1, true
 }
 
 // lookFor waits until a pool that was away answers again. What it could not be asked to stop is stopped first: a boot program starts a
@@ -312,7 +352,7 @@ func (s *sites) at(id fnapi.WorkerID) *site {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, one := range s.known {
-		if one.workers[id] {
+		if _, ok := one.workers[id]; ok {
 			return one
 		}
 	}

@@ -81,7 +81,6 @@ func (s *severalPools) give(i int) {
 		s.t.Fatal(err)
 	}
 	s.addresses[i] = lis.Addr().String()
-	s.pools[i].reset()
 	s.servers[i] = grpc.NewServer()
 	fnpb.RegisterBeamFnExternalWorkerPoolServer(s.servers[i], s.pools[i])
 	server := s.servers[i]
@@ -106,12 +105,6 @@ func (s *severalPools) counts() (all []int) {
 		all = append(all, p.count())
 	}
 	return all
-}
-
-func (p *workerPool) reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.workers = nil
 }
 
 func (p *workerPool) kill() {
@@ -287,4 +280,34 @@ func TestPoolsAtStart(t *testing.T) {
 	if !strings.Contains(err.Error(), "none of the 2 pools") || !strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Error(err)
 	}
+}
+
+// TestStaleWorkers: what a pool could not be asked to stop when it was away is stopped when it is back, before it gets another worker.
+func TestStaleWorkers(t *testing.T) {
+	s, l := newSeveralPools(t, 2), newListener()
+	m := newManager(t, func(c *Config) { c.BackoffMin, c.BackoffMax = 5*time.Millisecond, 50*time.Millisecond })
+	p := start(t, m, Spec{Environment: externalEnv(t, s.url()), Processes: 2, Log: l.log, OnChange: l.wake})
+	at := make(map[string]*fnapi.Worker)
+	for _, w := range p.Workers() {
+		at[p.launcher.(*externalLauncher).sites.at(w.ID()).address] = w
+	}
+	stale := at[s.addresses[0]]
+	s.servers[0].Stop() // its worker goes on, as after a break of the network
+	stale.Disconnect("the test breaks it")
+	l.await(t, "two workers of the other pool", func() bool { return len(p.Workers()) == 2 && s.pools[1].count() == 2 })
+	s.pools[0].stops() // forgets
+	s.give(0)
+	l.await(t, "told that the pool is back", func() bool { return l.heard("the worker pool at " + s.addresses[0] + " is back") })
+	if stops := s.pools[0].stops(); !slices.Equal(stops, []string{string(stale.ID())}) {
+		t.Errorf("stopped %q, not %q", stops, stale.ID())
+	}
+	l.await(t, "a worker of each", func() bool { return p.Size().Connected == 2 && slices.Equal(spread(p), []int{1, 1}) })
+}
+
+// stops returns, once, what the pool was asked to stop.
+func (p *workerPool) stops() (all []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all, p.stopped = p.stopped, nil
+	return all
 }
