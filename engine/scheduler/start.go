@@ -214,19 +214,24 @@ func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool 
 	return len(b.Groups) > 0
 }
 
-// limitPart bounds how often a block is written again: at least so much of what a bundle could take it does take.
-const limitPart = 16
+// A block is left in parts where a bundle would take limitTimes as long as it should, or more. Less is not worth it: each part reads the
+// state of its keys anew. limitPart bounds how often a block is written again: at least so much of what a bundle could take it does take.
+const limitTimes, limitPart = 10, 16
 
 // limit is how many of the elements a bundle takes, of those that should be no more than so many; 0: all. What is left is of the last
 // block, as without that there were fewer. Key groups change hands between bundles only: a bundle of slow elements must not be long.
 func (s *Scheduler) limit(st *stage, elements, most int) int {
+	times := limitTimes
+	if st.cost.bundles == 0 { // the first one is to tell what they cost
+		times = 1
+	}
 	switch top := s.elementsMax(st); {
 	case !st.divisibleBlocks():
 		return 0
+	case elements/times > most:
+		return min(top, max(times*most, elements/limitPart))
 	case elements > top:
-		return min(top, max(most, elements/limitPart))
-	case elements/2 > most:
-		return max(most, elements/limitPart)
+		return top
 	}
 	return 0
 }
