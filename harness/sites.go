@@ -295,7 +295,8 @@ func (s *sites) away(one *site) (others []string, several, news bool) {
 	}
 	one.away = true
 	if one.conn != nil { // gRPC would wait for up to two minutes before it tries again
-		one.conn.Close()
+		conn := one.conn
+		s.looking.Go(func() { conn.Close() }) // it says goodbye first
 		one.conn = nil
 	}
 	for _, address := range s.listed {
@@ -379,12 +380,12 @@ func (s *sites) close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.looking.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, one := range s.known {
+	var closing sync.WaitGroup
+	for _, one := range s.known { // nobody else uses it any more
 		if one.conn != nil {
-			one.conn.Close() // it only says that it is closed
+			closing.Go(func() { one.conn.Close() }) // it only says that it is closed
 		}
 	}
+	closing.Wait()
 	return nil
 }
