@@ -46,6 +46,16 @@ func (p *Pool) Pools() int {
 	return 0
 }
 
+// WorkerPool returns the address of the worker pool that has a worker; "" where none has.
+func (p *Pool) WorkerPool(id fnapi.WorkerID) string {
+	if e, ok := p.launcher.(*externalLauncher); ok {
+		if at := e.sites.at(id); at != nil {
+			return at.address
+		}
+	}
+	return ""
+}
+
 // Failure returns why a harness that should have come into service has not, once; nil when all have.
 func (p *Pool) Failure() error {
 	p.mu.Lock()

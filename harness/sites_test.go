@@ -292,6 +292,9 @@ func TestStaleWorkers(t *testing.T) {
 		at[p.launcher.(*externalLauncher).sites.at(w.ID()).address] = w
 	}
 	stale := at[s.addresses[0]]
+	if p.WorkerPool(stale.ID()) != s.addresses[0] || p.WorkerPool("nobody") != "" {
+		t.Errorf("the worker is of the pool at %q", p.WorkerPool(stale.ID()))
+	}
 	s.servers[0].Stop() // its worker goes on, as after a break of the network
 	stale.Disconnect("the test breaks it")
 	l.await(t, "two workers of the other pool", func() bool { return len(p.Workers()) == 2 && s.pools[1].count() == 2 })

@@ -161,6 +161,8 @@ type WorkerDescription struct {
 	Generation  int    `json:"generation"`
 	// MemoryBytes is what it has resident, where that is looked at and can be seen.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// WorkerPool is the address of the pool that has started it, if one has.
+	WorkerPool string `json:"worker_pool,omitempty"`
 }
 
 // PoolDescription is the harness processes of an environment: how many there are, and why.

@@ -91,6 +91,10 @@ def external(*pools: Pool) -> list[str]:
     return ["--environment_type=EXTERNAL", "--environment_config=" + ",".join(pool.address for pool in pools)]
 
 
+def used(server, job: str) -> set[str]:
+    return {worker.get("worker_pool", "") for worker in server.api.job(job)["description"]["workers"]}
+
+
 def says(server, job: str, text: str) -> Callable[[], bool]:
     return lambda: any(text in message["text"] for message in server.api.messages(job))
 
@@ -113,7 +117,7 @@ def test_a_lost_pool_is_made_up_for(server, new_pool, tmp_path):
 
         one.start()
         until(says(server, job, f"the worker pool at {one.address} is back"), "the message of the return")
-        until(lambda: one.workers() == 1, "a worker of the pool that is back")
+        until(lambda: used(server, job) == {one.address, two.address}, "a worker of the pool that is back")
         described = jobs(server, "describe", job).stdout
         assert f"EXTERNAL {one.address},{two.address}" in described, described
     finally:

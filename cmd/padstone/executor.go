@@ -189,6 +189,7 @@ func (p *harnessPool) Describe() []jobserver.WorkerDescription {
 	for _, w := range p.Workers() {
 		out = append(out, jobserver.WorkerDescription{
 			ID: string(w.ID()), Environment: p.env, Bundles: w.Bundles(), Generation: w.Generation(),
+			WorkerPool: p.WorkerPool(w.ID()),
 		})
 	}
 	return out

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"padstone/internal/bytesize"
@@ -50,13 +51,22 @@ func printWorkers(w io.Writer, workers []jobserver.WorkerDescription) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	t := newTable(w, "WORKER", "ENVIRONMENT", "BUNDLES", "GENERATION", "MEMORY")
+	header := []string{"WORKER", "ENVIRONMENT", "BUNDLES", "GENERATION", "MEMORY"}
+	pooled := slices.ContainsFunc(workers, func(worker jobserver.WorkerDescription) bool { return worker.WorkerPool != "" })
+	if pooled {
+		header = append(header, "STARTED BY")
+	}
+	t := newTable(w, header...)
 	for _, worker := range workers {
 		memory := "?"
 		if worker.MemoryBytes > 0 {
 			memory = bytesize.Text(worker.MemoryBytes >> 20 << 20)
 		}
-		t.row(worker.ID, worker.Environment, fmt.Sprint(worker.Bundles), fmt.Sprint(worker.Generation), memory)
+		cells := []string{worker.ID, worker.Environment, fmt.Sprint(worker.Bundles), fmt.Sprint(worker.Generation), memory}
+		if pooled {
+			cells = append(cells, worker.WorkerPool)
+		}
+		t.row(cells...)
 	}
 	return t.flush()
 }

@@ -51,7 +51,7 @@ const paymentsJob = `{
     "pools": [{"environment": "go", "wanted": 3, "ready": 2, "starting": 1, "ending": 0, "min": 1, "max": 4, "sized": true,
       "backlog_seconds": 12.5, "busy": 0.75, "cores": 1.25, "grown": 2, "shrunk": 1, "recycled": 1, "reason": "what waits would take 12 s",
       "changed_at": "2026-01-02T03:04:05Z", "holding": "3 is the most"}],
-    "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1, "memory_bytes": 300000000}]
+    "workers": [{"id": "w-1", "environment": "go", "bundles": 2, "generation": 1, "worker_pool": "10.0.0.7:50000", "memory_bytes": 300000000}]
   }
 }`
 
@@ -155,7 +155,7 @@ func TestJobs(t *testing.T) {
 			"go    2      1         0       1-4     75 %  1.2    12.5 s   +2 -1",
 			"go has had 3 since ", ": what waits would take 12 s", "go stays at 3: 3 is the most",
 			"go has replaced 1 of its processes for their memory", "286MiB",
-			"go           EXTERNAL pool:50000  DOCKER apache/beam_go_sdk:2",
+			"go           EXTERNAL pool:50000  DOCKER apache/beam_go_sdk:2", "STARTED BY", "10.0.0.7:50000",
 		}},
 		{"describe the profile", nil, []string{"describe", "payments-1f"}, 0, []string{
 			"BUNDLES OF     SECONDS  MS P50  P99  ELEMENTS P50  LAST   RUNNER  HARNESS  STORE  INBOX MS  DURABLE MS  FIXED MS  US/ELEMENT  OPEN MS",
