@@ -391,7 +391,7 @@ func TestNoEngine(t *testing.T) {
 // TestEngineThatHangs: no call waits for ever, and what it does late is undone.
 func TestEngineThatHangs(t *testing.T) {
 	fake := dockertest.Start(t, sleeper)
-	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.ActTimeout = 50*time.Millisecond, 50*time.Millisecond })
+	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.ActTimeout = 500*time.Millisecond, 3*time.Second })
 	wakes, creates := make(chan struct{}), make(chan struct{}, 1)
 	fake.Before = func(w http.ResponseWriter, r *http.Request) bool {
 		select {
@@ -421,7 +421,11 @@ func TestEngineThatHangs(t *testing.T) {
 	s, _ := spec()
 	_, err := e.Start(testContext(t), s)
 	wantCode(t, err, fault.Environment, "docker-no-engine", "does not answer")
-	<-creates
+	select {
+	case <-creates:
+	case <-testContext(t).Done():
+		t.Fatal("nothing was created")
+	}
 	close(wakes)
 	created := func() bool {
 		return slices.ContainsFunc(fake.Requests(), func(r string) bool { return strings.HasPrefix(r, "DELETE ") })
