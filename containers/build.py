@@ -36,6 +36,7 @@ SERVER_RELEASE = "bookworm"  # where the server's certificates are from
 
 BOOT = "github.com/apache/beam/sdks/v2/python/container"
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+EPOCH = "1577836800"  # 2020: files of a base are not newer, so that the same packages make the same base
 # What is left out of a base: nobody reads it in a container. Licences stay.
 LEFT_OUT = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*"]
 INPUTS = "padstone.inputs"  # label with the hash of what an image was built from
@@ -115,9 +116,13 @@ class Engine:
         done = subprocess.run([*command, str(context)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             raise BuildError(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
-        # The stages that the image does not need any more are twice its size.
-        stages = ["image", "prune", "--force", "--filter", "label=padstone.stage"]
-        subprocess.run([self.name, *stages], stdin=subprocess.DEVNULL, capture_output=True)
+        self.prune("padstone.stage")  # twice the size of the image that was made of it
+        self.prune(INPUTS)  # the image that had the tag before
+
+    def prune(self, label: str) -> None:
+        """Removes images with the label that have no name and are not in use."""
+        command = [self.name, "image", "prune", "--force", "--filter", f"label={label}"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def digest(*parts: object) -> str:
@@ -135,7 +140,7 @@ def base(engine: Engine, release: str, given: str) -> tuple[str, str]:
         return given.format(release=release), given
     tag = f"padstone/base:{release}"
     tar = CACHE / f"base-{release}.tar"
-    stamp = digest(*mmdebstrap(release), sources(release))
+    stamp = digest(*mmdebstrap(release), sources(release), EPOCH)
     if not fresh(tar, stamp):
         make_base(release, tar)
         keep(tar, stamp)
@@ -159,6 +164,7 @@ def make_base(release: str, tar: Path) -> None:
             input=sources(release).encode(),
             stdout=log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH},
         )
         if done.returncode != 0:
             log.seek(0)
@@ -173,6 +179,8 @@ def mmdebstrap(release: str) -> list[str]:
     command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
     for pattern in LEFT_OUT:
         command += [f"--dpkgopt=path-exclude={pattern}"]
+    # Java's packages fail to install where this folder is missing.
+    command += ['--customize-hook=mkdir -p "$1/usr/share/man/man1"']
     return [*command, "--dpkgopt=path-include=/usr/share/doc/*/copyright", release]
 
 
@@ -229,7 +237,7 @@ def python_image(engine: Engine, python: str, given: str) -> str:
     tag = f"padstone/beam_python{python}_sdk:{beam}"
     on, identity = base(engine, RELEASES[python], given)
     directory, program = wheels(python, beam), boot()
-    files = [HERE / "python" / name for name in ("Dockerfile", "trim.sh")]
+    files = [HERE / "python" / name for name in ("Dockerfile", "trim.sh", "boot-python")]
     inputs = digest(identity, *sorted(wheel.name for wheel in directory.iterdir()), program, *files)
     if engine.inputs(tag) == inputs:
         return tag

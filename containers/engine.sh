@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts a Docker Engine where there is none and no service manager to start one, as in a CI machine: `engine.sh start`, as root.
-# Installs Debian's docker.io if dockerd is not there. `engine.sh stop` ends the engine that start has started, and no other.
+# Installs Debian's docker.io and docker-compose if they are not there. `engine.sh stop` ends the engine that start has started, and no other.
 #
 # Nothing but .ci/run calls this: tests use an engine that runs, and skip otherwise.
 set -eu
@@ -19,6 +19,12 @@ ours() {
   [ -s "$pid" ] && [ "$(cat "/proc/$(cat "$pid")/comm" 2>/dev/null)" = dockerd ]
 }
 
+# Whether everything that the tests use is installed.
+complete() {
+  for name in dockerd docker iptables curl; do command -v "$name" >/dev/null || return 1; done
+  command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1
+}
+
 fail() {
   echo "engine: $1" >&2
   [ ! -s "$log" ] || { echo "engine: the end of $log:" >&2; tail -n 40 "$log" >&2; }
@@ -31,7 +37,7 @@ install() {
   echo "engine: installing docker.io"
   mkdir -p "$state"
   # The client is a package of its own from Debian 13 on, and iptables is what makes the bridge network.
-  packages="docker.io iptables curl ca-certificates"
+  packages="docker.io docker-compose iptables curl ca-certificates"
   { apt-get update -qq
     ! apt-cache show docker-cli >/dev/null 2>&1 || packages="$packages docker-cli"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
@@ -41,10 +47,9 @@ install() {
 start() {
   mkdir -p "$state"
   : >"$log"
-  if command -v curl >/dev/null && answers; then echo "engine: one answers on $socket already"; return; fi
-  command -v dockerd >/dev/null && command -v docker >/dev/null && command -v iptables >/dev/null && command -v curl >/dev/null || install
-  # Installing the package starts the engine where there is a service manager.
-  for _ in 1 2 3; do ! answers || { echo "engine: one answers on $socket now"; return; }; sleep 1; done
+  complete || install
+  # One runs already, or installing the package has started it, as it does where there is a service manager.
+  for _ in 1 2 3; do ! answers || { echo "engine: one answers on $socket"; return; }; sleep 1; done
   [ "$(id -u)" = 0 ] || fail "only root can start an engine"
   # What a machine that was switched off has left would keep dockerd from starting, if that number is some process's today.
   if [ -s /var/run/docker.pid ] && [ "$(cat "/proc/$(cat /var/run/docker.pid)/comm" 2>/dev/null)" != dockerd ]; then rm -f /var/run/docker.pid; fi
