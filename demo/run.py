@@ -50,6 +50,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--pace-seconds", type=float, default=1.0, help="least time for a slice of event time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the server's data directory")
+    parser.add_argument("--image", default="", help="run the harness in containers of this image (docs/docker.md)")
+    parser.add_argument("--network", default="host", help="network of the containers: host, bridge or another's name")
+    parser.add_argument("--processes", type=int, help="harness processes; default: as many as there are cores")
     args = parser.parse_args()
     if args.payments < 100 or args.partitions < 1 or args.window_seconds < 5 or args.early_seconds < 0:
         parser.error("at least 100 payments, 1 partition and windows of 5 s are needed")
@@ -77,7 +80,7 @@ class Demo:
         suffix = f"-{int(time.time())}" if args.bootstrap else ""
         self.input, self.output = f"payments{suffix}", f"totals{suffix}"
         topics = "" if args.bootstrap else f"{self.input}:{args.partitions},{self.output}:{args.partitions}"
-        self.server = Server(data_dir, kafka_topics=topics)
+        self.server = Server(data_dir, kafka_topics=topics, extra=["--docker-network", args.network])
         self.script: subprocess.Popen | None = None
         self.excluded: dict[int, list[tuple[int, int]]] = {p: [] for p in range(args.partitions)}
 
@@ -118,6 +121,10 @@ class Demo:
         command += ["--early-seconds", str(args.early_seconds), "--job_name", "payments-demo"]
         if not args.late:
             command += ["--no-late-totals", "--allow_unsafe_triggers"]
+        if args.image:
+            command += ["--environment_type", "DOCKER", "--environment_config", args.image]
+        if args.processes is not None:
+            command += ["--sdk_worker_parallelism", str(args.processes)]
         print(f"[2/6] submitting: {' '.join(os.path.relpath(c, ROOT) if c.startswith('/') else c for c in command)}")
         self.script_log = self.server.data_dir / "script.log"
         with self.script_log.open("wb") as log:

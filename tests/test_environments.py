@@ -45,3 +45,11 @@ def test_a_worker_pool_that_is_not_there_fails_the_job(server, text, tmp_path):
     assert done.returncode != 0
     assert "localhost:1" in done.stderr
     assert server.alive()
+
+
+def test_containers_without_an_engine_are_refused_with_a_hint(start_server, text, tmp_path):
+    own = start_server(env={"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
+    flags = ["--environment_type=DOCKER", "--environment_config=padstone/some:1"]
+    done = run_python(own, "wordcount.py", *flags, "--input", str(text), "--output", str(tmp_path / "counts"))
+    assert done.returncode != 0
+    assert "docker-no-engine" in done.stderr and "nobody.sock" in done.stderr and "hint: start Docker" in done.stderr
