@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PIPELINES
+from docker_engine import HARNESS, require
 from server import BINARY
 
 
@@ -59,6 +60,14 @@ def test_bundles_of_the_built_in_stage(tmp_path):
     assert 0 <= curve["advice"]["recommended_size"] <= 100 and curve["advice"]["text"] in ended.stdout
     assert "2 of 2: bundles of 100 elements" in ended.stderr
     assert re.search(r"about \d+s", ended.stderr)
+
+
+def test_bundles_of_a_container(tmp_path):
+    require()
+    curve, _ = bundles(tmp_path, "--sizes=1,100", f"--image={HARNESS}")
+    assert curve["image"] == HARNESS and curve["harness_peak_bytes"] > 10_000_000
+    assert all(point["harness_cpu_ms_per_bundle"] > 0 for point in curve["points"])
+    check_points(curve)
 
 
 def test_bundles_of_a_length_in_time(tmp_path):
