@@ -110,7 +110,7 @@ def main() -> None:
         outcome = {"ok": False, "error": str(failure) or repr(failure)}
     versions = {"python": platform.python_version(), "apache_beam": beam.__version__}
     print(json.dumps({**outcome, **versions}), flush=True)
-    # Not by the interpreter's own end, which hangs if a thread of gRPC that it stops on its way holds a lock that it takes later.
+    # Not by the end of the interpreter, which hangs where a thread of gRPC is stopped with a lock that is taken later.
     sys.stderr.flush()
     os._exit(0)
 
