@@ -37,10 +37,12 @@ type DockerConfig struct {
 func (c *DockerConfig) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Network, "docker-network", c.Network, "network of harness containers: host, bridge, or the name of another one")
 	fs.StringVar(&c.Pull, "docker-pull", c.Pull, "when images of harness containers are pulled: missing, always or never")
-	fs.Var(&lines{values: &c.Env}, "docker-env",
+	fs.Var(&repeated{values: &c.Env, whole: true}, "docker-env",
 		"environment variable of harness containers, NAME=VALUE, or NAME for the server's own value; may be repeated")
-	fs.Var(&lines{values: &c.Volumes}, "docker-volume", "SOURCE:TARGET[:ro] to mount into harness containers; may be repeated")
-	fs.Var(&lines{values: &c.Hosts}, "docker-add-host", "HOST:ADDRESS that harness containers know; may be repeated")
+	fs.Var(&repeated{values: &c.Volumes, whole: true}, "docker-volume",
+		"SOURCE:TARGET[:ro] to mount into harness containers; may be repeated")
+	fs.Var(&repeated{values: &c.Hosts, whole: true}, "docker-add-host",
+		"HOST:ADDRESS that harness containers know; may be repeated")
 	fs.Var(&c.Memory, "docker-memory", "the most memory of a harness container, such as 2g; jobs may ask for less; empty for no limit")
 	fs.Float64Var(&c.CPUs, "docker-cpus", c.CPUs,
 		"the most processors of a harness container, such as 1.5; jobs may ask for fewer; 0 for no limit")
@@ -77,36 +79,6 @@ func (c *DockerConfig) faults() []error {
 	}
 	return faults
 }
-
-// lines is a flag that may be given several times, whose values may hold commas; its first value takes the place of the file's.
-type lines struct {
-	values *[]string
-	given  bool
-}
-
-// String prints the values a line each, as Set takes them.
-func (l *lines) String() string {
-	if l.values == nil { // package flag asks the zero value, too
-		return ""
-	}
-	return strings.Join(*l.values, "\n")
-}
-
-// Set adds values.
-func (l *lines) Set(s string) error {
-	if !l.given {
-		*l.values, l.given = nil, true
-	}
-	for line := range strings.Lines(s) {
-		if line = strings.TrimSpace(line); line != "" {
-			*l.values = append(*l.values, line)
-		}
-	}
-	return nil
-}
-
-// Type names the flag's value in the usage text.
-func (l *lines) Type() string { return "strings" }
 
 // dockerSize is a number of bytes as Docker's users write it: 512m, 2g, 2GiB.
 type dockerSize int64
