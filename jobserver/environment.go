@@ -68,7 +68,7 @@ func makeEnvironment(kind, config string) (*pipepb.Environment, error) {
 	if err != nil {
 		return nil, refuse("the environment's configuration: %w", err)
 	}
-	return &pipepb.Environment{Urn: environmentURN(id), Payload: encoded}, nil
+	return &pipepb.Environment{Urn: urnOf(id), Payload: encoded}, nil
 }
 
 // overrideEnvironment replaces the pipeline's environment. Dependencies and capabilities stay.
@@ -92,9 +92,9 @@ func overrideEnvironment(pipeline *pipepb.Pipeline, kind, config string) error {
 	return nil
 }
 
-// environmentURN reads the URN of a standard environment from its proto.
-func environmentURN(kind pipepb.StandardEnvironments_Environments) string {
-	options := kind.Descriptor().Values().ByNumber(protoreflect.EnumNumber(kind)).Options()
+// urnOf reads the URN of a standard environment, or kind of display data, from its proto.
+func urnOf(kind protoreflect.Enum) string {
+	options := kind.Descriptor().Values().ByNumber(kind.Number()).Options()
 	urn, _ := proto.GetExtension(options, pipepb.E_BeamUrn).(string)
 	return urn
 }
@@ -108,7 +108,7 @@ func EnvironmentText(env *pipepb.Environment) string {
 // environmentParts returns the type of an environment, its URN if it is of no standard type, and what it runs: an image, the address of a
 // pool, a command. "": its payload does not say.
 func environmentParts(env *pipepb.Environment) (kind, what string) {
-	standard := func(id pipepb.StandardEnvironments_Environments) bool { return env.GetUrn() == environmentURN(id) }
+	standard := func(id pipepb.StandardEnvironments_Environments) bool { return env.GetUrn() == urnOf(id) }
 	switch {
 	case standard(pipepb.StandardEnvironments_DOCKER):
 		var p pipepb.DockerPayload
@@ -150,7 +150,7 @@ func WorkerPools(env *pipepb.Environment) int {
 // alternatives returns the environments that an any-of offers; none if it does not parse, which the executor refuses.
 func alternatives(env *pipepb.Environment) []*pipepb.Environment {
 	var p pipepb.AnyOfEnvironmentPayload
-	if env.GetUrn() != environmentURN(pipepb.StandardEnvironments_ANYOF) || proto.Unmarshal(env.GetPayload(), &p) != nil {
+	if env.GetUrn() != urnOf(pipepb.StandardEnvironments_ANYOF) || proto.Unmarshal(env.GetPayload(), &p) != nil {
 		return nil
 	}
 	return p.GetEnvironments()
@@ -180,14 +180,14 @@ func noteReplaced(env *pipepb.Environment, was string) {
 	if err != nil { // a name that is no text: it is not shown
 		return
 	}
-	env.DisplayData = append(env.DisplayData, &pipepb.DisplayData{Urn: labelledURN(), Payload: encoded})
+	env.DisplayData = append(env.DisplayData, &pipepb.DisplayData{Urn: urnOf(pipepb.StandardDisplayData_LABELLED), Payload: encoded})
 }
 
 // EnvironmentReplaces says what an environment runs instead of; "" if it is what the pipeline came with.
 func EnvironmentReplaces(env *pipepb.Environment) string {
 	for _, d := range env.GetDisplayData() {
 		var label pipepb.LabelledPayload
-		if d.GetUrn() != labelledURN() || proto.Unmarshal(d.GetPayload(), &label) != nil {
+		if d.GetUrn() != urnOf(pipepb.StandardDisplayData_LABELLED) || proto.Unmarshal(d.GetPayload(), &label) != nil {
 			continue
 		}
 		if label.GetKey() == keyReplaces && label.GetNamespace() == namespace {
@@ -195,12 +195,4 @@ func EnvironmentReplaces(env *pipepb.Environment) string {
 		}
 	}
 	return ""
-}
-
-// labelledURN reads the URN of labelled display data from its proto.
-func labelledURN() string {
-	const id = pipepb.StandardDisplayData_LABELLED
-	options := id.Descriptor().Values().ByNumber(protoreflect.EnumNumber(id)).Options()
-	urn, _ := proto.GetExtension(options, pipepb.E_BeamUrn).(string)
-	return urn
 }

@@ -96,7 +96,7 @@ func parseImageOverride(text string) (EnvironmentOverride, error) {
 		_, what := environmentParts(env)
 		payload := &pipepb.DockerPayload{ContainerImage: re.ReplaceAllLiteralString(what, image)}
 		encoded, _ := proto.Marshal(payload) // text that came out of a message goes into one
-		return &pipepb.Environment{Urn: environmentURN(pipepb.StandardEnvironments_DOCKER), Payload: encoded}
+		return &pipepb.Environment{Urn: urnOf(pipepb.StandardEnvironments_DOCKER), Payload: encoded}
 	}
 	return o, nil
 }

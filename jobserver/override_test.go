@@ -92,7 +92,7 @@ func alternativesOf(t *testing.T, all ...*pipepb.Environment) *pipepb.Environmen
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &pipepb.Environment{Urn: environmentURN(pipepb.StandardEnvironments_ANYOF), Payload: payload}
+	return &pipepb.Environment{Urn: urnOf(pipepb.StandardEnvironments_ANYOF), Payload: payload}
 }
 
 func TestOverridesThatAreRefused(t *testing.T) {
@@ -125,7 +125,7 @@ func TestReplacedTwice(t *testing.T) {
 	env := environmentFor(t, "EXTERNAL", "a:1")
 	noteReplaced(env, "DOCKER first")
 	noteReplaced(env, "DOCKER second")
-	env.DisplayData = append(env.DisplayData, &pipepb.DisplayData{Urn: labelledURN(), Payload: []byte{0xff}})
+	env.DisplayData = append(env.DisplayData, &pipepb.DisplayData{Urn: urnOf(pipepb.StandardDisplayData_LABELLED), Payload: []byte{0xff}})
 	if got := EnvironmentReplaces(env); got != "DOCKER first" {
 		t.Errorf("%q", got)
 	}
