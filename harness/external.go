@@ -58,16 +58,25 @@ func poolUnreachable(address string, err error) *fault.Error {
 		WithHint("start the pool, or for LOOPBACK keep the submitting program running")
 }
 
+func poolRefuses(address string, resp *fnpb.StartWorkerResponse) *fault.Error {
+	return fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", address, resp.GetError())
+}
+
+// startRequest asks a pool for the harness of a worker, which finds every service at the worker's endpoint.
+func startRequest(w *fnapi.Worker, params map[string]string) *fnpb.StartWorkerRequest {
+	here := &pipepb.ApiServiceDescriptor{Url: w.Endpoint()}
+	return &fnpb.StartWorkerRequest{
+		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ArtifactEndpoint: here, ProvisionEndpoint: here,
+		Params: maps.Clone(params),
+	}
+}
+
 func (l *externalLauncher) launch(ctx context.Context, w *fnapi.Worker) (launched, error) {
 	if at := l.sites.adopted(w.ID()); at != nil && !gone(w) {
 		l.log.Info("harness was warm", zap.String("worker", string(w.ID())), zap.String("pool", at.address))
 		return &externalWorker{launcher: l, site: at, worker: w}, nil
 	}
-	here := &pipepb.ApiServiceDescriptor{Url: w.Endpoint()}
-	at, err := l.sites.start(ctx, &fnpb.StartWorkerRequest{
-		WorkerId: string(w.ID()), ControlEndpoint: here, LoggingEndpoint: here, ArtifactEndpoint: here, ProvisionEndpoint: here,
-		Params: maps.Clone(l.params),
-	})
+	at, err := l.sites.start(ctx, startRequest(w, l.params))
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 		return poolUnreachable(one.address, err), true
 	}
 	if resp.GetError() != "" {
-		return fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", one.address, resp.GetError()), false
+		return poolRefuses(one.address, resp), false
 	}
 	return nil, false
 }
@@ -313,12 +313,8 @@ func (s *sites) away(one *site) (others []string, several, news bool) {
 func (s *sites) lookFor(one *site) {
 	const answerFor = 5 * time.Second
 	for wait := s.cfg.BackoffMin; ; wait = min(2*wait, s.cfg.BackoffMax) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-s.ctx.Done():
-			timer.Stop()
+		if !rest(s.ctx, wait) {
 			return
-		case <-timer.C:
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, answerFor)
 		err := s.healthy(ctx, one, true)

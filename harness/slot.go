@@ -231,11 +231,7 @@ func (s *slot) restart(ctx context.Context) launched {
 		}
 		s.restarts = append(s.restarts, now)
 		s.backoff = min(max(2*s.backoff, cfg.BackoffMin), cfg.BackoffMax)
-		timer := time.NewTimer(s.backoff)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !rest(ctx, s.backoff) {
 			return nil
 		}
 		run, err := s.start(ctx)
@@ -274,3 +270,15 @@ func (s *slot) setReady(ready bool) {
 
 // tail returns the last n lines.
 func tail(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
+
+// rest waits; false: ctx has ended.
+func rest(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
-	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -121,12 +120,7 @@ func (w *warm) keep(ctx context.Context, address string) {
 		if err != nil {
 			log.Info("a worker that is kept warm is lost", zap.Duration("another one after", wait), zap.Error(err))
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		rest(ctx, wait)
 	}
 }
 
@@ -147,12 +141,9 @@ func (w *warm) one(ctx context.Context, client fnpb.BeamFnExternalWorkerPoolClie
 	starting, cancel := context.WithTimeoutCause(ctx, w.cfg.StartTimeout,
 		fault.New(fault.Environment, codeTimeout, "the worker did not connect within %s", w.cfg.StartTimeout))
 	defer cancel()
-	here := &pipepb.ApiServiceDescriptor{Url: one.Endpoint()}
-	resp, err := client.StartWorker(starting, &fnpb.StartWorkerRequest{
-		WorkerId: string(one.ID()), ControlEndpoint: here, LoggingEndpoint: here, ArtifactEndpoint: here, ProvisionEndpoint: here,
-	})
+	resp, err := client.StartWorker(starting, startRequest(one, nil))
 	if err == nil && resp.GetError() != "" {
-		err = fault.New(fault.Environment, codePool, "the worker pool at %s refuses to start a worker: %s", address, resp.GetError())
+		err = poolRefuses(address, resp)
 	}
 	if err == nil {
 		err = one.Ready(starting)
