@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"padstone/engine/plan"
 	"padstone/engine/threads"
 	"padstone/internal/fault"
 	"padstone/jobserver"
@@ -101,23 +100,17 @@ func (j *job) inFlight(worker string) (all []inspection) {
 		}
 		bundles[f.Worker] = append(bundles[f.Worker], b)
 	}
-	for _, env := range slices.SortedFunc(slices.Values(j.plan.Environments), byEnvID) {
-		pool := j.pools[env.ID]
-		if pool == nil {
-			continue
-		}
-		for _, w := range pool.pool.Describe() {
+	for _, p := range j.poolsInOrder() {
+		for _, w := range p.pool.Describe() {
 			if worker != "" && w.ID != worker {
 				continue
 			}
 			of := append([]jobserver.ActiveBundle{}, bundles[w.ID]...)
 			slices.SortFunc(of, func(a, b jobserver.ActiveBundle) int { return cmp.Compare(b.Seconds, a.Seconds) })
-			all = append(all, inspection{pool.pool, &jobserver.WorkerThreads{
+			all = append(all, inspection{p.pool, &jobserver.WorkerThreads{
 				Worker: w.ID, Environment: w.Environment, Generation: w.Generation, Bundles: of,
 			}})
 		}
 	}
 	return all
 }
-
-func byEnvID(a, b *plan.Environment) int { return cmp.Compare(a.ID, b.ID) }

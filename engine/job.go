@@ -298,8 +298,8 @@ func (j *job) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.StopTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for _, p := range j.poolsOf() {
-		stopping.Go(func() { p.Close(ctx) })
+	for _, p := range j.poolsInOrder() {
+		stopping.Go(func() { p.pool.Close(ctx) })
 	}
 	stopping.Go(func() { j.early.giveUp(ctx) })
 	stopping.Wait()

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -190,12 +189,10 @@ func (j *job) look(usage map[plan.EnvID][]HarnessUsage) {
 	if len(usage) > 0 {
 		lag = j.sourcesLag()
 	}
-	for _, env := range j.plan.Environments {
-		if p := j.pools[env.ID]; p != nil {
-			size := p.pool.Size()
-			j.measure(p, size, usage[env.ID], lag)
-			j.decide(p, size)
-		}
+	for _, p := range j.poolsInOrder() {
+		size := p.pool.Size()
+		j.measure(p, size, usage[p.env], lag)
+		j.decide(p, size)
 	}
 }
 
@@ -227,10 +224,9 @@ func (j *job) decide(p *pooled, size PoolSize) {
 
 // resettle has pools follow settings that have changed.
 func (j *job) resettle() {
-	for _, env := range j.plan.Environments {
-		p := j.pools[env.ID]
-		if p == nil || j.over {
-			continue
+	for _, p := range j.poolsInOrder() {
+		if j.over {
+			return
 		}
 		p.pool.SetMemoryMax(j.chosen.memoryMax())
 		j.decideAnew(p)
@@ -307,15 +303,11 @@ const lagMax = 24 * time.Hour
 
 // describePools is how many processes the environments have, and why.
 func (j *job) describePools() (all []jobserver.PoolDescription) {
-	for _, env := range j.plan.Environments {
-		p := j.pools[env.ID]
-		if p == nil {
-			continue
-		}
+	for _, p := range j.poolsInOrder() {
 		size := p.pool.Size()
 		b := j.bounds(p, size)
 		d := jobserver.PoolDescription{
-			Environment: string(env.ID), Wanted: p.sizer.Size(), Min: b.Min, Max: b.Max, Sized: b.sized && !b.Fixed(),
+			Environment: string(p.env), Wanted: p.sizer.Size(), Min: b.Min, Max: b.Max, Sized: b.sized && !b.Fixed(),
 			Ready: size.Connected, Starting: size.Coming + size.InService - size.Connected, Ending: size.Retiring,
 			Grown: p.grown, Shrunk: p.shrunk, Recycled: int64(size.Recycled), Reason: p.reason, Holding: p.sizer.Holding(),
 			BacklogSeconds: p.signals.Backlog.Seconds(), Busy: p.signals.Busy,
@@ -333,11 +325,7 @@ func (j *job) describePools() (all []jobserver.PoolDescription) {
 
 // describeWorkers lists the processes.
 func (j *job) describeWorkers() (all []jobserver.WorkerDescription) {
-	for _, env := range j.plan.Environments {
-		p := j.pools[env.ID]
-		if p == nil {
-			continue
-		}
+	for _, p := range j.poolsInOrder() {
 		for _, w := range p.pool.Describe() {
 			w.MemoryBytes = p.memory[w.ID]
 			all = append(all, w)
@@ -346,10 +334,12 @@ func (j *job) describeWorkers() (all []jobserver.WorkerDescription) {
 	return all
 }
 
-// poolsOf are the pools, to be closed.
-func (j *job) poolsOf() (all []HarnessPool) {
-	for p := range maps.Values(j.pools) {
-		all = append(all, p.pool)
+// poolsInOrder are the pools that have been started, in the plan's order of environments.
+func (j *job) poolsInOrder() (all []*pooled) {
+	for _, env := range j.plan.Environments {
+		if p := j.pools[env.ID]; p != nil {
+			all = append(all, p)
+		}
 	}
 	return all
 }

@@ -128,17 +128,13 @@ func (c *chosen) memoryMax() int64 {
 func (j *job) workersNote() string {
 	asked, _ := j.chosen.value(SettingWorkers)
 	var texts []string
-	for _, env := range j.plan.Environments {
-		p := j.pools[env.ID]
-		if p == nil {
-			continue
-		}
+	for _, p := range j.poolsInOrder() {
 		size := p.pool.Size()
 		b := j.bounds(p, size)
 		if int64(size.InService) == asked && !b.sized {
 			continue
 		}
-		text := fmt.Sprintf("%d in %q", size.InService, env.ID)
+		text := fmt.Sprintf("%d in %q", size.InService, p.env)
 		if len(j.pools) == 1 {
 			text = fmt.Sprint(size.InService)
 		}
