@@ -91,7 +91,13 @@ func (c *client) stage(e *env, token Token) error {
 		return err
 	}
 	// Send fails with EOF when the server has ended the stream already; the reason is Recv's.
-	if err := stream.Send(&jobpb.ArtifactResponseWrapper{StagingToken: string(token)}); err != nil && !errors.Is(err, io.EOF) {
+	send := func(answer *jobpb.ArtifactResponseWrapper) error {
+		if err := stream.Send(answer); !errors.Is(err, io.EOF) {
+			return err
+		}
+		return nil
+	}
+	if err := send(&jobpb.ArtifactResponseWrapper{StagingToken: string(token)}); err != nil {
 		return err
 	}
 	for {
@@ -111,7 +117,7 @@ func (c *client) stage(e *env, token Token) error {
 			if c.resolve != nil {
 				replacements = c.resolve(replacements)
 			}
-			if err := stream.Send(&jobpb.ArtifactResponseWrapper{Response: &jobpb.ArtifactResponseWrapper_ResolveArtifactResponse{
+			if err := send(&jobpb.ArtifactResponseWrapper{Response: &jobpb.ArtifactResponseWrapper_ResolveArtifactResponse{
 				ResolveArtifactResponse: &jobpb.ResolveArtifactsResponse{Replacements: replacements},
 			}}); err != nil {
 				return err
@@ -126,12 +132,12 @@ func (c *client) stage(e *env, token Token) error {
 		rest := []byte(c.files[payload.GetPath()])
 		for len(rest) > 0 {
 			n := min(len(rest), 1000)
-			if err := stream.Send(chunk(rest[:n], false)); err != nil {
+			if err := send(chunk(rest[:n], false)); err != nil {
 				return err
 			}
 			rest = rest[n:]
 		}
-		if err := stream.Send(chunk(nil, true)); err != nil {
+		if err := send(chunk(nil, true)); err != nil {
 			return err
 		}
 	}
