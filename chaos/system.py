@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from broker import create_topics
-from kafka_node import KafkaNode, free_ports
+from kafka_node import KafkaNode
+from ports import free_ports
 from server import BINARY, ROOT, TERMINAL_STATES, Server, ServerError
 from victims import Broker, Embedded, WorkerPool, children, end, memory_kib, wait_until
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from kafka_node import free_ports
+from ports import free_ports
 from server import Server, ServerError
 
 KILL = signal.SIGKILL

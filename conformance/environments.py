@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ports import free_ports
 from python_suites import python_path
-from serving import free_ports, serving
+from serving import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOT = ROOT / "tests" / "pipelines" / "boot.py"

@@ -10,6 +10,7 @@ from pathlib import Path
 from endpoint import ENDPOINT, ENVIRONMENT, RESULTS
 
 HERE = Path(__file__).resolve().parent
+PORTS = HERE.parent / "testdata" / "kafka"
 
 
 def run(name: str, arguments: list[str], args, endpoint: str, environment: str) -> dict[str, dict]:
@@ -44,7 +45,7 @@ def run(name: str, arguments: list[str], args, endpoint: str, environment: str) 
 
 def python_path() -> str:
     """Where a harness finds the modules of the tests that its functions come from."""
-    return os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return os.pathsep.join([str(HERE), str(PORTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 
 
 def combined(arguments: list[str], expression: str) -> str:

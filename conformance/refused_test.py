@@ -21,8 +21,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import trigger, userstate, window
 from apache_beam.transforms.combiners import LiftedCombinePerKey
 from apache_beam.transforms.window import TimestampedValue
-
-START_SECONDS = 60
+from ports import free_ports
+from serving import START_SECONDS
 
 
 class Taken(BaseException):
@@ -265,9 +265,7 @@ def pipeline(*flags: str) -> beam.Pipeline:
 @contextmanager
 def expansion_service():
     """The SDK's own expansion service, with a worker of its own."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "apache_beam.runners.portability.expansion_service_main", f"--port={port}"]
     process = subprocess.Popen([*command, "--fully_qualified_name_glob=*", "--serve_loopback_worker"])
     try:

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "demo"))
+sys.path[:0] = [str(HERE.parent / "demo"), str(HERE.parent / "testdata" / "kafka")]
 
 import environments  # noqa: E402
 import go_suites  # noqa: E402

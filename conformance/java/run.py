@@ -25,11 +25,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(ROOT / "demo"), str(HERE.parent)]
+sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "testdata" / "kafka"), str(HERE.parent)]
 
 from known import listed, surprise  # noqa: E402
+from ports import free_ports  # noqa: E402
 from server import Server  # noqa: E402
-from serving import free_ports, serving  # noqa: E402
+from serving import serving  # noqa: E402
 
 CACHE = ROOT / ".cache" / "java"
 OUT = ROOT / ".padstone" / "conformance"

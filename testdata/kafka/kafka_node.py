@@ -9,15 +9,16 @@ Kafka 3) and Maven, which fetches the jars once for each version; their list is 
 """
 
 import argparse
+import fcntl
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "kafka"
@@ -63,11 +64,17 @@ def classpath(version: str) -> str:
     """The jars of a version of Kafka, fetched by Maven if they are not there yet."""
     if missing():
         raise KafkaError(f"a Kafka broker needs {missing()}, which is not in the PATH")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven does not share its repository with another Maven
+        return _classpath(version)
+
+
+def _classpath(version: str) -> str:
     listed = CACHE / f"{version}.classpath"
     if listed.exists() and all(Path(jar).exists() for jar in listed.read_text().strip().split(os.pathsep)):
         return listed.read_text().strip()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    fresh = listed.with_suffix(f".{os.getpid()}")
+    fresh = listed.with_suffix(".fresh")
     command = ["mvn", "-q", "-B", "-ntp", "-f", str(HERE / "pom.xml"), "dependency:build-classpath"]
     command += [f"-Dkafka.version={version}", f"-Dmdep.outputFile={fresh}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -75,27 +82,6 @@ def classpath(version: str) -> str:
         raise KafkaError(f"Maven does not find Kafka {version}:\n{(done.stdout + done.stderr)[-2000:]}")
     fresh.replace(listed)
     return listed.read_text().strip()
-
-
-# Below the ports that the system gives to outgoing connections: a process that is down for a while must keep its own.
-# In an order of chance: other runs on the machine look for theirs as well.
-PORTS = iter(random.SystemRandom().sample(range(21_000, 32_000), 11_000))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports to be kept over restarts; none is given twice."""
-    found: list[int] = []
-    for port in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise KafkaError("no free port")
 
 
 class KafkaNode:
