@@ -36,7 +36,7 @@ The script needs no change. It gets --runner=PortableRunner, --job_endpoint and 
 arguments choose otherwise, and finds the expansion service for ReadFromKafka and WriteToKafka in BEAM_SERVICE_OVERRIDES.
 
 Its stdout passes through; states, messages and progress of its jobs go to stderr. The exit code is the jobs' terminal state:
-0 for DONE and DRAINED, 1 for FAILED, 2 for CANCELLED; the script's own when its jobs ended well or it submitted none.
+0 for DONE, DRAINED and UPDATED, 1 for FAILED, 2 for CANCELLED; the script's own when its jobs ended well or it submitted none.
 A server that is killed and started again on the same data directory and ports goes on with its jobs, and the script goes on waiting.
 Ctrl-C cancels the jobs; a second Ctrl-C kills the script.
 
