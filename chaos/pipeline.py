@@ -9,7 +9,9 @@ without the other is a torn transaction. --variant says what the output depends 
     processing-time  early and late panes that accumulate: processing time decides which panes there are
     discarding       the same, each payment in one pane
     late             the same as processing-time; the producer makes payments late that still count
+    sessions         the same as event-time; windows are sessions, which payments out of order keep merging
     stateful         payments numbered per merchant in user state, and counted per window, told by an event-time timer
+    timers           payments that wait in user state for a timer in processing time, and the rest for one in event time
 """
 
 # ruff: noqa: B008 (the parameters of DoFns are made so)
@@ -17,17 +19,18 @@ without the other is a torn transaction. --variant says what the output depends 
 import argparse
 import json
 import logging
+import time
 import zlib
 from collections.abc import Iterable
 
 import apache_beam as beam
-from apache_beam.coders import VarIntCoder
+from apache_beam.coders import BooleanCoder, TupleCoder, VarIntCoder
 from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
-from apache_beam.transforms.window import FixedWindows
+from apache_beam.transforms.window import FixedWindows, Sessions
 from apache_beam.utils.windowed_value import PaneInfoTiming
 
 SEAL = "~seal"  # behind the merchant in the key of a seal
@@ -62,6 +65,12 @@ def sealed(fields: dict) -> Iterable[Written]:
     yield (fields["merchant"] + SEAL).encode(), json.dumps(seal, separators=(",", ":")).encode()
 
 
+def pane_fields(merchant: str, window, number: int, timing: str, paise: int, seqs: Iterable[int]) -> dict:
+    start = window.start.micros // 1000
+    fields = {"kind": "pane", "merchant": merchant, "window": start, "pane": number, "timing": timing}
+    return {**fields, "total": paise, "seqs": ranges(seqs)}
+
+
 class Sequences(beam.CombineFn):
     """Payments -> their total and their numbers."""
 
@@ -88,18 +97,8 @@ class FormatPane(beam.DoFn):
         self, total: tuple[str, Total], window=beam.DoFn.WindowParam, pane=beam.DoFn.PaneInfoParam
     ) -> Iterable[Written]:
         merchant, (paise, numbers) = total
-        yield from sealed(
-            {
-                "kind": "pane",
-                "merchant": merchant,
-                "window": window.start.micros // 1000,
-                "pane": pane.index,
-                "timing": PaneInfoTiming.to_string(pane.timing),
-                "last": pane.is_last,
-                "total": paise,
-                "seqs": ranges(numbers),
-            }
-        )
+        timing = PaneInfoTiming.to_string(pane.timing)
+        yield from sealed(pane_fields(merchant, window, pane.index, timing, paise, numbers))
 
 
 class Number(beam.DoFn):
@@ -149,9 +148,74 @@ class CountInWindow(beam.DoFn):
         yield from sealed({"kind": "count", "merchant": merchant, "window": start, "count": counted, "total": total})
 
 
+class Batches(beam.DoFn):
+    """Writes a merchant's payments in a window in batches: what has come half a second after the first of them, and the
+    rest at the window's end. They are numbered as panes, each payment is in one.
+    """
+
+    WAIT_SECONDS = 0.5
+
+    WAITING = BagStateSpec("waiting", TupleCoder((VarIntCoder(), VarIntCoder())))
+    ARMED = ReadModifyWriteStateSpec("armed", BooleanCoder())
+    WRITTEN = ReadModifyWriteStateSpec("written", VarIntCoder())
+    SOON = TimerSpec("soon", TimeDomain.REAL_TIME)
+    END = TimerSpec("end", TimeDomain.WATERMARK)
+
+    def process(
+        self,
+        element: tuple[str, Payment],
+        window=beam.DoFn.WindowParam,
+        waiting=beam.DoFn.StateParam(WAITING),
+        armed=beam.DoFn.StateParam(ARMED),
+        soon=beam.DoFn.TimerParam(SOON),
+        end=beam.DoFn.TimerParam(END),
+    ) -> Iterable[Written]:
+        waiting.add(element[1])
+        if not armed.read():
+            armed.write(True)
+            soon.set(time.time() + self.WAIT_SECONDS)
+        end.set(window.end)
+        return []
+
+    @on_timer(SOON)
+    def write_batch(
+        self,
+        merchant=beam.DoFn.KeyParam,
+        window=beam.DoFn.WindowParam,
+        waiting=beam.DoFn.StateParam(WAITING),
+        armed=beam.DoFn.StateParam(ARMED),
+        written=beam.DoFn.StateParam(WRITTEN),
+    ) -> Iterable[Written]:
+        armed.clear()
+        return self._batch(merchant, window, waiting, written, "EARLY")
+
+    @on_timer(END)
+    def write_rest(
+        self,
+        merchant=beam.DoFn.KeyParam,
+        window=beam.DoFn.WindowParam,
+        waiting=beam.DoFn.StateParam(WAITING),
+        armed=beam.DoFn.StateParam(ARMED),
+        written=beam.DoFn.StateParam(WRITTEN),
+        soon=beam.DoFn.TimerParam(SOON),
+    ) -> Iterable[Written]:
+        soon.clear()
+        armed.clear()
+        return self._batch(merchant, window, waiting, written, "ON_TIME")
+
+    def _batch(self, merchant, window, waiting, written, timing: str) -> list[Written]:
+        payments, number = list(waiting.read()), written.read() or 0
+        waiting.clear()
+        written.write(number + 1)
+        total, seqs = sum(paise for _, paise in payments), [seq for seq, _ in payments]
+        return list(sealed(pane_fields(merchant, window, number, timing, total, seqs)))
+
+
 def windows(args: argparse.Namespace) -> beam.WindowInto:
-    if args.variant in ("event-time", "stateful"):
+    if args.variant in ("event-time", "stateful", "timers"):
         return beam.WindowInto(FixedWindows(args.window_seconds))
+    if args.variant == "sessions":
+        return beam.WindowInto(Sessions(args.gap_ms / 1000))
     discarding = args.variant == "discarding"
     return beam.WindowInto(
         FixedWindows(args.window_seconds),
@@ -162,6 +226,9 @@ def windows(args: argparse.Namespace) -> beam.WindowInto:
 
 
 def results(payments: beam.PCollection, args: argparse.Namespace) -> beam.PCollection[Written]:
+    if args.variant == "timers":
+        windowed = payments | "Windows" >> windows(args)
+        return windowed | "Batches" >> beam.ParDo(Batches()).with_output_types(Written)
     if args.variant != "stateful":
         totals = payments | "Windows" >> windows(args) | "Sequences per merchant" >> beam.CombinePerKey(Sequences())
         return totals | "Format" >> beam.ParDo(FormatPane()).with_output_types(Written)
@@ -185,6 +252,7 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--window_seconds", type=int, required=True)
     parser.add_argument("--early_seconds", type=int, default=1)
     parser.add_argument("--lateness_seconds", type=int, default=0)
+    parser.add_argument("--gap_ms", type=int, default=0, help="between sessions")
     parser.add_argument("--max_delay_ms", type=int, default=0, help="how far out of order a partition is")
     return parser.parse_known_args(argv)
 

@@ -2,12 +2,26 @@
 
     make chaos                                   # 60 kills, event-time panes, Apache Kafka 3.9.1
     make chaos ARGS="--variant processing-time --seed 7 --kills 100"
+    make chaos ARGS="--variant sessions --siblings 2 --at-once 0.3"
+    make chaos ARGS="--variant timers --environment DOCKER"
+    make chaos ARGS="--variant late --checkpoints 1 --stops 6"
     make chaos ARGS="--outage 600"               # no kills: the brokers are away for ten minutes
 
 Payments keep coming, numbered per merchant. Each kill comes 1 to 10 s after the last victim is ready again, which is
 when the job has committed something new; a share of them comes on purpose before, while server, broker or harness are
-still starting. At the end the job is drained, and what it has written is compared with what went in: lost 0, doubled 0,
-torn 0, in order. Exit code 0: all is well. 1: anything else; then the sequences of the keys concerned are printed.
+still starting, and a share takes two victims at once. At the end the job is drained, during which the server is killed,
+too, and what it has written is compared with what went in: lost 0, doubled 0, torn 0, in order. Exit code 0: all is
+well. 1: anything else; then the sequences of the keys concerned are printed.
+
+Variants, what the output depends on (chaos/pipeline.py has them):
+  event-time       fixed windows, one pane each
+  sessions         sessions that payments out of order keep merging, one pane each
+  processing-time  fixed windows with early and late panes that accumulate
+  discarding       the same, but each payment in one pane
+  late             as processing-time; one payment in 20 is late, but within the allowed lateness
+  stateful         user state and a timer of event time
+  timers           user state, timers of processing time and of event time
+  payments         the demo's own script, whose output has totals without numbers
 """
 
 import argparse
@@ -19,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -31,12 +46,14 @@ from produce import Producing, Shape  # noqa: E402
 from report import Kill, Report  # noqa: E402
 from sequences import KINDS, VARIANTS, Payment, Sent, verify  # noqa: E402
 from server import ROOT, ServerError  # noqa: E402
+from stops import stop_and_restore  # noqa: E402
 from system import GROUP, UP_SECONDS, JobLost, System, now  # noqa: E402
 from topics import group_offsets, open_transactions, read  # noqa: E402
 from victims import wait_until  # noqa: E402
 
 VICTIMS = ("server", "harness", "broker")
 RATE_LEAST = 50
+IMAGE = f"padstone/beam_python{sys.version_info.major}.{sys.version_info.minor}_sdk:{version('apache-beam')}"
 TROUBLE = (JobLost, ServerError, BrokerError, KafkaError, RuntimeError, OSError)
 
 
@@ -45,9 +62,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--variant", choices=VARIANTS, default="event-time", help="what the output depends on")
-    parser.add_argument("--environment", choices=("EXTERNAL", "PROCESS", "LOOPBACK"), default="EXTERNAL")
+    parser.add_argument("--environment", choices=("EXTERNAL", "PROCESS", "DOCKER", "LOOPBACK"), default="EXTERNAL")
+    parser.add_argument("--image", default=IMAGE, help="of DOCKER's containers; `make images` has built it")
+    parser.add_argument("--siblings", type=int, default=1, help="harness processes of the job")
     parser.add_argument("--victims", default=",".join(VICTIMS), help="which of server, harness and broker are killed")
     parser.add_argument("--during-recovery", type=float, default=0.3, help="share of kills during a recovery")
+    parser.add_argument("--at-once", type=float, default=0.1, help="share of kills of two victims at once")
+    parser.add_argument(
+        "--drain-kills", type=int, default=1, help="how often the server is killed while the job drains"
+    )
+    parser.add_argument("--checkpoints", type=float, default=0, help="seconds between checkpoints (default: none)")
+    parser.add_argument(
+        "--stops", type=int, default=0, help="how often the job is stopped with a savepoint and restored from it"
+    )
     parser.add_argument("--pause-seconds", type=float, nargs=2, default=(1.0, 10.0), metavar=("LEAST", "MOST"))
     parser.add_argument("--rate", type=int, default=1000, help="payments a second; less, while the job falls behind")
     parser.add_argument("--merchants", type=int, default=24)
@@ -72,6 +99,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.environment == "LOOPBACK" and "harness" in args.victims:
         args.victims.remove("harness")  # they are threads of the script, whose end is meant to end its jobs
     args.two_brokers = args.two_brokers or args.outage_of == "output"
+    if args.stops and not args.checkpoints:
+        args.checkpoints = 3600  # a place for the savepoints
     args.seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 31)
     return args
 
@@ -85,7 +114,7 @@ class Run:
             args.rate, args.window_seconds * 1000, args.window_payments, args.window_seconds * 200, **late
         )
         self.system = System(args, directory)
-        shown = ("variant", "environment", "broker", "kafka", "seed")
+        shown = ("variant", "environment", "siblings", "broker", "kafka", "checkpoints", "seed")
         self.report = Report({name: getattr(args, name) for name in shown})
         self.began = time.monotonic()
         self.producing: Producing | None = None
@@ -129,7 +158,13 @@ class Run:
         own = ["--output_bootstrap", self.system.output_broker.bootstrap, "--group", GROUP, "--variant", args.variant]
         own += ["--window_seconds", f"{args.window_seconds}", "--max_delay_ms", f"{self.shape.disorder_ms}"]
         lateness = 3600 if args.variant == "late" else 0
+        own += ["--gap_ms", f"{self._gap_ms()}"]
         return [*own, "--early_seconds", "1", "--lateness_seconds", f"{lateness}"]
+
+    def _gap_ms(self) -> int:
+        """So that a session has some twenty payments: of times as good as random, as these are, one distance in twenty
+        is three times the mean or more."""
+        return max(1, 3 * self.shape.step_us * self.args.merchants // 1000)
 
     # ---- kills ----
 
@@ -137,7 +172,11 @@ class Run:
         """Each kill is of a victim drawn at random, either well after the one before or in its recovery."""
         args = self.args
         counted, recovering = self.system.best, ""
+        stops = {args.kills * n // (args.stops + 1) for n in range(1, args.stops + 1)}
         for number in range(1, args.kills + 1):
+            if number in stops:
+                stop_and_restore(self)
+                counted, recovering = self.system.best, ""
             during = bool(recovering) and self.rng.random() < args.during_recovery
             if during:
                 time.sleep(self.rng.uniform(0.05, 3.0))
@@ -148,7 +187,7 @@ class Run:
             committed = self._committed()
             victim = self._kill()
             phase = f"recovery of {recovering}" if during else "running"
-            kill = Kill(number, victim, phase, time.monotonic() - self.began, committed - counted)
+            kill = Kill(len(self.report.kills) + 1, victim, phase, time.monotonic() - self.began, committed - counted)
             self.report.kills.append(kill)
             self.say(
                 f"kill {number:3} of {args.kills}: {victim:7} {phase:20} {kill.committed:6} payments committed since"
@@ -158,13 +197,16 @@ class Run:
         self._recover()
 
     def _kill(self) -> str:
-        """Each of the victims once, in an order drawn at random, then again."""
-        while True:
+        """Each of the victims once, in an order drawn at random, then again; sometimes two at once."""
+        killed: list[str] = []
+        wanted = 2 if len(self.args.victims) > 1 and self.rng.random() < self.args.at_once else 1
+        while len(killed) < wanted:
             if not self.turns:
                 self.turns = self.rng.sample(self.args.victims, len(self.args.victims))
             victim = self.system.kill(self.turns.pop(), self.rng)
-            if victim:
-                return victim
+            if victim and victim not in killed:
+                killed.append(victim)
+        return " and ".join(killed)
 
     def _committed(self) -> int:
         try:
@@ -196,15 +238,37 @@ class Run:
     def finish(self) -> None:
         self.ends = self.producing.finish()
         self.say(f"{self.producing.made:,} payments sent; waiting for the job to read them, then draining it")
-        state = self.system.drain(self.ends)
-        self.report.script_code = self.system.script_code()
+        self.system.wait_read(self.ends)
+        self.system.server.api.drain(self.system.job_id)
+        self._kill_in_drain()
+        wait_until(self.system.ended, UP_SECONDS, "the end of the job", step=0.1)
+        state = self.system.state()
+        if self.system.script_follows:
+            self.report.script_code = self.system.script_code()
         self.report.server_peak_mib = self.system.peak_kib >> 10
         if state != "DRAINED":
             raise JobLost(f"the job is {state}, not DRAINED")
 
+    def _kill_in_drain(self) -> None:
+        """The answer to a drain means that it will happen, whatever is killed."""
+        for _ in range(self.args.drain_kills if "server" in self.args.victims and not self.args.outage else 0):
+            time.sleep(self.rng.uniform(0.0, 0.5))
+            if self.system.ended():
+                return
+            self.note_kill("drain")
+            self.system.kill_server()
+            wait_until(self.system.server.ready, UP_SECONDS, "the server's start")
+
+    def note_kill(self, phase: str) -> None:
+        """Reports that the server is killed while something is going on."""
+        number = len(self.report.kills) + 1
+        self.report.kills.append(Kill(number, "server", phase, time.monotonic() - self.began, 0))
+        self.say(f"kill {number:3}: server  {phase}")
+
     def verify(self) -> bool:
         args, system, report = self.args, self.system, self.report
-        found = verify(args.variant, self._input(), self._output("read_committed"), self.shape.window_ms)
+        width = self._gap_ms() if args.variant == "sessions" else self.shape.window_ms
+        found = verify(args.variant, self._input(), self._output("read_committed"), width)
         held = open_transactions(system.output_broker.bootstrap, system.output, args.partitions)
         if held:
             found.add("wrong", f"a transaction was left open in partitions {held} of the output")

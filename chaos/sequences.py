@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SEAL = b"~seal"
-PANES = ("event-time", "processing-time", "discarding", "late")
+PANES = ("event-time", "sessions", "processing-time", "discarding", "late", "timers")
 VARIANTS = (*PANES, "stateful", "payments")
+ONE_PANE = ("event-time", "sessions")  # what is written depends on input and event time alone
+PARTS = ("discarding", "timers")  # each payment is in one pane of its window
 KINDS = ("lost", "doubled", "torn", "disorder", "wrong")
 
 
@@ -85,6 +87,7 @@ Row = tuple[Written, dict]  # a record with its parsed value
 
 
 def verify(variant: str, sent: Sent, output: Iterable[Written], window_ms: int) -> Findings:
+    """Of the variant "sessions", window_ms is the gap between them."""
     findings = Findings(payments=sum(map(len, sent.values())))
     rows = list(_parsed(output, findings))
     if variant != "payments":
@@ -148,6 +151,18 @@ def _windows(sent: Sent, window_ms: int) -> dict[tuple[str, int], list[Payment]]
     return windows
 
 
+def _sessions(sent: Sent, gap_ms: int) -> dict[tuple[str, int], list[Payment]]:
+    """A payment whose time is less than the gap behind the one before it is in the same session."""
+    sessions: dict[tuple[str, int], list[Payment]] = {}
+    for merchant, payments in sent.items():
+        ordered = sorted(payments, key=lambda payment: payment.time_ms)
+        for n, payment in enumerate(ordered):
+            if n == 0 or payment.time_ms - ordered[n - 1].time_ms >= gap_ms:
+                session = sessions.setdefault((merchant, payment.time_ms), [])
+            session.append(payment)
+    return sessions
+
+
 # ---- panes ----
 
 
@@ -155,7 +170,7 @@ def _check_panes(variant: str, sent: Sent, rows: list[Row], window_ms: int, find
     if variant == "payments":  # the demo's own output has sums, no numbers
         for _, fields in rows:
             fields.update(kind="pane", window=fields["window_start_ms"])
-    expected = _windows(sent, window_ms)
+    expected = (_sessions if variant == "sessions" else _windows)(sent, window_ms)
     written: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
         written[row[1]["merchant"], row[1]["window"]].append(row)
@@ -166,7 +181,7 @@ def _check_panes(variant: str, sent: Sent, rows: list[Row], window_ms: int, find
         _check_window(variant, name, expected.get(key, []), written.get(key, []), findings)
         if len(findings.found) > before:
             findings.sequences[name] = _window_sequences(expected.get(key, []), written.get(key, []))
-    if variant == "event-time":
+    if variant in ONE_PANE:
         _check_ascending(rows, "window", findings)
 
 
@@ -192,15 +207,17 @@ def _check_window(variant: str, name: str, expected: list[Payment], rows: list[R
         findings.add("wrong", f"{name}: its panes are in several partitions")
     if any(later < earlier for earlier, later in zip(indices, indices[1:], strict=False)):
         findings.add("disorder", f"{name}: panes stand in the order {indices}")
-    if variant == "event-time" and (len(set(indices)) != 1 or rows[0][1]["timing"] != "ON_TIME"):
+    if variant in ONE_PANE and (len(set(indices)) != 1 or rows[0][1]["timing"] != "ON_TIME"):
         findings.add("wrong", f"{name}: not one pane on time but {[(f['pane'], f['timing']) for _, f in rows]}")
     panes = [fields for _, fields in sorted(rows, key=lambda row: (row[1]["pane"], row[0].offset))]
+    if variant == "timers" and [pane["timing"] == "ON_TIME" for pane in panes] != [False] * (len(panes) - 1) + [True]:
+        findings.add("wrong", f"{name}: its timer of event time has not told the last batch, once, but {indices}")
     if variant == "payments":
         total = sum(p.paise for p in expected)
         if panes[-1]["total"] != total:
             findings.add("wrong", f"{name}: the last pane has {panes[-1]['total']} paise, expected {total}")
     else:
-        _check_payments(variant == "discarding", name, expected, panes, findings)
+        _check_payments(variant in PARTS, name, expected, panes, findings)
 
 
 def _check_payments(

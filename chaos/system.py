@@ -10,7 +10,7 @@ from broker import create_topics
 from kafka_node import KafkaNode
 from ports import free_ports
 from server import BINARY, ROOT, TERMINAL_STATES, Server, ServerError
-from victims import Broker, Embedded, WorkerPool, children, end, memory_kib, wait_until
+from victims import Broker, Containers, Embedded, WorkerPool, children, end, memory_kib, wait_until
 
 HERE = Path(__file__).resolve().parent
 GROUP = "chaos"
@@ -31,10 +31,15 @@ class System:
         self.output_broker = self._broker("output-broker") if args.two_brokers else self.broker
         names = ("job-endpoint", "artifact-endpoint", "expansion-endpoint", "http")
         fixed = [f"--{name}=localhost:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
+        self.checkpoints = str(directory / "checkpoints")
+        if args.checkpoints:
+            fixed += ["--checkpoint-dir", self.checkpoints, "--checkpoint-interval", f"{args.checkpoints}s"]
         self.server = Server(directory / "server", extra=fixed)
         self.pool = WorkerPool(directory) if args.environment == "EXTERNAL" else None
+        self.containers = Containers()
         self.script: subprocess.Popen | None = None
         self.script_log = directory / "script.log"
+        self.script_follows = True  # until the job is stopped with a savepoint: then it has seen the job's end
         self.job_id = ""
         self.peak_kib = 0
         self.lost_workers: set[tuple[str, int]] = set()  # (id, generation) of those that were killed
@@ -74,6 +79,7 @@ class System:
         command += [str(script), "--bootstrap", self.broker.bootstrap, "--input", self.input, "--output", self.output]
         command += [*pipeline_args, *self._environment(), "--job_name", f"chaos-{self.args.variant}"]
         command += ["--experiments=disable_logging_submission_environment"]
+        command += [f"--sdk_worker_parallelism={self.args.siblings}"]
         with self.script_log.open("wb") as log:
             self.script = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -94,6 +100,8 @@ class System:
         if self.args.environment == "PROCESS":
             command = json.dumps({"command": sys.executable})
             return ["--environment_type=PROCESS", f"--environment_config={command}"]
+        if self.args.environment == "DOCKER":
+            return ["--environment_type=DOCKER", f"--environment_config={self.args.image}", "--docker_pull=never"]
         return ["--environment_type=LOOPBACK"]
 
     def script_tail(self, lines: int = 15) -> str:
@@ -106,7 +114,7 @@ class System:
         job = self.server.api.job(self.job_id)
         if job["state"] in TERMINAL_STATES:
             raise JobLost(f"the job is {job['state']}: {job.get('last_error') or '(no error)'}")
-        if self.script.poll() is not None:
+        if self.script_follows and self.script.poll() is not None:
             raise JobLost(f"the script has ended with code {self.script.returncode}:\n{self.script_tail()}")
         return job
 
@@ -138,8 +146,7 @@ class System:
     def kill(self, victim: str, rng) -> str:
         """kill -9 and the start of a successor, without waiting for it. Returns what exactly was killed."""
         if victim == "server":
-            self.server.kill()
-            self.server.start(wait=False)
+            self.kill_server()
             return "server"
         if victim == "broker":
             broker = rng.choice(self.brokers())
@@ -148,11 +155,17 @@ class System:
             return "broker"
         return self._kill_harness(rng)
 
+    def kill_server(self) -> None:
+        self.server.kill()
+        self.server.start(wait=False)
+
     def _kill_harness(self, rng) -> str:
+        if self.args.environment == "DOCKER":
+            return self._kill_container(rng)
         workers = self.pool.workers() if self.pool else children(self.server.process.pid)
         if workers and (self.pool is None or rng.random() < 0.6):
             self._note_workers()
-            for pid in workers:
+            for pid in some_of(workers, rng):
                 end(pid)
             return "worker"
         if self.pool is None:
@@ -160,6 +173,14 @@ class System:
         self.pool.kill()
         self.pool.start()
         return "pool"
+
+    def _kill_container(self, rng) -> str:
+        running = self.containers.running(self.job_id)
+        if not running:
+            return ""
+        self._note_workers()
+        self.containers.kill(some_of(running, rng))
+        return "container"
 
     def _note_workers(self) -> None:
         """Remembers the workers that are about to be killed, as far as the server can tell."""
@@ -171,11 +192,14 @@ class System:
 
     # ---- the end ----
 
-    def drain(self, ends: dict[int, int]) -> str:
-        """Waits until everything has been read, drains the job and returns its state."""
+    def wait_read(self, ends: dict[int, int]) -> None:
         wait_until(lambda: self.committed() >= sum(ends.values()), UP_SECONDS, "reading the input to its end", step=0.2)
-        self.server.api.drain(self.job_id)
-        return self.server.api.wait_state(self.job_id, timeout=120)
+
+    def state(self) -> str:
+        return self.server.api.job(self.job_id)["state"]
+
+    def ended(self) -> bool:
+        return self.state() in TERMINAL_STATES
 
     def script_code(self) -> int:
         """The exit code of the script, which has waited for its job all the while."""
@@ -199,6 +223,11 @@ class System:
             self.pool.stop()
         for broker in self.brokers():
             broker.stop()
+
+
+def some_of(processes: list, rng) -> list:
+    """One of the job's processes, or all of them."""
+    return [rng.choice(processes)] if rng.random() < 0.5 else processes
 
 
 def now() -> str:

@@ -121,6 +121,21 @@ class WorkerPool:
                 end(pid)
 
 
+class Containers:
+    """The containers of a job's harnesses, of which the server has as many running as it wants."""
+
+    def running(self, job_id: str) -> list[str]:
+        return self._docker("ps", "--quiet", "--filter", f"label=io.padstone.job-id={job_id}").split()
+
+    def kill(self, names: list[str]) -> None:
+        self._docker("kill", "--signal", "KILL", *names)
+
+    @staticmethod
+    def _docker(*arguments: str) -> str:
+        # One that has ended meanwhile is an error of `docker kill`; what is wrong with the Engine the job will say.
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False).stdout
+
+
 def is_worker(pid: int) -> bool:
     """Whether the process is still one of Beam's workers: its number may have gone to another one meanwhile."""
     try:

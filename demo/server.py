@@ -1,5 +1,6 @@
 """A `padstone serve` process, and its HTTP API as a program sees it. Standard library only."""
 
+import http.client
 import json
 import os
 import signal
@@ -44,6 +45,14 @@ class Api:
     def drain(self, job_id: str) -> None:
         self._json("POST", f"/api/v1/jobs/{job_id}/drain")
 
+    def stop(self, job_id: str, timeout: float = 120.0) -> dict:
+        """Stops a job with a savepoint in the server's place of checkpoints and returns that."""
+        return self._json("POST", f"/api/v1/jobs/{job_id}/stop", timeout=timeout)["savepoint"]
+
+    def restore(self, place: str, job_id: str, timeout: float = 120.0) -> dict:
+        """Has the server go on with a job from its latest checkpoint or savepoint."""
+        return self._json("POST", "/api/v1/restore", {"from": place, "job": job_id}, timeout)
+
     def metrics(self) -> dict[str, float]:
         """The samples of /metrics by "name{labels}"."""
         samples = {}
@@ -67,19 +76,21 @@ class Api:
                 raise ServerError(f"job {job_id} is still {state} after {timeout:.0f} s")
             time.sleep(0.1)
 
-    def _json(self, method: str, path: str):
-        body = self._request(method, path)
-        return json.loads(body) if body else None
+    def _json(self, method: str, path: str, body: dict | None = None, timeout: float = 0.0):
+        answer = self._request(method, path, body, timeout)
+        return json.loads(answer) if answer else None
 
-    def _request(self, method: str, path: str) -> bytes:
-        request = urllib.request.Request(self.base + path, method=method, headers={"X-Padstone": "1"})
+    def _request(self, method: str, path: str, body: dict | None = None, timeout: float = 0.0) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"X-Padstone": "1", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+            with urllib.request.urlopen(request, timeout=timeout or self.timeout) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace").strip()
             raise ServerError(f"{method} {path}: {error.code} {text}") from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             raise ServerError(f"{method} {self.base}{path}: {error}") from error
 
 
