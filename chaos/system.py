@@ -10,7 +10,7 @@ from broker import create_topics
 from kafka_node import KafkaNode
 from ports import free_ports
 from server import BINARY, ROOT, TERMINAL_STATES, Server, ServerError
-from victims import Broker, Containers, Embedded, WorkerPool, children, end, memory_kib, wait_until
+from victims import Broker, Containers, Embedded, WorkerPool, children, end, is_worker, memory_kib, wait_until
 
 HERE = Path(__file__).resolve().parent
 GROUP = "chaos"
@@ -162,7 +162,8 @@ class System:
     def _kill_harness(self, rng) -> str:
         if self.args.environment == "DOCKER":
             return self._kill_container(rng)
-        workers = self.pool.workers() if self.pool else children(self.server.process.pid)
+        own = [] if self.pool else children(self.server.process.pid)
+        workers = self.pool.workers() if self.pool else [pid for pid in own if is_worker(pid)]
         if workers and (self.pool is None or rng.random() < 0.6):
             self._note_workers()
             for pid in some_of(workers, rng):

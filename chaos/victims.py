@@ -100,7 +100,10 @@ class WorkerPool:
             return probe.connect_ex(("localhost", self.port)) == 0
 
     def workers(self) -> list[int]:
-        return children(self.process.pid) if self.process is not None and self.process.poll() is None else []
+        """Those that live: the pool keeps those that ended by themselves as zombies."""
+        if self.process is None or self.process.poll() is not None:
+            return []
+        return [pid for pid in children(self.process.pid) if is_worker(pid)]
 
     def kill(self) -> None:
         """The pool alone: its workers live on, as those of a container's boot program do."""
