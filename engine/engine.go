@@ -112,6 +112,8 @@ type Config struct {
 	QuiesceFor time.Duration
 	// StopTimeout bounds the end of a job's harnesses; default 18 s.
 	StopTimeout time.Duration
+	// StalledAfter is how long an operation of the disk may take before the job says that it waits for it; default 10 s.
+	StalledAfter time.Duration
 }
 
 // Turn is a point at which a bundle may be made to wait.
@@ -159,6 +161,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.QuiesceFor == 0 {
 		c.QuiesceFor = 30 * time.Second
+	}
+	if c.StalledAfter == 0 {
+		c.StalledAfter = StalledAfterDefault
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 18 * time.Second // less than what a server has to stop
@@ -296,6 +301,14 @@ func (e *Engine) start(ctx context.Context, spec jobserver.Spec, reporter jobser
 	if l.cfg.Durability, err = durability(spec.Options, e.cfg.Durability); err != nil {
 		return nil, err
 	}
+	l.disk = watchDisk(e.cfg.StalledAfter, l.home)
+	l.home.waiting = l.disk.waiting
+	lives := false
+	defer func() {
+		if !lives {
+			close(l.disk.quit)
+		}
+	}()
 	if err := l.begin(); err != nil {
 		return nil, err
 	}
@@ -308,9 +321,10 @@ func (e *Engine) start(ctx context.Context, spec jobserver.Spec, reporter jobser
 		}
 		return nil, stopping
 	}
-	e.mu.jobs[l] = true
+	e.mu.jobs[l], lives = true, true
 	go func() {
 		l.live()
+		close(l.disk.quit)
 		e.mu.Lock()
 		delete(e.mu.jobs, l)
 		e.mu.Unlock()

@@ -114,7 +114,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 		return nil, fault.New(fault.Environment, "store-open", "cannot make the job's directory: %w", err)
 	}
 	begun := phases{began: time.Now()}
-	st, err := e.openStore(cfg, dir, log.Named("store"))
+	st, err := e.openStore(cfg, dir, h.waiting, log.Named("store"))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -29,6 +30,9 @@ type lasting struct {
 	// recovered: an earlier server has run the job.
 	recovered bool
 
+	disk *stall
+	seen atomic.Pointer[jobserver.Description] // what the job looked like when it was last described
+
 	over  chan struct{} // closed when the last run has ended
 	again chan struct{} // 1-buffered: no need to wait any longer for the disk
 
@@ -48,6 +52,7 @@ type home struct {
 	slip     *slip
 	reporter jobserver.Reporter
 	log      *zap.Logger
+	waiting  *store.Outstanding // what the disk is asked and has not answered; nil where nobody looks
 }
 
 func (h home) storeDir() string { return filepath.Join(h.dir, storeDir) }
@@ -198,16 +203,16 @@ func (l *lasting) present() (*job, error) {
 
 // Cancel asks for CANCELLED. The request is durable before it is answered: a cancelled job does not come back.
 func (l *lasting) Cancel(ctx context.Context) error {
-	return l.ask(askedCancel, func(run *job) error { return run.Cancel(ctx) })
+	return l.ask(ctx, askedCancel, (*job).Cancel)
 }
 
 // Drain asks for DRAINED: sources stop, what is read is processed, windows close. The request is durable before it is answered.
 func (l *lasting) Drain(ctx context.Context) error {
-	return l.ask(askedDrain, func(run *job) error { return run.Drain(ctx) })
+	return l.ask(ctx, askedDrain, (*job).Drain)
 }
 
 // ask makes a request durable and passes it on to the present run; later ones look at the slip.
-func (l *lasting) ask(what byte, pass func(run *job) error) error {
+func (l *lasting) ask(ctx context.Context, what byte, pass func(*job, context.Context) error) error {
 	select {
 	case <-l.over:
 		return nil
@@ -220,12 +225,23 @@ func (l *lasting) ask(what byte, pass func(run *job) error) error {
 		_, between := l.present()
 		return fmt.Errorf("the request cannot be kept: %w", between)
 	}
-	if err := sl.ask(what); err != nil {
+	kept, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- l.keep(context.WithoutCancel(ctx), sl, what, kept, pass) }()
+	return l.disk.answered(ctx, kept, done)
+}
+
+// keep keeps a request on the slip, and passes it on to the present run.
+func (l *lasting) keep(ctx context.Context, sl *slip, what byte, kept chan<- struct{}, pass func(*job, context.Context) error) error {
+	id := l.disk.waiting.Begin("write", slipFile)
+	err := sl.ask(what)
+	l.disk.waiting.End(id)
+	if err != nil {
 		return fmt.Errorf("the request cannot be kept: %w", err)
 	}
+	close(kept)
 	defer signal(l.again)
 	if run, _ := l.present(); run != nil {
-		return pass(run)
+		return pass(run, ctx)
 	}
 	return nil
 }
@@ -258,7 +274,13 @@ func (l *lasting) Describe(ctx context.Context) (*jobserver.Description, error) 
 	run, between := l.present()
 	still := jobserver.Description{Plan: l.compiled.Plan.String(), Durability: string(l.cfg.Durability)}
 	if run != nil {
+		if why, age := l.disk.why(); why != nil && between == nil {
+			return l.describeStalled(ctx, run, why, age)
+		}
 		d, err := run.Describe(ctx)
+		if err == nil {
+			l.seen.Store(d)
+		}
 		if err != nil || between == nil {
 			return d, err
 		}

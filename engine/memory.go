@@ -20,7 +20,7 @@ func memTable(b *memory.Budget) int {
 }
 
 // openStore opens a job's store on the block cache that all have in common.
-func (e *Engine) openStore(cfg Config, dir string, log *zap.Logger) (*store.Store, error) {
+func (e *Engine) openStore(cfg Config, dir string, waiting *store.Outstanding, log *zap.Logger) (*store.Store, error) {
 	e.mu.Lock()
 	if e.mu.closed {
 		e.mu.Unlock()
@@ -31,6 +31,6 @@ func (e *Engine) openStore(cfg Config, dir string, log *zap.Logger) (*store.Stor
 	defer cache.Close()
 	return store.Open(store.Config{
 		Dir: filepath.Join(dir, storeDir), FS: cfg.FS, Durability: cfg.Durability, Logger: log,
-		Cache: cache, MemTable: memTable(e.cfg.Memory),
+		Cache: cache, MemTable: memTable(e.cfg.Memory), Waiting: waiting,
 	})
 }

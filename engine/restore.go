@@ -76,7 +76,7 @@ func arrange(fetched, dir string) error {
 // Ready implements jobserver.Restorer. It asks every sink how far the job has come since the checkpoint was taken, without taking the
 // place of a writer that may still be there, unless the rewind is allowed.
 func (e *Engine) Ready(ctx context.Context, spec jobserver.Spec, allowRewind bool) (givenUp []string, err error) {
-	st, err := e.openStore(e.cfg, engineDir(spec), e.cfg.Logger.Named("store").With(zap.String("job", spec.ID)))
+	st, err := e.openStore(e.cfg, engineDir(spec), nil, e.cfg.Logger.Named("store").With(zap.String("job", spec.ID)))
 	if err != nil {
 		return nil, err
 	}

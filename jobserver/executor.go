@@ -93,6 +93,8 @@ type Running interface {
 type Description struct {
 	// Waiting is why the whole job stands still, in words; "" while it does not.
 	Waiting string `json:"waiting,omitempty"`
+	// DiskStalledMillis is for how long the disk has not answered; 0 while it does.
+	DiskStalledMillis int64 `json:"disk_stalled_millis,omitempty"`
 	// Durability is how the job's commits become durable.
 	Durability string               `json:"durability,omitempty"`
 	Settings   []SettingDescription `json:"settings,omitempty"`

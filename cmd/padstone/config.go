@@ -55,6 +55,8 @@ type Config struct {
 	// HarnessTimeout is how long a harness process may leave pings unanswered before it is killed and started again. Default 60 s; at
 	// least 4 s.
 	HarnessTimeout time.Duration `yaml:"harness-timeout"`
+	// DiskTimeout is how long an operation of the disk may take before a job says that it waits for it. Default 10 s.
+	DiskTimeout time.Duration `yaml:"disk-timeout"`
 
 	// Docker is how containers of harnesses run.
 	Docker DockerConfig `yaml:",inline"`
@@ -132,6 +134,7 @@ func defaultConfig(getenv func(string) string) Config {
 		CheckpointInterval: 3 * time.Minute,
 		CheckpointKeep:     3,
 		HarnessTimeout:     time.Minute,
+		DiskTimeout:        engine.StalledAfterDefault,
 		Docker:             DockerConfig{Network: docker.NetworkHost, Pull: string(docker.Pulls[0])},
 
 		SDKWorkerParallelism: 1,
@@ -181,6 +184,8 @@ func (c *Config) bind(fs *pflag.FlagSet) {
 		"how commits become durable: frontier, sync, or none; a job may choose otherwise by the pipeline option of this name")
 	fs.DurationVar(&c.HarnessTimeout, "harness-timeout", c.HarnessTimeout,
 		"how long a harness process may leave pings unanswered before it is killed and started again")
+	fs.DurationVar(&c.DiskTimeout, "disk-timeout", c.DiskTimeout,
+		"how long the disk may leave an operation unanswered before a job says that it waits for it")
 	c.Docker.bind(fs)
 	fs.StringVar(&c.EmbeddedKafka, "embedded-kafka", c.EmbeddedKafka,
 		"host:port of a Kafka broker in the server, to try things out; empty for none")

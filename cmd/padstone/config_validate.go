@@ -94,6 +94,9 @@ func (c *Config) Validate() error {
 	if c.HarnessTimeout < fnapi.SilenceMin {
 		add("harness-timeout %v is below %v", c.HarnessTimeout, fnapi.SilenceMin)
 	}
+	if c.DiskTimeout <= 0 {
+		add("disk-timeout %v is not above 0", c.DiskTimeout)
+	}
 	if c.EmbeddedKafka == "" && len(c.EmbeddedKafkaTopics) > 0 {
 		add("embedded-kafka-topics without embedded-kafka")
 	}

@@ -87,6 +87,7 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 		Settings:     cfg.jobSettings(),
 		Sizing:       sizing.Config{Every: cfg.AutoscalingInterval, IdleFor: cfg.AutoscalingIdleTime},
 		HideElements: cfg.HideElements,
+		StalledAfter: cfg.DiskTimeout,
 		Checkpoints:  engine.Checkpoints{Dir: cfg.CheckpointDir, Interval: cfg.CheckpointInterval, Keep: cfg.CheckpointKeep},
 		Version:      readVersion().Version,
 		Memory:       budget,

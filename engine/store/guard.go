@@ -25,6 +25,8 @@ type guard struct {
 	vfs.FS
 	failed func(error)   // told of the error that froze the disk; called once
 	told   chan struct{} // closed when it has been told: until then no swallowed write returns
+	// waiting is what the disk has been asked and has not answered. Set before the guard is used; may be nil.
+	waiting *Outstanding
 	// barrier is called before each write of a log. Set before the guard is used.
 	barrier func()
 
@@ -90,12 +92,15 @@ func (g *guard) read(err error) error {
 }
 
 // write performs a write, unless the disk is frozen, and freezes it if the write fails.
-func (g *guard) write(fn func() error) {
+func (g *guard) write(doing, name string, fn func() error) {
 	if g.frozen() {
 		<-g.told
 		return
 	}
-	if err := fn(); err != nil {
+	id := g.waiting.Begin(doing, name)
+	err := fn()
+	g.waiting.End(id)
+	if err != nil {
 		g.freeze(err)
 	}
 }
@@ -125,7 +130,7 @@ func (g *guard) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) 
 
 func (g *guard) file(name string, open func() (vfs.File, error)) vfs.File {
 	var f vfs.File
-	g.write(func() (err error) { f, err = open(); return err })
+	g.write("creation", name, func() (err error) { f, err = open(); return err })
 	if f == nil {
 		f = nowhere{name: name}
 	}
@@ -134,7 +139,9 @@ func (g *guard) file(name string, open func() (vfs.File, error)) vfs.File {
 
 // Open implements vfs.FS. Tables that pebble knows must be there; it would end the process when one is not.
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	id := g.waiting.Begin("opening", name)
 	f, err := g.FS.Open(name, opts...)
+	g.waiting.End(id)
 	switch {
 	case err == nil:
 		return &guarded{guard: g, name: name, File: f}, nil
@@ -183,22 +190,22 @@ func (g *guard) written(name string) {
 
 // Link implements vfs.FS.
 func (g *guard) Link(old, name string) error {
-	g.write(func() error { return g.FS.Link(old, name) })
+	g.write("link", name, func() error { return g.FS.Link(old, name) })
 	return nil
 }
 
 // Remove implements vfs.FS. A file that is not there cannot be removed, which pebble is told.
 func (g *guard) Remove(name string) error {
-	return g.remove(func() error { return g.FS.Remove(name) })
+	return g.remove(name, func() error { return g.FS.Remove(name) })
 }
 
 // RemoveAll implements vfs.FS.
 func (g *guard) RemoveAll(name string) error {
-	return g.remove(func() error { return g.FS.RemoveAll(name) })
+	return g.remove(name, func() error { return g.FS.RemoveAll(name) })
 }
 
-func (g *guard) remove(fn func() error) (missing error) {
-	g.write(func() error {
+func (g *guard) remove(name string, fn func() error) (missing error) {
+	g.write("removal", name, func() error {
 		err := fn()
 		if errors.Is(err, os.ErrNotExist) {
 			missing, err = err, nil
@@ -210,13 +217,13 @@ func (g *guard) remove(fn func() error) (missing error) {
 
 // Rename implements vfs.FS.
 func (g *guard) Rename(old, name string) error {
-	g.write(func() error { return g.FS.Rename(old, name) })
+	g.write("renaming", name, func() error { return g.FS.Rename(old, name) })
 	return nil
 }
 
 // MkdirAll implements vfs.FS.
 func (g *guard) MkdirAll(dir string, perm os.FileMode) error {
-	g.write(func() error { return g.FS.MkdirAll(dir, perm) })
+	g.write("creation", dir, func() error { return g.FS.MkdirAll(dir, perm) })
 	return nil
 }
 
@@ -263,7 +270,7 @@ func (f *guarded) Write(p []byte) (int, error) {
 	if f.log {
 		f.guard.barrier()
 	}
-	f.guard.write(func() error { f.guard.written(f.name); _, err := f.File.Write(p); return err })
+	f.guard.write("write", f.name, func() error { f.guard.written(f.name); _, err := f.File.Write(p); return err })
 	return len(p), nil
 }
 
@@ -272,43 +279,47 @@ func (f *guarded) WriteAt(p []byte, at int64) (int, error) {
 	if f.log {
 		f.guard.barrier()
 	}
-	f.guard.write(func() error { _, err := f.File.WriteAt(p, at); return err })
+	f.guard.write("write", f.name, func() error { _, err := f.File.WriteAt(p, at); return err })
 	return len(p), nil
 }
 
 // Preallocate implements vfs.File.
 func (f *guarded) Preallocate(offset, length int64) error {
-	f.guard.write(func() error { return f.File.Preallocate(offset, length) })
+	f.guard.write("write", f.name, func() error { return f.File.Preallocate(offset, length) })
 	return nil
 }
 
 // Sync implements vfs.File.
 func (f *guarded) Sync() error {
-	f.guard.write(f.File.Sync)
+	f.guard.write("sync", f.name, f.File.Sync)
 	return nil
 }
 
 // SyncData implements vfs.File.
 func (f *guarded) SyncData() error {
-	f.guard.write(f.File.SyncData)
+	f.guard.write("sync", f.name, f.File.SyncData)
 	return nil
 }
 
 // SyncTo implements vfs.File.
 func (f *guarded) SyncTo(length int64) (fully bool, err error) {
-	f.guard.write(func() (err error) { fully, err = f.File.SyncTo(length); return err })
+	f.guard.write("sync", f.name, func() (err error) { fully, err = f.File.SyncTo(length); return err })
 	return fully, nil
 }
 
 // Read implements vfs.File.
 func (f *guarded) Read(p []byte) (int, error) {
+	id := f.guard.waiting.Begin("read", f.name)
 	n, err := f.File.Read(p)
+	f.guard.waiting.End(id)
 	return n, f.guard.read(err)
 }
 
 // ReadAt implements vfs.File.
 func (f *guarded) ReadAt(p []byte, at int64) (int, error) {
+	id := f.guard.waiting.Begin("read", f.name)
 	n, err := f.File.ReadAt(p, at)
+	f.guard.waiting.End(id)
 	return n, f.guard.read(err)
 }
 

@@ -49,8 +49,9 @@ type Config struct {
 	Dir        string // created if missing; one process at a time
 	FS         FS     // nil: the disk
 	Durability Durability
-	Cache      *Cache // block cache, which stores may have in common; nil: one of 16 MiB
-	MemTable   int    // memtable bytes of a store that has its cache alone, see memTable; default 16 MiB
+	Cache      *Cache       // block cache, which stores may have in common; nil: one of 16 MiB
+	Waiting    *Outstanding // takes what the disk is asked and has not answered yet; may be nil
+	MemTable   int          // memtable bytes of a store that has its cache alone, see memTable; default 16 MiB
 	Logger     *zap.Logger
 }
 
@@ -148,6 +149,7 @@ func Open(c Config) (*Store, error) {
 	}
 	s.mu.wake = make(chan struct{})
 	s.guard = newGuard(c.FS, s.fail)
+	s.guard.waiting = c.Waiting
 	s.fs = s.guard
 	s.segments = newSegments(s.guard, c.Dir, c.FS != vfs.Default, c.Durability == None)
 	s.guard.barrier = s.segments.barrier

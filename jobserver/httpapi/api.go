@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -120,6 +121,27 @@ func (h *handler) detail(ctx context.Context, id string) (jobDetail, error) {
 		detail.DescriptionError = err.Error()
 	}
 	return detail, nil
+}
+
+// ready says whether all jobs can go on: of each that stands still, why. It answers in time, as probes want it.
+func (h *handler) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AnswerFor)
+	defer cancel()
+	var still []byte
+	for _, info := range h.cfg.Server.Jobs() {
+		if jobserver.IsTerminal(info.State) {
+			continue
+		}
+		if d, err := h.cfg.Server.Describe(ctx, info.ID); err == nil && d != nil && d.Waiting != "" {
+			still = fmt.Appendf(still, "job %s: %s\n", info.ID, d.Waiting)
+		}
+	}
+	if still == nil {
+		h.write(w, []byte("ok\n"))
+		return
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	h.write(w, still)
 }
 
 func (h *handler) getMessages(w http.ResponseWriter, r *http.Request) {

@@ -25,6 +25,7 @@ type collector struct {
 	answerFor time.Duration
 
 	jobs, info, user, attempted, lag *prometheus.Desc
+	stalled                          *prometheus.Desc
 	profile                          *profileMetrics
 	stages                           []stageMetric
 	checkpoints                      []checkpointMetric
@@ -65,7 +66,8 @@ func newCollector(cfg Config) *collector {
 		user:        desc("user_counter", "Committed value of a counter of the pipeline's own.", "job", "transform", "namespace", "name"),
 		attempted: desc("user_counter_attempted", "Value of a counter of the pipeline's own, with bundles in flight and failed attempts.",
 			"job", "transform", "namespace", "name"),
-		lag: desc("source_lag_records", "Records between a native source's position and the end.", "job", "source", "split"),
+		stalled: desc("job_disk_stalled_seconds", "For how long the disk has not answered a job; 0 while it does.", "job"),
+		lag:     desc("source_lag_records", "Records between a native source's position and the end.", "job", "source", "split"),
 		stages: []stageMetric{
 			stage("input_watermark_seconds", "Input watermark in seconds since the epoch.", gauge,
 				func(s *jobserver.StageDescription) float64 { return float64(s.InputWatermarkMillis) / 1000 }),
@@ -136,7 +138,7 @@ func specURN(spec pipepb.MonitoringInfoSpecs_Enum) string {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(c.profile.descs(), c.jobs, c.info, c.user, c.attempted, c.lag) {
+	for _, d := range append(c.profile.descs(), c.jobs, c.info, c.user, c.attempted, c.lag, c.stalled) {
 		out <- d
 	}
 	for _, s := range c.stages {
@@ -178,6 +180,7 @@ func (c *collector) collectJob(ctx context.Context, info jobserver.JobInfo, out 
 		c.log.Debug("a job gives no description for a scrape", zap.String("job", info.ID), zap.Error(err))
 		return
 	}
+	send(out, c.stalled, prometheus.GaugeValue, float64(description.DiskStalledMillis)/1000, info.ID)
 	names := stageNames(description.Stages)
 	for i := range description.Stages {
 		for _, m := range c.stages {

@@ -91,6 +91,7 @@ func (h *handler) routes(metrics http.Handler) {
 		h.writeJSON(w, http.StatusOK, version{Version: h.cfg.Version, Go: runtime.Version()})
 	})
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { h.write(w, []byte("ok\n")) })
+	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.Handle("GET /metrics", metrics)
 	h.mux.Handle("GET /static/", http.FileServerFS(content))
 	h.mux.HandleFunc("GET /{$}", h.jobsPage)

@@ -244,6 +244,26 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// TestReady asks whether all jobs can go on while one of them waits for its disk, and afterwards.
+func TestReady(t *testing.T) {
+	s := newSite(t, nil)
+	stalled := "padstone_job_disk_stalled_seconds{job=\"" + s.id + "\"} "
+	if w := s.do("GET", "/readyz", nil); w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+		t.Errorf("readyz %d %q", w.Code, w.Body)
+	}
+	s.run.SetDescription(&jobserver.Description{Waiting: "disk-stalled: it hangs", DiskStalledMillis: 12_500})
+	if w := s.do("GET", "/readyz", nil); w.Code != http.StatusServiceUnavailable || w.Body.String() != "job "+s.id+": disk-stalled: it hangs\n" {
+		t.Errorf("readyz %d %q", w.Code, w.Body)
+	}
+	if w := s.do("GET", "/metrics", nil); !strings.Contains(w.Body.String(), stalled+"12.5\n") {
+		t.Errorf("the metric of the disk is missing or wrong:\n%s", w.Body)
+	}
+	s.run.SetDescription(&jobserver.Description{})
+	if w := s.do("GET", "/readyz", nil); w.Code != http.StatusOK {
+		t.Errorf("readyz %d %q", w.Code, w.Body)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	s := newSite(t, nil)
 	for _, c := range []struct {

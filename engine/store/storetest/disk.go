@@ -29,6 +29,7 @@ type Disk struct {
 		logs    map[string]*tail // by path
 		synced  chan struct{}    // closed while syncs of the log pass
 		waiting int
+		stalled chan struct{} // closed when changes pass again; nil while they do
 		// What FailAfter was given, and how often it has struck.
 		failing  error
 		left     int
@@ -121,6 +122,24 @@ func (d *Disk) BlockLog() (release func()) {
 	defer d.mu.Unlock()
 	d.mu.synced = gate
 	return sync.OnceFunc(func() { close(gate) })
+}
+
+// Stall makes every change of the disk wait until release is called.
+func (d *Disk) Stall() (release func()) {
+	gate := make(chan struct{})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.stalled = gate
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+func (d *Disk) awaitStall() {
+	d.mu.Lock()
+	gate := d.mu.stalled
+	d.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 }
 
 func (d *Disk) wait() {

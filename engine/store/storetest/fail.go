@@ -29,6 +29,7 @@ func (d *Disk) Failures() int {
 
 // write returns the error that the next write has. room says that it needs room.
 func (d *Disk) write(room bool) error {
+	d.awaitStall()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.mu.failing == nil || !room && errors.Is(d.mu.failing, syscall.ENOSPC) {
