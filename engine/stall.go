@@ -130,7 +130,8 @@ func (s *stall) answered(ctx context.Context, kept <-chan struct{}, done <-chan 
 		return nil
 	default:
 		what, age := s.waiting.Oldest()
-		return fmt.Errorf("the request is carried out when the disk answers: %w", stalled(what, max(age, s.after)))
+		return fault.New(fault.Environment, codeStalled, "the disk of the data directory does not answer: the %s has taken %v", what,
+			max(age, s.after).Round(100*time.Millisecond)).WithHint("what was asked for is carried out when the disk answers")
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/proto"
@@ -28,11 +30,30 @@ const (
 	recordBytesMax = 16 << 20
 )
 
+// answerWithin is how long a log waits for its disk. Whoever appends holds what readers of the job need, so that a disk that hangs is to
+// hold them up no longer.
+const answerWithin = 2 * time.Second
+
+// errUnanswered breaks a log whose disk hangs.
+var errUnanswered = errors.New("the disk does not answer")
+
+// logFile is a file as an event log needs it.
+type logFile interface {
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
+	Sync() error
+}
+
 // eventLog appends to one job's log file. Not safe for concurrent use.
 type eventLog struct {
 	path string
-	file *os.File
+	file logFile
 	size int64
+	// patience is how long it waits for its disk: answerWithin, but in tests.
+	patience time.Duration
+	// unanswered is closed when the disk has done what it was asked last; nil while it answers in time.
+	unanswered <-chan struct{}
 	// broken is the first write error. The log takes nothing more after it: a gap would read back as a prefix.
 	broken error
 }
@@ -48,7 +69,7 @@ func openEventLog(path string) (log *eventLog, events []event, lostBytes int64, 
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("open event log: %w", err)
 	}
-	log = &eventLog{path: path, file: file, size: good}
+	log = &eventLog{path: path, file: file, size: good, patience: answerWithin}
 	if err := log.prepare(); err != nil {
 		return nil, nil, 0, errors.Join(err, file.Close())
 	}
@@ -101,7 +122,8 @@ func (l *eventLog) append(e event, sync bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.file.WriteAt(record, l.size); err != nil {
+	file, at := l.file, l.size
+	if err := l.within(func() error { _, err := file.WriteAt(record, at); return err }); err != nil {
 		l.broken = fmt.Errorf("write event log: %w", err)
 		return l.broken
 	}
@@ -113,12 +135,40 @@ func (l *eventLog) append(e event, sync bool) error {
 }
 
 func (l *eventLog) sync() error {
-	if err := l.file.Sync(); err != nil {
+	if err := l.within(l.file.Sync); err != nil {
 		// After a failed fsync the kernel may have dropped the pages: what is on disk is unknown from here on.
 		l.broken = fmt.Errorf("sync event log: %w", err)
 		return l.broken
 	}
 	return nil
+}
+
+// within asks the disk for something that needs nothing of the log. A disk that does not answer in time is asked for nothing more before it
+// has answered.
+func (l *eventLog) within(ask func() error) error {
+	if l.unanswered != nil {
+		select {
+		case <-l.unanswered:
+			l.unanswered = nil
+		default:
+			return errUnanswered
+		}
+	}
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = ask()
+	}()
+	timer := time.NewTimer(l.patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return err
+	case <-timer.C:
+		l.unanswered = done
+		return errUnanswered
+	}
 }
 
 // rewrite replaces the log by one that holds just these events; the way to give back the space of dropped ones.
@@ -147,7 +197,10 @@ func (l *eventLog) replace(events []event) error {
 			return err
 		}
 	}
-	if err := durable.WriteFile(l.path, data); err != nil {
+	if err := l.within(func() error { return durable.WriteFile(l.path, data) }); err != nil {
+		if errors.Is(err, errUnanswered) {
+			l.broken = err // the file of the log may be one that nobody finds any more
+		}
 		return fmt.Errorf("rewrite event log: %w", err)
 	}
 	file, err := os.OpenFile(l.path, os.O_RDWR, 0o600)

@@ -10,6 +10,56 @@ import (
 	"go.uber.org/zap"
 )
 
+// hanging is a file whose writes wait for a gate.
+type hanging struct {
+	logFile
+	gate chan struct{}
+}
+
+func (h hanging) WriteAt(p []byte, at int64) (int, error) {
+	<-h.gate
+	return h.logFile.WriteAt(p, at)
+}
+
+// TestHangingLog has the disk of a job's log hang: the job can be asked all the same, and its log has everything once the disk answers.
+func TestHangingLog(t *testing.T) {
+	s := &Server{registry: &registry{dir: t.TempDir()}, cfg: Config{Log: zap.NewNop(), Now: time.Now, MessagesMax: 100, MessageBytesMax: 1 << 20}}
+	rec := record{ID: "."}
+	log, events, _, err := openEventLog(s.eventLogPath(rec.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := make(chan struct{})
+	log.file, log.patience = hanging{log.file, gate}, 20*time.Millisecond
+	j := s.newJob(rec, log, events)
+	j.State(jobpb.JobState_STOPPED)
+	j.Message(jobpb.JobMessage_JOB_MESSAGE_BASIC, "meanwhile")
+	j.mend() // asks the disk for nothing
+	if v, err := j.read(0); err != nil || len(v.events) != 2 || j.state().GetState() != jobpb.JobState_STOPPED {
+		t.Errorf("the job has %d events, %v", len(v.events), err)
+	}
+	close(gate)
+	j.mu.Lock()
+	log.patience = time.Minute
+	j.mu.Unlock()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		j.mend()
+		got, good, total, err := readEventLog(s.eventLogPath(rec.ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 2 && good == total && got[1].message.GetMessageText() == "meanwhile" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the log has %d events, %d of %d bytes", len(got), good, total)
+		}
+	}
+	if err := j.suspend(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMend has writes to a job's log fail for a while: what was reported then is in the log once it can be written again, the end of
 // the job included.
 func TestMend(t *testing.T) {
