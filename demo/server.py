@@ -24,7 +24,7 @@ class ServerError(RuntimeError):
 class Api:
     """The HTTP API, documented in docs/http-api.md. `address` is host:port."""
 
-    def __init__(self, address: str, timeout: float = 20.0) -> None:
+    def __init__(self, address: str, timeout: float = 60.0) -> None:
         self.base = f"http://{address}"
         self.timeout = timeout
 
@@ -62,7 +62,7 @@ class Api:
                 samples[name] = float(value)
         return samples
 
-    def wait_state(self, job_id: str, *states: str, timeout: float = 60.0) -> str:
+    def wait_state(self, job_id: str, *states: str, timeout: float = 150.0) -> str:
         """Waits until the job is in one of the states (default: any terminal one) and returns it."""
         wanted = frozenset(states) or TERMINAL_STATES
         deadline = time.monotonic() + timeout
@@ -117,7 +117,7 @@ class Server:
         self.process: subprocess.Popen | None = None
         self.endpoints: dict[str, str] = {}
 
-    def start(self, timeout: float = 30.0, wait: bool = True) -> "Server":
+    def start(self, timeout: float = 120.0, wait: bool = True) -> "Server":
         """Starts the server; without wait it is to be asked whether it is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
@@ -165,7 +165,7 @@ class Server:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, timeout: float = 30.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """Asks the server to end and returns its exit code; one that does not end in time is killed."""
         if self.process is None:
             return 0

@@ -1,28 +1,46 @@
 """Fixtures for tests from the outside: everything goes through bin/padstone, a Beam SDK and sockets."""
 
 import itertools
+import json
 import logging
 import os
-import socket
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from broker import create_topics
+from docker_engine import HARNESS, require
+from pools import Pool
 from server import BINARY, Server
+from waits import PATIENCE, wait
 
 TEXT = "the beam rests on the block\nthe block spreads the load\n"
 COUNTS = {"the": 4, "beam": 1, "rests": 1, "on": 1, "block": 2, "spreads": 1, "load": 1}
 PIPELINES = Path(__file__).resolve().parent / "pipelines"
 
+# Without it the SDK runs `pip freeze` for every job, which takes longer than a small job. The demo does not have it.
+NO_PIP_FREEZE = "--experiments=disable_logging_submission_environment"
+
+# Options of environments. A harness process of PROCESS is started directly, without a boot program.
+LOOPBACK = ["--environment_type=LOOPBACK"]
+PROCESS = ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': sys.executable})}"]
+IN_CONTAINERS = ["--environment_type=DOCKER", f"--environment_config={HARNESS}", "--docker_pull=never"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_sdk() -> None:
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary(tmp_path_factory) -> None:
+    """What SDKs, and servers that are killed, leave in the directory for temporary files goes with pytest's own."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    tempfile.tempdir = None  # to be looked up anew
 
 
 @pytest.fixture(scope="session")
@@ -63,27 +81,29 @@ def new_topic(server) -> Callable[..., str]:
 
 
 @pytest.fixture
-def worker_pool(tmp_path):
-    """An SDK worker pool in a process of its own, as a container image starts it."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-    # The pool starts its workers with the "python" of the PATH.
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with (tmp_path / "pool.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("localhost", port), 1).close()
-            break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline, "the worker pool does not start"
-            time.sleep(0.1)
-    yield f"localhost:{port}"
-    process.terminate()
-    process.wait(20)
+def new_pool(tmp_path) -> Iterator[Callable[..., Pool]]:
+    """Makes worker pools, which are yet to be started."""
+    made: list[Pool] = []
+
+    def make(**kwargs) -> Pool:
+        made.append(Pool(tmp_path, **kwargs))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.kill()
+
+
+@pytest.fixture
+def worker_pool(new_pool) -> str:
+    """The address of an SDK worker pool in a process of its own, as a container image starts it."""
+    return new_pool().start().address
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> None:
+    """For tests that run containers: skips them, or fails, where there is no engine or no image."""
+    require()
 
 
 def portable_options(server: Server, *extra: str, runner: str = "PortableRunner") -> PipelineOptions:
@@ -92,8 +112,7 @@ def portable_options(server: Server, *extra: str, runner: str = "PortableRunner"
     if not any(option.startswith("--environment_type") for option in extra):
         flags.append("--environment_type=LOOPBACK")
     overrides = f'{{"sdks:java:io:expansion-service:shadowJar": "{server.endpoints["expansion"]}"}}'
-    # Without the experiment the SDK runs `pip freeze` for every job, which takes longer than a small job.
-    flags += [f"--beam_services={overrides}", "--experiments=disable_logging_submission_environment"]
+    flags += [f"--beam_services={overrides}", NO_PIP_FREEZE]
     return PipelineOptions([*flags, *extra])
 
 
@@ -102,20 +121,52 @@ def start_script(server: Server, script: str, *arguments: str, log: Path) -> sub
     command = [str(BINARY), "run", "--server", f"http://{server.endpoints['http']}", "--python", sys.executable]
     with log.open("wb") as out:
         return subprocess.Popen(
-            [*command, str(PIPELINES / script), *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            [*command, str(PIPELINES / script), *arguments, NO_PIP_FREEZE],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
         )
 
 
-def run_python(server: Server, script: str, *arguments: str, timeout: float = 90) -> subprocess.CompletedProcess:
+def python_command(server: Server, script: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    options = ["--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}", NO_PIP_FREEZE]
+    return [python, str(PIPELINES / script), *options, *arguments]
+
+
+def run_python(server: Server, script: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs a script of pipelines/ as a Beam user would without `padstone run`."""
-    options = ["--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}"]
     return subprocess.run(
-        [sys.executable, str(PIPELINES / script), *options, *arguments],
-        env={**server.script_env(), "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"]},
+        python_command(server, script, *arguments),
+        env={**server.script_env(), "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE,
     )
+
+
+def start_python(server: Server, script: str, *arguments: str, log: Path, python: str = "") -> subprocess.Popen:
+    """Starts such a script with its output in a file."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            python_command(server, script, *arguments, python=python or sys.executable),
+            env=server.script_env(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+
+
+def next_job(server: Server, before: list[dict], script: subprocess.Popen, log: Path) -> str:
+    """Waits for the job of a script that was started when these jobs were there, and returns its id."""
+    known = {job["id"] for job in before}
+
+    def new() -> list[str]:
+        found = [job["id"] for job in server.api.jobs() if job["id"] not in known]
+        assert found or script.poll() is None, log.read_text()
+        return found
+
+    (job,) = wait(new, lambda: f"no job comes: {log.read_text()}")
+    return job
 
 
 def read_counts(prefix) -> dict[str, int]:

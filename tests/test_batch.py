@@ -8,6 +8,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.testing.util import assert_that, equal_to
 from conftest import COUNTS, portable_options, read_counts, run_python, start_script
+from waits import PATIENCE
 
 
 def test_wordcount_with_the_portable_runner(server, text, tmp_path):
@@ -22,7 +23,7 @@ def test_wordcount_with_the_portable_runner(server, text, tmp_path):
 def test_wordcount_with_padstone_run(server, text, tmp_path):
     output, log = tmp_path / "counts", tmp_path / "log"
     script = start_script(server, "wordcount.py", "--input", str(text), "--output", str(output), log=log)
-    assert script.wait(90) == 0, log.read_text()
+    assert script.wait(PATIENCE) == 0, log.read_text()
     assert read_counts(output) == COUNTS
 
 

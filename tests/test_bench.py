@@ -7,16 +7,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import PIPELINES
-from docker_engine import HARNESS, require
+from docker_engine import HARNESS
 from server import BINARY
+from waits import PATIENCE, wait
 
 
-def bench(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess:
+def bench(*arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
     command = [str(BINARY), "bench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
 
@@ -62,8 +62,7 @@ def test_bundles_of_the_built_in_stage(tmp_path):
     assert re.search(r"about \d+s", ended.stderr)
 
 
-def test_bundles_of_a_container(tmp_path):
-    require()
+def test_bundles_of_a_container(docker_engine, tmp_path):
     curve, _ = bundles(tmp_path, "--sizes=1,100", f"--image={HARNESS}")
     assert curve["image"] == HARNESS and curve["harness_peak_bytes"] > 10_000_000
     assert all(point["harness_cpu_ms_per_bundle"] > 0 for point in curve["points"])
@@ -129,7 +128,7 @@ def compared(out: Path) -> dict:
 
 def test_padstone_as_its_only_peer(tmp_path):
     ended = bench(
-        *["peers", "--case=reshuffle,empty", "--elements=small", "--runs=1", "--timeout=60s"],
+        *["peers", "--case=reshuffle,empty", "--elements=small", "--runs=1", "--timeout=140s"],
         *[f"--out={tmp_path}", f"--python={sys.executable}"],
     )
     assert ended.returncode == 0, ended.stderr
@@ -137,8 +136,8 @@ def test_padstone_as_its_only_peer(tmp_path):
     result = compared(tmp_path)
     assert [r["case"] for r in result["runs"]] == ["empty", "reshuffle"]
     for run in result["runs"]:
-        assert 0 < run["seconds"] < 60
-        assert 0 < run["harness_cpu_s"] < 60 and run["harness_peak_bytes"] > 50 << 20  # a Python with apache-beam
+        assert 0 < run["seconds"] < 140
+        assert 0 < run["harness_cpu_s"] < 140 and run["harness_peak_bytes"] > 50 << 20  # a Python with apache-beam
         if Path("/proc/self/stat").exists():
             assert 0 <= run["runner_cpu_s"] < 30 and run["runner_peak_bytes"] > 10 << 20
     (empty, reshuffle) = result["cells"]
@@ -152,10 +151,10 @@ def test_padstone_as_its_only_peer(tmp_path):
 
 def test_cases_verify_their_results(tmp_path, server):
     ended = bench(
-        *["peers", "--case=gbk,mission,state,side_multimap,latency", "--elements=small", "--runs=1", "--timeout=60s"],
+        *["peers", "--case=gbk,mission,state,side_multimap,latency", "--elements=small", "--runs=1", "--timeout=140s"],
         f"--out={tmp_path}",
         *[f"--python={sys.executable}", f"--endpoint=here={server.job_endpoint}"],
-        timeout=200,
+        timeout=2 * PATIENCE,
     )
     assert ended.returncode == 0, ended.stderr
     result = compared(tmp_path)
@@ -169,7 +168,7 @@ def test_cases_verify_their_results(tmp_path, server):
 def test_a_peer_that_fails_is_shown_as_failed(tmp_path, server):
     wrong = f"--endpoint=wrong={server.endpoints['expansion']}"  # a gRPC server, but of another service
     ended = bench(
-        *["peers", "--case=empty", "--elements=small", "--runs=2", "--timeout=60s", f"--out={tmp_path}"],
+        *["peers", "--case=empty", "--elements=small", "--runs=2", "--timeout=140s", f"--out={tmp_path}"],
         *[wrong, f"--endpoint=right={server.job_endpoint}", f"--python={sys.executable}"],
     )
     assert ended.returncode == 1
@@ -221,11 +220,8 @@ def test_interrupted(tmp_path):
     command = [str(BINARY), "bench", "bundles", "--seconds=60", f"--python={sys.executable}", f"--out={tmp_path}"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert any("1 of 6" in line for line in process.stderr)
-    deadline = time.monotonic() + 30
-    while not (started := children(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert started, "no harness has been started"
+    started = wait(lambda: children(process.pid), "a harness")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(PATIENCE) == 130
     assert not [child for child in started if child.exists()], "a harness was left behind"
     assert not list(tmp_path.iterdir())

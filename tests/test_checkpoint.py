@@ -1,23 +1,22 @@
 """Checkpoints of a job go to a directory, and another server with another data directory goes on from them."""
 
 import json
-import os
 import re
 import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from broker import Payments, Topic
-from conftest import PIPELINES
+from conftest import next_job, start_python
+from pools import external
 from server import BINARY, Server
-from test_recovery import PARTITIONS, committed, records, wait
+from test_recovery import PARTITIONS, committed, records
+from waits import PATIENCE, wait
 
 
 def padstone(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([str(BINARY), *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([str(BINARY), *arguments], capture_output=True, text=True, timeout=PATIENCE)
 
 
 class Job:
@@ -29,19 +28,9 @@ class Job:
         self.source, self.target = new_topic("checkpoint-in", PARTITIONS), new_topic("checkpoint-out")
         self.servers: list[Server] = []
         self.first = self.server("first")
-        flags = ["--runner=PortableRunner", f"--job_endpoint={self.first.job_endpoint}"]
-        flags += ["--environment_type=EXTERNAL", f"--environment_config={pool}"]
-        flags += ["--bootstrap", kafka, "--input", self.source, "--output", self.target]
-        with (tmp_path / "script.log").open("wb") as log:
-            self.script = subprocess.Popen(
-                [sys.executable, str(PIPELINES / "forever.py"), *flags],
-                env={**self.first.script_env(), "PATH": os.environ["PATH"]},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        wait(self.first.api.jobs)
-        self.id = self.first.api.jobs()[0]["id"]
+        topics, log = ["--bootstrap", kafka, "--input", self.source, "--output", self.target], tmp_path / "script.log"
+        self.script = start_python(self.first, "forever.py", *external(pool), *topics, log=log)
+        self.id = next_job(self.first, [], self.script, log)
         self.first.api.wait_state(self.id, "RUNNING")
         self.producer = Payments(kafka, self.source, PARTITIONS)
 
@@ -58,10 +47,14 @@ class Job:
         """Produces a window, which closes those before it, and waits until their panes are written."""
         self.producer.produce(records(number))
         wait(lambda: committed(server, self.id) == self.producer.ends)
-        want, deadline = 10 * number + again, time.monotonic() + 60
-        while (have := len(self.panes())) != want:
-            assert have < want and time.monotonic() < deadline, f"{have} panes, not {want}: {Counter(self.panes())}"
-            time.sleep(0.1)
+        want = 10 * number + again
+
+        def written() -> bool:
+            panes = self.panes()
+            assert len(panes) <= want, Counter(panes)
+            return len(panes) == want
+
+        wait(written, lambda: f"not {want} panes: {Counter(self.panes())}")
 
     def panes(self) -> list[int]:
         """The counts that readers of committed records see."""
@@ -101,7 +94,7 @@ def test_a_savepoint_goes_on_elsewhere_as_if_nothing_had_been(job):
     assert stopped.returncode == 0, stopped.stderr
     lines = stopped.stdout.split("\n")
     assert lines[0] == f"{job.id} UPDATED"
-    assert job.script.wait(30) != 0 and "UPDATED" in (job.tmp_path / "script.log").read_text()
+    assert job.script.wait(PATIENCE) != 0 and "UPDATED" in (job.tmp_path / "script.log").read_text()
     job.first.stop()
     job.first.start()  # it does not come back by itself
     assert job.first.api.wait_state(job.id) == "UPDATED"

@@ -10,6 +10,7 @@ import pytest
 from generate import MERCHANTS, Generator, Shape
 from server import ROOT
 from verify import Pane, Panes, differences, expected_totals, large_payment
+from waits import PATIENCE
 
 SHAPE = Shape(payments=3000, partitions=3, base_ms=1_790_000_100_000, window_ms=300_000, lateness_ms=600_000)
 WINDOW = SHAPE.base_ms
@@ -134,7 +135,7 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess:
         "1",
         *arguments,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=220)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE)
 
 
 @pytest.mark.parametrize("late", ["1", "0"])

@@ -8,6 +8,7 @@ import pytest
 from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc, beam_runner_api_pb2
 from conftest import portable_options, run_python, start_script
+from waits import PATIENCE
 
 JOB_SERVICE = "/org.apache.beam.model.job_management.v1.JobService/"
 
@@ -31,7 +32,7 @@ def test_an_error_of_user_code_has_its_traceback_and_the_transforms_name(server)
 def test_the_error_stays_with_the_job(server, tmp_path):
     log = tmp_path / "log"
     script = start_script(server, "failing.py", "--job_name=fails-for-good", log=log)
-    assert script.wait(90) == 1, log.read_text()
+    assert script.wait(PATIENCE) == 1, log.read_text()
     (job,) = [job for job in server.api.jobs() if job["name"] == "fails-for-good"]
     assert server.api.job(job["id"])["state"] == "FAILED"
     errors = [m for m in server.api.messages(job["id"]) if m["importance"] == "error"]
@@ -43,16 +44,16 @@ def test_the_error_stays_with_the_job(server, tmp_path):
 @pytest.mark.parametrize(("arguments", "code"), [((), 0), (("7",), 7)])
 def test_a_script_without_a_job_ends_with_its_own_exit_code(server, tmp_path, arguments, code):
     script = start_script(server, "no_job.py", *arguments, log=tmp_path / "log")
-    assert script.wait(60) == code, (tmp_path / "log").read_text()
+    assert script.wait(PATIENCE) == code, (tmp_path / "log").read_text()
 
 
-def fails_within(seconds: float, options, build) -> str:
+def failure(options, build) -> str:
     """Runs a pipeline that must fail and returns the error's text."""
     started = time.monotonic()
     # The client raises several types: of gRPC when a job is refused, its own when one fails.
     with pytest.raises(Exception) as raised, beam.Pipeline(options=options) as pipeline:  # noqa: B017
         build(pipeline)
-    assert time.monotonic() - started < seconds
+    assert time.monotonic() - started < PATIENCE
     return str(raised.value)
 
 
@@ -68,20 +69,18 @@ def kafka_to_kafka(bootstrap: str, source: str, sink: str, **config):
 
 
 def test_a_topic_that_does_not_exist(server):
-    text = fails_within(
-        45, portable_options(server, "--streaming"), kafka_to_kafka(server.kafka, "no-such-topic", "out")
-    )
+    text = failure(portable_options(server, "--streaming"), kafka_to_kafka(server.kafka, "no-such-topic", "out"))
     assert "no-such-topic" in text
 
 
 def test_a_broker_that_does_not_answer(server):
-    text = fails_within(45, portable_options(server, "--streaming"), kafka_to_kafka("127.0.0.1:1", "in", "out"))
+    text = failure(portable_options(server, "--streaming"), kafka_to_kafka("127.0.0.1:1", "in", "out"))
     assert "127.0.0.1:1" in text
 
 
 def test_a_consumer_property_that_is_not_understood(server):
     build = kafka_to_kafka(server.kafka, "in", "out", **{"no.such.property": "1"})
-    assert "no.such.property" in fails_within(30, portable_options(server, "--streaming"), build)
+    assert "no.such.property" in failure(portable_options(server, "--streaming"), build)
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff\xff", b"\x0a\xff\x01garbage", b"\x00" * 1000])
@@ -89,7 +88,7 @@ def test_a_consumer_property_that_is_not_understood(server):
 def test_bytes_that_are_no_message(channel, method, body):
     call = channel.unary_unary(JOB_SERVICE + method, request_serializer=None, response_deserializer=None)
     with pytest.raises(grpc.RpcError):
-        call(body, timeout=10)
+        call(body, timeout=PATIENCE)
 
 
 def bad_pipelines() -> dict[str, beam_runner_api_pb2.Pipeline]:
@@ -111,7 +110,7 @@ def test_a_pipeline_that_makes_no_sense_is_refused_at_prepare(channel, name):
     stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
     request = beam_job_api_pb2.PrepareJobRequest(job_name="bad", pipeline=bad_pipelines()[name])
     with pytest.raises(grpc.RpcError) as refused:
-        stub.Prepare(request, timeout=10)
+        stub.Prepare(request, timeout=PATIENCE)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details()
 
@@ -125,5 +124,5 @@ def test_an_unknown_job_is_not_found(channel, method):
         "GetPipeline": beam_job_api_pb2.GetJobPipelineRequest,
     }
     with pytest.raises(grpc.RpcError) as refused:
-        getattr(stub, method)(requests[method](job_id="no-such-job"), timeout=10)
+        getattr(stub, method)(requests[method](job_id="no-such-job"), timeout=PATIENCE)
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND

@@ -4,6 +4,7 @@ from broker import Payments
 from confluent_kafka import Consumer, TopicPartition
 from conftest import run_python
 from generate import Record
+from waits import PATIENCE
 
 START_MS = 1_790_000_000_000
 
@@ -21,7 +22,7 @@ def test_records_with_metadata_in_and_headers_out(server, new_topic):
     assert done.returncode == 0, done.stderr
     consumer = Consumer({"bootstrap.servers": server.kafka, "group.id": "rows", "isolation.level": "read_committed"})
     consumer.assign([TopicPartition(target, 0, 0)])
-    messages = consumer.consume(20, 20)
+    messages = consumer.consume(20, PATIENCE)
     consumer.close()
     assert sorted((m.key(), m.value(), tuple(m.headers())) for m in messages) == sorted(
         (r.key, r.value.upper(), (("origin", f"{source}/0/{n}/{r.timestamp_ms}".encode()),))

@@ -1,15 +1,15 @@
 """A job that runs when the server is killed goes on with the next server on the same data directory."""
 
-import os
 import subprocess
 import sys
-import time
 
 import pytest
 from broker import Payments, Topic
-from conftest import PIPELINES
+from conftest import PIPELINES, next_job, start_python
 from generate import Record
+from pools import external
 from server import BINARY
+from waits import PATIENCE, wait
 
 START_MS = 1_790_000_000_000
 WINDOW_MS = 10_000
@@ -22,13 +22,6 @@ def records(number: int) -> list[Record]:
     return [Record(n % PARTITIONS, at + n, f"key{n % 10}".encode(), b"x") for n in range(10 * (number + 1))]
 
 
-def wait(holds, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.1)
-
-
 def committed(server, job: str) -> dict[int, int]:
     sources = server.api.job(job)["description"].get("sources") or ()
     splits = [split for source in sources for split in source["splits"] or ()]  # none before it is open
@@ -39,20 +32,10 @@ def test_a_killed_server_goes_on_with_its_job(server, start_server, new_topic, t
     source, target = new_topic("recovery-in", PARTITIONS), new_topic("recovery-out")
     own = start_server()
     # The script's own client loses its server; its worker pool lives on, as a sidecar does.
-    flags = ["--runner=PortableRunner", f"--job_endpoint={own.job_endpoint}"]
-    flags += ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
-    flags += ["--bootstrap", server.kafka, "--input", source, "--output", target]
-    with (tmp_path / "script.log").open("wb") as log:
-        script = subprocess.Popen(
-            [sys.executable, str(PIPELINES / "forever.py"), *flags],
-            env={**own.script_env(), "PATH": os.environ["PATH"]},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    topics, log = ["--bootstrap", server.kafka, "--input", source, "--output", target], tmp_path / "script.log"
+    script = start_python(own, "forever.py", *external(worker_pool), *topics, log=log)
     try:
-        wait(own.api.jobs)
-        job = own.api.jobs()[0]["id"]
+        job = next_job(own, [], script, log)
         own.api.wait_state(job, "RUNNING")
         producer = Payments(server.kafka, source, PARTITIONS)
         for number in range(4):
@@ -87,8 +70,7 @@ def test_padstone_run_waits_for_a_killed_server(environment, server, start_serve
     with log.open("wb") as out:
         script = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     try:
-        wait(own.api.jobs)
-        job = own.api.jobs()[0]["id"]
+        job = next_job(own, [], script, log)
         own.api.wait_state(job, "RUNNING")
         producer = Payments(server.kafka, source, PARTITIONS)
         for number in range(3):
@@ -101,12 +83,12 @@ def test_padstone_run_waits_for_a_killed_server(environment, server, start_serve
                 wait(lambda times=number + 1: log.read_text().count("answers again") == times)
         wait(lambda: committed(own, job) == producer.ends)
         own.api.drain(job)
-        assert script.wait(60) == 0, log.read_text()
+        assert script.wait(PATIENCE) == 0, log.read_text()
         assert own.api.job(job)["state"] == "DRAINED"
     finally:
         if script.poll() is None:
             script.terminate()
-            script.wait(30)
+            script.wait(PATIENCE)
     text = log.read_text()
     assert text.count(f"job {job}: DRAINED") == 1, text
     topic = Topic(server.kafka, target, 1)

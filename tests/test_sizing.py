@@ -1,34 +1,33 @@
 """Harness processes come and go by what there is to do, without a payment lost or counted twice."""
 
 import contextlib
-import json
 import subprocess
-import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from broker import Payments, Topic
-from conftest import run_python, start_script
+from conftest import PROCESS, next_job, run_python, start_script
 from generate import Record
+from pools import external
 from server import BINARY, Server
+from waits import PATIENCE, wait
 
 START_MS = 1_790_000_000_000
 MINUTES, A_MINUTE, MERCHANTS = 10, 300, 40
-PYTHON = ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': sys.executable})}"]
 
 
-def await_pool(server: Server, job: str, what: str, holds, timeout: float = 90.0) -> dict:
-    """Waits until the job's pool is as it should be."""
-    deadline = time.monotonic() + timeout
-    while True:
-        pools = server.api.job(job)["description"].get("pools") or []
-        if pools and holds(pools[0]):
-            return pools[0]
-        assert time.monotonic() < deadline, f"not {what}: {pools}\n{server.log_tail()}"
-        time.sleep(0.05)
+def await_pool(server: Server, job: str, what: str, holds) -> dict:
+    """Waits until the job's pool is as it should be, and returns it."""
+
+    def pools() -> list[dict]:
+        return server.api.job(job)["description"].get("pools") or []
+
+    return wait(
+        lambda: next((pool for pool in pools()[:1] if holds(pool)), None),
+        lambda: f"not {what}: {pools()}\n{server.log_tail()}",
+    )
 
 
 def metrics(server: Server) -> dict[str, float]:
@@ -65,15 +64,12 @@ def backlog(server: Server, tmp_path, *options: str) -> Iterator[tuple[str, Path
     produce(server, "payments", 4)
     log = tmp_path / "script.log"
     topics = ["--bootstrap", server.kafka, "--input=payments", "--output=numbers", "--totals=totals"]
-    script = start_script(server, "backlog.py", *PYTHON, *topics, f"--slow_while={slow}", *options, log=log)
+    script = start_script(server, "backlog.py", *PROCESS, *topics, f"--slow_while={slow}", *options, log=log)
     try:
-        deadline = time.monotonic() + 60
-        while not (jobs := server.api.jobs()):
-            assert script.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        yield jobs[0]["id"], slow
-        server.api.drain(jobs[0]["id"])
-        assert server.api.wait_state(jobs[0]["id"]) == "DRAINED"
+        job = next_job(server, [], script, log)
+        yield job, slow
+        server.api.drain(job)
+        assert server.api.wait_state(job) == "DRAINED"
     finally:
         script.kill()
         script.wait()
@@ -94,7 +90,7 @@ def test_a_backlog_makes_the_pool_grow_and_later_shrink(start_server, tmp_path):
         assert grown["sized"] and (grown["min"], grown["max"]) == (1, 3) and "what waits" in grown["reason"], grown
         slow.unlink()
         command = [str(BINARY), "jobs", "describe", job, "--server", server.endpoints["http"]]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
         assert "POOL" in shown and "1-3" in shown and "has had" in shown, shown
         found = metrics(server)
         assert found["padstone_harness_processes_max"] == 3 and found["padstone_harness_grown_total"] >= 1, found
@@ -120,12 +116,8 @@ def test_a_process_with_too_much_memory_is_replaced(start_server, tmp_path):
 
 def test_a_job_adopts_a_warm_worker(start_server, worker_pool, tmp_path):
     server = start_server(extra=["--warm-workers", worker_pool])
-    deadline = time.monotonic() + 60
-    while "a worker is kept warm" not in server.log_tail():
-        assert time.monotonic() < deadline, server.log_tail()
-        time.sleep(0.1)
-    external = ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
-    done = run_python(server, "lifecycle.py", *external, f"--diary={tmp_path / 'diary'}")
+    wait(lambda: "a worker is kept warm" in server.log_tail(), server.log_tail)
+    done = run_python(server, "lifecycle.py", *external(worker_pool), f"--diary={tmp_path / 'diary'}")
     assert done.returncode == 0, done.stderr
     (job,) = server.api.jobs()
     (worker,) = server.api.job(job["id"])["description"]["workers"]

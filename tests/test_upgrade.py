@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from broker import Payments, Topic
-from conftest import PIPELINES
+from conftest import LOOPBACK, PIPELINES, next_job, start_python
 from generate import Record
 from server import BINARY
-from test_recovery import START_MS, WINDOW_MS, wait
+from test_recovery import START_MS, WINDOW_MS
+from waits import PATIENCE, wait
 
 KEYS = [f"key{n}" for n in range(10)]
 
@@ -34,23 +35,14 @@ class Editions:
 
     def arguments(self, *more: str) -> list[str]:
         topics = ["--input", self.source, "--groups", self.groups, "--totals", self.totals]
-        return [str(PIPELINES / "editions.py"), "--bootstrap", self.kafka, *topics, *more]
+        return ["--bootstrap", self.kafka, *topics, *more]
 
     def start(self, *more: str, python: str = sys.executable) -> str:
         """Starts an edition and returns its job once that runs."""
-        before = len(self.server.api.jobs())
-        flags = ["--runner=PortableRunner", f"--job_endpoint={self.server.job_endpoint}", "--environment_type=LOOPBACK"]
-        with (self.tmp_path / f"script{len(self.scripts)}.log").open("wb") as log:
-            script = subprocess.Popen(
-                [python, *self.arguments(*flags, *more)],
-                env={**self.server.script_env(), "PATH": os.environ["PATH"]},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.scripts.append(script)
-        wait(lambda: len(self.server.api.jobs()) > before)
-        job = self.server.api.jobs()[0]["id"]
+        before, log = self.server.api.jobs(), self.tmp_path / f"script{len(self.scripts)}.log"
+        arguments = self.arguments(*LOOPBACK, *more)
+        self.scripts.append(start_python(self.server, "editions.py", *arguments, log=log, python=python))
+        job = next_job(self.server, before, self.scripts[-1], log)
         self.server.api.wait_state(job, "RUNNING")
         return job
 
@@ -64,7 +56,8 @@ class Editions:
             "--python",
             sys.executable,
         ]
-        return subprocess.run([*command, *flags, *self.arguments(*script)], capture_output=True, text=True, timeout=120)
+        command += [*flags, str(PIPELINES / "editions.py"), *self.arguments(*script)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
     def stop(self, job: str) -> None:
         command = [
@@ -77,7 +70,7 @@ class Editions:
             "--server",
             self.server.endpoints["http"],
         ]
-        stopped = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        stopped = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert stopped.returncode == 0, stopped.stderr
 
     def lines(self, topic: str) -> list[str]:
