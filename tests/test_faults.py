@@ -1,41 +1,30 @@
 """docs/faults.md: harness processes that are stopped, a disk that is full."""
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import PIPELINES, run_python
+from conftest import LOOPBACK, PROCESS, next_job, run_python, start_python
+from pools import external
 from server import Server, ServerError
-
-
-def wait(holds, seconds: float = 60.0, what=lambda: "timed out"):
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
-    return found
+from waits import PATIENCE, wait
 
 
 class Bulk:
-    """The pipeline bulk.py on a server."""
+    """The pipeline bulk.py on a server, in the midst of its elements: they wait for the gate."""
 
     def __init__(self, server, tmp_path: Path, elements: int, *flags: str) -> None:
         self.server, self.elements = server, elements
         self.pids, self.output, self.log = tmp_path / "pids", tmp_path / "numbers", tmp_path / "script.log"
-        before = {job["id"] for job in server.api.jobs()}
-        command = [sys.executable, str(PIPELINES / "bulk.py"), "--runner=PortableRunner"]
-        command += [f"--job_endpoint={server.job_endpoint}", f"--elements={elements}"]
-        # Without the experiment the SDK runs `pip freeze` for every job, and waits for it at the end.
-        command += ["--experiments=disable_logging_submission_environment"]
-        command += [f"--pids={self.pids}", f"--output={self.output}", *flags]
-        with self.log.open("wb") as log:
-            self.script = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.job = wait(lambda: next(iter({job["id"] for job in server.api.jobs()} - before), None), 60, self.tell)
+        self.gate = tmp_path / "gate"
+        arguments = [f"--elements={elements}", f"--pids={self.pids}", f"--gate={self.gate}", f"--output={self.output}"]
+        before = server.api.jobs()
+        self.script = start_python(server, "bulk.py", *arguments, *flags, log=self.log)
+        self.job = next_job(server, before, self.script, self.log)
+        wait(lambda: len(self.workers()) > 10, self.tell)
 
     def tell(self) -> str:
         return self.log.read_text() + self.server.log_tail()
@@ -48,8 +37,8 @@ class Bulk:
 
     def check(self) -> None:
         """The job is done, and every number came once."""
-        assert self.server.api.wait_state(self.job, timeout=120) == "DONE", self.messages()
-        assert self.script.wait(30) == 0, self.tell()
+        assert self.server.api.wait_state(self.job) == "DONE", self.messages()
+        assert self.script.wait(PATIENCE) == 0, self.tell()
         self.check_output()
 
     def check_output(self) -> None:
@@ -68,21 +57,17 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("environment", ["PROCESS", "EXTERNAL"])
 def test_a_worker_that_is_stopped_is_replaced(start_server, environment, tmp_path, request):
     own = start_server(extra=["--harness-timeout=4s"])
-    if environment == "PROCESS":
-        config = json.dumps({"command": sys.executable})
-    else:
-        config = request.getfixturevalue("worker_pool")
-    flags = [f"--environment_type={environment}", f"--environment_config={config}", "--seconds=0.1"]
+    flags = PROCESS if environment == "PROCESS" else external(request.getfixturevalue("worker_pool"))
     bulk = Bulk(own, tmp_path, 60, *flags)
-    wait(lambda: len(bulk.workers()) > 5, 60, bulk.tell)
     stopped = bulk.workers()[-1]
     os.kill(stopped, signal.SIGSTOP)
-    wait(lambda: bulk.workers()[-1] != stopped, 60, bulk.tell)
-    if alive(stopped):
+    wait(lambda: bulk.workers()[-1] != stopped, bulk.tell)
+    with contextlib.suppress(ProcessLookupError):
         os.kill(stopped, signal.SIGCONT)
+    bulk.gate.touch()
     assert "does not answer" in bulk.messages() and "nothing was heard" in bulk.messages()
     bulk.check()
-    wait(lambda: not alive(stopped), 30)
+    wait(lambda: not alive(stopped))
 
 
 @pytest.fixture
@@ -110,14 +95,12 @@ def fill(path: Path) -> None:
 
 def test_a_job_waits_while_its_disk_is_full(small_disk, tmp_path, text):
     with Server(small_disk / "data") as own:
-        bulk = Bulk(own, tmp_path, 60, "--environment_type=LOOPBACK", "--bytes=100000", "--seconds=0.03")
-        wait(lambda: len(bulk.workers()) > 10, 60, bulk.tell)
+        bulk = Bulk(own, tmp_path, 60, *LOOPBACK, "--bytes=100000")
         fill(small_disk / "filler")
-        job = wait(lambda: (found := own.api.job(bulk.job))["description"].get("waiting") and found, 60, bulk.tell)
+        bulk.gate.touch()
+        job = wait(lambda: (found := own.api.job(bulk.job))["description"].get("waiting") and found, bulk.tell)
         assert job["state"] == "RUNNING" and "disk-full" in job["description"]["waiting"]
-        refused = run_python(
-            own, "wordcount.py", "--input", str(text), "--output=unused", "--environment_type=LOOPBACK"
-        )
+        refused = run_python(own, "wordcount.py", "--input", str(text), "--output=unused", *LOOPBACK)
         assert refused.returncode != 0 and "disk-full" in refused.stderr
         (small_disk / "filler").unlink()
         bulk.check()
@@ -126,16 +109,14 @@ def test_a_job_waits_while_its_disk_is_full(small_disk, tmp_path, text):
 
 def test_a_server_starts_on_a_full_disk(small_disk, tmp_path):
     with Server(small_disk / "data") as own:
-        config = json.dumps({"command": sys.executable})
-        flags = ["--environment_type=PROCESS", f"--environment_config={config}", "--bytes=100000", "--seconds=0.1"]
-        bulk = Bulk(own, tmp_path, 60, *flags)
-        wait(lambda: len(bulk.workers()) > 10, 60, bulk.tell)
+        bulk = Bulk(own, tmp_path, 60, *PROCESS, "--bytes=100000")
         own.kill()
         fill(small_disk / "filler")
         with pytest.raises(ServerError, match="not ready"):
             own.start(5)  # it runs, but server.json cannot say so
         (small_disk / "filler").unlink()
+        bulk.gate.touch()
         own.start()
-        assert own.api.wait_state(bulk.job, timeout=120) == "DONE", bulk.messages()
-        bulk.script.wait(30)
+        assert own.api.wait_state(bulk.job) == "DONE", bulk.messages()
+        bulk.script.wait(PATIENCE)
         bulk.check_output()

@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--elements", type=int, required=True)
     parser.add_argument("--bytes", type=int, default=10, help="of each element, incompressible")
-    parser.add_argument("--seconds", type=float, default=0, help="how long each element takes")
+    parser.add_argument("--gate", type=Path, required=True, help="a file that elements wait for, after the first ten")
     parser.add_argument("--pids", required=True, help="a file that gets the process id of each worker")
     parser.add_argument("--output", required=True)
     args, rest = parser.parse_known_args()
@@ -21,7 +21,9 @@ def main() -> None:
     def inflate(number: int) -> tuple[int, bytes]:
         with Path(args.pids).open("a") as pids:
             pids.write(f"{os.getpid()}\n")
-        time.sleep(args.seconds)
+            far = pids.tell() > 10 * len(f"{os.getpid()}\n")
+        while far and not args.gate.exists():
+            time.sleep(0.02)
         return number % 10, number.to_bytes(8, "big") + os.urandom(args.bytes)
 
     def numbers(_: int, values) -> list[str]:
