@@ -1,21 +1,19 @@
 """docs/dofn-lifecycle.md, held by a DoFn that notes its calls, in every environment and for every end of a job."""
 
 import contextlib
-import json
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PIPELINES, run_python
+from conftest import LOOPBACK, PROCESS, run_python, start_python
+from pools import external
+from waits import wait
 
 # A whole life: bundles that are complete, at most one that is not, and a teardown. Finalization comes between bundles.
 LIFE = re.compile(r"setup( start( process)*( finish( finalized)*)?)*( teardown)?")
-LOOPBACK = ["--environment_type=LOOPBACK"]
 ENVIRONMENTS = ("LOOPBACK", "PROCESS", "EXTERNAL")
 
 
@@ -23,9 +21,9 @@ ENVIRONMENTS = ("LOOPBACK", "PROCESS", "EXTERNAL")
 def environment(request) -> list[str]:
     """The options of an environment."""
     if request.param == "PROCESS":
-        return ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': sys.executable})}"]
+        return PROCESS
     if request.param == "EXTERNAL":
-        return ["--environment_type=EXTERNAL", f"--environment_config={request.getfixturevalue('worker_pool')}"]
+        return external(request.getfixturevalue("worker_pool"))
     return LOOPBACK
 
 
@@ -46,20 +44,29 @@ class Diary:
     def calls(self) -> list[str]:
         return [call for life in self.lives().values() for call in life]
 
-    def await_lives(self, holds, seconds: float = 30) -> dict[str, list[str]]:
-        deadline = time.monotonic() + seconds
-        while not holds(self.lives()):
-            assert time.monotonic() < deadline, f"the diary says\n{self.path.read_text()}"
-            time.sleep(0.05)
+    def of_processes(self, pids: set[str]) -> set[str]:
+        """The instances that lived in these processes."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else ()
+        return {instance for instance, pid, _ in (line.split(" ") for line in lines) if pid in pids}
+
+    def processes(self) -> set[str]:
+        return {line.split(" ")[1] for line in self.path.read_text().splitlines()} if self.path.exists() else set()
+
+    def await_lives(self, holds) -> dict[str, list[str]]:
+        wait(lambda: holds(self.lives()), lambda: f"the diary says\n{self.path.read_text()}")
         return self.lives()
 
-    def check(self) -> None:
-        """Every life is in order and has ended; one that an end of the job has caught in its setup may not have."""
+    def check(self, stopped: bool = False) -> None:
+        """Every life is in order and has ended. Where the job is stopped, the SDK may forget one that it catches in its
+        setup, or in a bundle that breaks off by itself in the same moment.
+        """
         lives = self.lives()
-        assert lives, "nobody lived"
+        assert any("teardown" in life for life in lives.values()), lives
         for life in lives.values():
             assert LIFE.fullmatch(" ".join(life)), life
-            assert life == ["setup"] or "teardown" in life, life
+            assert "teardown" in life or (stopped and life[-1] in ("setup", "start", "process")) or life == ["setup"], (
+                life
+            )
 
 
 @pytest.fixture
@@ -71,17 +78,10 @@ def diary(tmp_path) -> Diary:
 def running(server, diary: Diary, environment: list[str], tmp_path: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """A job that goes on until it is stopped, with the script that submitted it; it has processed something."""
     name = f"lifecycle-{time.monotonic_ns()}"
-    options = ["--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}", f"--job_name={name}"]
-    with (tmp_path / "script.log").open("wb") as log:
-        script = subprocess.Popen(
-            [sys.executable, str(PIPELINES / "lifecycle.py"), *options, *environment, *diary.flags, "--forever"],
-            env={**server.script_env(), "PATH": os.environ["PATH"]},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    flags = [f"--job_name={name}", *environment, *diary.flags, "--forever"]
+    script = start_python(server, "lifecycle.py", *flags, log=tmp_path / "script.log")
     try:
-        diary.await_lives(lambda lives: any(life.count("finish") >= 2 for life in lives.values()), 60)
+        diary.await_lives(lambda lives: any(life.count("finish") >= 2 for life in lives.values()))
         (job,) = [job["id"] for job in server.api.jobs() if job["name"] == name]
         yield script, job
     finally:
@@ -117,7 +117,7 @@ def test_a_job_that_is_stopped(server, diary, environment, tmp_path, end):
         if environment == LOOPBACK:
             # The harness is a thread of the script: it has been told to end, and nobody learns when it has.
             diary.await_lives(lambda lives: all("teardown" in life for life in lives.values() if life != ["setup"]))
-        diary.check()
+        diary.check(stopped=end == "cancel")
 
 
 @pytest.mark.parametrize("environment", ["PROCESS", "EXTERNAL"], indirect=True)
@@ -125,19 +125,25 @@ def test_a_server_that_stops_and_one_that_is_killed(start_server, diary, environ
     own = start_server()
     with running(own, diary, environment, tmp_path) as (_, job):
         assert own.stop() == 0
-        diary.check()
-        before = set(diary.lives())
+        diary.check(stopped=True)
+        before = diary.processes()
         own = start_server()
-        later = diary.await_lives(
-            lambda lives: any("finish" in lives[instance] for instance in set(lives) - before), 60
-        )
-        assert "setup" in [life[0] for instance, life in later.items() if instance not in before]
+
+        def fresh(lives: dict[str, list[str]]) -> list[list[str]]:
+            """The lives in processes that were not there before."""
+            old = diary.of_processes(before)
+            return [life for instance, life in lives.items() if instance not in old]
+
+        diary.await_lives(lambda lives: any("finish" in life for life in fresh(lives)))
         own.kill()
-        killed = set(diary.lives()) - before
+        killed = diary.processes() - before
+        before |= killed
         own = start_server()
-        diary.await_lives(lambda lives: any("finish" in lives[i] for i in set(lives) - before - killed), 60)
-        assert all("teardown" not in diary.lives()[instance] for instance in killed)
+        diary.await_lives(lambda lives: any("finish" in life for life in fresh(lives)))
+        lives = diary.lives()
+        assert all("teardown" not in lives[instance] for instance in diary.of_processes(killed))
         own.api.cancel(job)
         assert own.api.wait_state(job) == "CANCELLED"
-        after = diary.lives()
-        assert all("teardown" in after[i] or after[i] == ["setup"] for i in set(after) - before - killed)
+        after = fresh(diary.lives())
+        assert any("teardown" in life for life in after)
+        assert all("teardown" in life or life[-1] in ("setup", "start", "process") for life in after), after

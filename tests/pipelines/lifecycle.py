@@ -12,9 +12,10 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 
 class Diary(beam.DoFn):
-    def __init__(self, path: str, fail_at: int, teardown_seconds: float) -> None:
+    def __init__(self, path: str, fail_at: int, process_seconds: float, teardown_seconds: float) -> None:
         self.path = path
         self.fail_at = fail_at
+        self.process_seconds = process_seconds
         self.teardown_seconds = teardown_seconds
         self.instance = "none"
 
@@ -33,6 +34,7 @@ class Diary(beam.DoFn):
     def process(self, element, finalization=beam.DoFn.BundleFinalizerParam):
         finalization.register(lambda: self.note("finalized"))
         self.note("process")
+        time.sleep(self.process_seconds)
         if element == self.fail_at:
             raise ValueError(f"element {element} is not wanted")
         yield element
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--diary", required=True)
     parser.add_argument("--forever", action="store_true")
     parser.add_argument("--fail_at", type=int, default=-1)
+    parser.add_argument("--process_seconds", type=float, default=0)
     parser.add_argument("--teardown_seconds", type=float, default=0)
     args, rest = parser.parse_known_args()
     with beam.Pipeline(options=PipelineOptions(rest, streaming=args.forever)) as pipeline:
@@ -57,7 +60,8 @@ def main() -> None:
             numbers = pipeline | PeriodicImpulse(fire_interval=0.1) | beam.Map(lambda _: 0)
         else:
             numbers = pipeline | beam.Create(range(20)) | beam.Reshuffle()
-        numbers | "Diary" >> beam.ParDo(Diary(args.diary, args.fail_at, args.teardown_seconds))
+        diary = Diary(args.diary, args.fail_at, args.process_seconds, args.teardown_seconds)
+        numbers | "Diary" >> beam.ParDo(diary)
 
 
 if __name__ == "__main__":
