@@ -25,6 +25,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import PaneInfoTiming
 from conftest import PIPELINES, portable_options, run_python
 from test_environments import process_environment
+from waits import PATIENCE, wait
 
 # LOOPBACK harnesses are threads of this process: DoFns report here, by test.
 SEEN: dict[str, list] = {}
@@ -34,7 +35,8 @@ def test_a_hot_restriction_is_split_while_it_runs(server, tmp_path):
     known = {job["id"] for job in server.api.jobs()}
     output = tmp_path / "offsets"
     flags = [*process_environment(tmp_path, str(PIPELINES / "boot.py")), "--sdk_worker_parallelism=2"]
-    done = run_python(server, "hot.py", *flags, "--output", str(output), "--offsets", "150", "--pause", "0.03")
+    # After some offsets it waits for the other process, which has something to do only once the restriction is split.
+    done = run_python(server, "hot.py", *flags, "--output", str(output), "--offsets", "150")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for shard in output.parent.glob("offsets*") for line in shard.read_text().splitlines()]
     assert sorted(int(offset) for offset, _ in lines) == list(range(150))
@@ -248,20 +250,13 @@ class Keep(beam.DoFn):
         SEEN[self.name].append(element)
 
 
-def wait_for(holds, timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
-
-
 def drained(server, result) -> None:
     """Drains the job and waits for its end, as the state DRAINED is no success to the SDK."""
     waiting = threading.Thread(target=result.wait_until_finish, daemon=True)
     server.api.drain(result._job_id)
     server.api.wait_state(result._job_id, "DRAINED")
     waiting.start()
-    waiting.join(30)
+    waiting.join(PATIENCE)
 
 
 def test_an_unbounded_restriction_in_many_rounds_with_finalization_and_drain(server):
@@ -278,7 +273,7 @@ def test_an_unbounded_restriction_in_many_rounds_with_finalization_and_drain(ser
     )
     result = pipeline.run()
     # The walltime estimator lets windows close while the restriction goes on.
-    wait_for(lambda: len(SEEN["endless"]) >= 20 and SEEN["endless grouped"])
+    wait(lambda: len(SEEN["endless"]) >= 20 and SEEN["endless grouped"])
     drained(server, result)
     offsets = SEEN["endless"]
     assert offsets == list(range(len(offsets))), "a round was repeated or left out"
@@ -312,7 +307,7 @@ def test_a_drain_finishes_bounded_restrictions(server):
     first = endless | beam.Filter(nothing_truncated) | beam.Map(lambda _: "x")
     _ = first | beam.ParDo(Bounded("truncated")) | beam.ParDo(Keep("truncated out"))
     result = pipeline.run()
-    wait_for(lambda: len(SEEN["truncated"]) >= 5)
+    wait(lambda: len(SEEN["truncated"]) >= 5)
     drained(server, result)
     rounds = SEEN["truncated"].count(0)
     assert rounds >= 1
@@ -330,7 +325,7 @@ def test_a_periodic_impulse_ends_with_the_drain(server):
         | beam.ParDo(Keep("impulses"))
     )
     result = pipeline.run()
-    wait_for(lambda: len(SEEN["impulses"]) >= 5)
+    wait(lambda: len(SEEN["impulses"]) >= 5)
     drained(server, result)
     times = [at for _, group in SEEN["impulses"] for at in group]
     assert len(set(times)) == len(times) >= 5
@@ -410,7 +405,7 @@ def test_attempted_metrics_run_ahead_of_committed_ones(server):
         found = result.metrics().query(MetricsFilter().with_name("passed"))["counters"]
         return (found[0].attempted or 0, found[0].committed or 0) if found else (0, 0)
 
-    wait_for(lambda: passed() == (3, 0))
+    wait(lambda: passed() == (3, 0))
     SEEN["open"].append(True)
     result.wait_until_finish()
     assert passed() == (4, 4)

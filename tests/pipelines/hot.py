@@ -1,4 +1,4 @@
-"""One element with a bounded restriction that takes long: nothing goes fast unless it is split while it runs."""
+"""One element with a bounded restriction that waits until another process has a part of it: it must be split."""
 
 # ruff: noqa: B008 (the SDK takes a DoFn's parameters from calls in defaults)
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
@@ -27,10 +28,12 @@ class Whole(RestrictionProvider):
 
 
 class Slow(beam.DoFn):
-    def process(self, _, pause, tracker=beam.DoFn.RestrictionParam(Whole())):
-        offset = tracker.current_restriction().start
+    def process(self, _, folder, tracker=beam.DoFn.RestrictionParam(Whole())):
+        start = offset = tracker.current_restriction().start
         while tracker.try_claim(offset):
-            time.sleep(pause)
+            (Path(folder) / f"{os.getpid()}.pid").touch()
+            while offset - start > 5 and len(list(Path(folder).glob("*.pid"))) < 2:
+                time.sleep(0.02)
             yield f"{offset} {os.getpid()}"
             offset += 1
 
@@ -39,7 +42,6 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", required=True)
     parser.add_argument("--offsets", type=int, required=True)
-    parser.add_argument("--pause", type=float, required=True)
     args, rest = parser.parse_known_args(argv)
     options = PipelineOptions(rest)
     options.view_as(SetupOptions).save_main_session = True
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> None:
         _ = (
             pipeline
             | "Element" >> beam.Create([args.offsets])
-            | "Slow" >> beam.ParDo(Slow(), args.pause)
+            | "Slow" >> beam.ParDo(Slow(), str(Path(args.output).parent))
             | "Write" >> beam.io.WriteToText(args.output)
         )
 
