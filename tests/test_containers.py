@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,9 +12,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from conftest import PIPELINES
-from docker_engine import HARNESS, SERVER, docker, require
+from docker_engine import HARNESS, SERVER, compose_command, docker
+from ports import free_ports
 from server import BINARY, ROOT
-from test_recovery import wait
+from waits import PATIENCE, wait
 
 CONTAINERS = ROOT / "containers"
 EXAMPLES = sorted((CONTAINERS / "kubernetes").glob("*.yaml"))
@@ -72,7 +71,7 @@ def test_images_and_flags_of_an_example_are_ours(example):
 
 def check_flags(arguments: list[str]) -> None:
     """The server knows the flags: it complains of nothing but that its configuration is not on this machine."""
-    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode != 0 and "/etc/padstone/padstone.yaml" in done.stderr, done.stderr
 
 
@@ -83,38 +82,22 @@ def test_the_compose_file_names_our_images():
     check_flags(services["server"]["command"])
 
 
-def compose_command() -> list[str] | None:
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
-        return ["docker", "compose"]
-    return ["docker-compose"] if shutil.which("docker-compose") else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Compose:
     """The project of containers/compose.yaml without its broker, on ports of this test, with the server under test."""
 
     def __init__(self, directory: Path) -> None:
         self.command = compose_command()
-        if not self.command:
-            if os.environ.get("PADSTONE_DOCKER") == "required":
-                pytest.fail("neither docker compose nor docker-compose is there")
-            pytest.skip("neither docker compose nor docker-compose is there")
         self.override = directory / "override.json"
         self.override.write_text(json.dumps({"services": {"server": {"volumes": [f"{BINARY}:/padstone:ro"]}}}))
-        self.job, self.http = free_port(), free_port()
+        self.job, self.http, expansion = free_ports(3)
         self.project = f"padstone-test-{os.getpid()}"
         self.env = {**os.environ, "PADSTONE_JOB_PORT": str(self.job), "PADSTONE_HTTP_PORT": str(self.http)}
-        self.env |= {"PADSTONE_EXPANSION_PORT": str(free_port()), "PADSTONE_HARNESS_IMAGE": HARNESS}
+        self.env |= {"PADSTONE_EXPANSION_PORT": str(expansion), "PADSTONE_HARNESS_IMAGE": HARNESS}
 
     def __call__(self, *arguments: str) -> str:
         files = ["-f", str(CONTAINERS / "compose.yaml"), "-f", str(self.override)]
         command = [*self.command, *files, "-p", self.project, *arguments]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -131,14 +114,13 @@ class Compose:
     def submit(self) -> None:
         """Runs a job in the pool, whose host is not the server's, with files staged over published ports."""
         flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{self.job}", "--environment_type=EXTERNAL"]
-        flags += ["--environment_config=harness:50000", "--worker_pool_wait_seconds=60"]
+        flags += ["--environment_config=harness:50000", "--worker_pool_wait_seconds=100"]
         command = [sys.executable, str(PIPELINES / "containers.py"), *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr + self("logs")
 
 
-def test_the_compose_file_runs_a_job_and_keeps_it(tmp_path):
-    require()
+def test_the_compose_file_runs_a_job_and_keeps_it(docker_engine, tmp_path):
     compose = Compose(tmp_path)
     assert "kafka:" in compose("config")
     compose("up", "-d", "server", "harness")

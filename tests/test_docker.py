@@ -1,24 +1,21 @@
 """Harnesses in containers (DOCKER), on a Docker Engine that runs and the images of `make images`."""
 
-import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from broker import Payments, Topic
-from conftest import PIPELINES, run_python
-from docker_engine import HARNESS, docker, of_job, require
+from conftest import IN_CONTAINERS, next_job, run_python, start_python
+from docker_engine import HARNESS, docker, of_job, running
 from server import ROOT, Server
-from test_recovery import PARTITIONS, committed, records, wait
+from test_recovery import PARTITIONS, committed, records
+from waits import PATIENCE, wait
 
-IN_CONTAINERS = ["--environment_type=DOCKER", f"--environment_config={HARNESS}", "--docker_pull=never"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> None:
-    require()
+pytestmark = pytest.mark.usefixtures("docker_engine")
 
 
 class Demo:
@@ -26,6 +23,7 @@ class Demo:
 
     def __init__(self, directory: Path, network: str, processes: int) -> None:
         self.log = directory / f"{network}.log"
+        self.containers: set[str] = set()
         command = [sys.executable, str(ROOT / "demo" / "run.py"), "--image", HARNESS, "--network", network]
         command += ["--processes", str(processes), "--payments", "2000", "--pace-seconds", "0.3"]
         with self.log.open("wb") as log:
@@ -38,9 +36,20 @@ class Demo:
         words = self.log.read_text().partition(" is running; ")[0].split()
         return words[-1] if words and words[-1].startswith("payments-demo") else ""
 
+    def follow(self) -> None:
+        """Notes its containers in a thread until it ends: one demo may be over before the other has begun."""
+
+        def look() -> None:
+            while self.process.poll() is None:
+                if job := self.job():
+                    self.containers |= {one["ID"] for one in of_job(job)}
+                time.sleep(0.1)
+
+        threading.Thread(target=look, daemon=True).start()
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)  # it stops its server
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -49,71 +58,46 @@ def test_the_demo_in_containers(processes, tmp_path):
     demos = [Demo(tmp_path, network, processes) for network in ("host", "bridge")]
     try:
         for demo in demos:
-            wait(lambda demo=demo: demo.job() or demo.process.poll() is not None, 120)
-        jobs = [demo.job() for demo in demos]
-        wait(lambda: all(len(of_job(job)) == processes for job in jobs) or demos[0].process.poll() is not None, 120)
-        assert [len(of_job(job)) for job in jobs] == [processes, processes]
+            demo.follow()
         for demo in demos:
-            assert demo.process.wait(180) == 0, demo.log.read_text()
+            assert demo.process.wait(PATIENCE) == 0, demo.log.read_text()
             assert "totals are exact" in demo.log.read_text()
-        assert [of_job(job) for job in jobs] == [[], []]
+            assert len(demo.containers) == processes
+            assert of_job(demo.job()) == []
     finally:
         for demo in demos:
             demo.end()
-
-
-def submit(server: Server, log: Path, *arguments: str, script: str = "forever.py") -> subprocess.Popen:
-    flags = ["--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}", *IN_CONTAINERS]
-    flags += ["--experiments=disable_logging_submission_environment"]
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, str(PIPELINES / script), *flags, *arguments],
-            env={**server.script_env(), "PATH": os.environ["PATH"]},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        )
-
-
-def the_job(server: Server, script: subprocess.Popen, log: Path) -> str:
-    wait(lambda: server.api.jobs() or script.poll() is not None)
-    assert server.api.jobs(), log.read_text()
-    return server.api.jobs()[0]["id"]
-
-
-def running(job: str) -> set[str]:
-    return {one["ID"] for one in of_job(job) if one["State"] == "running"}
 
 
 def test_nothing_is_lost_with_containers_and_servers_that_are_killed(server, start_server, new_topic, tmp_path):
     source, target = new_topic("docker-in", PARTITIONS), new_topic("docker-out")
     own, log = start_server(), tmp_path / "script.log"
     arguments = ["--bootstrap", server.kafka, "--input", source, "--output", target, "--sdk_worker_parallelism=2"]
-    script = submit(own, log, *arguments)
+    script = start_python(own, "forever.py", *IN_CONTAINERS, *arguments, log=log)
     try:
-        job = the_job(own, script, log)
-        own.api.wait_state(job, "RUNNING", timeout=120)
+        job = next_job(own, [], script, log)
+        own.api.wait_state(job, "RUNNING")
         producer = Payments(server.kafka, source, PARTITIONS)
         for number in range(2):  # SIGKILL to every container, with records in all stages
-            wait(lambda: len(running(job)) == 2, 120)
+            wait(lambda: len(running(job)) == 2)
             before = running(job)
             producer.produce(records(number))
             for one in sorted(before):
                 docker("kill", one)
             wait(lambda before=before: not before & {one["ID"] for one in of_job(job)})
-        assert own.log_path.read_text().count("signal: killed") >= 4
-        wait(lambda: len(running(job)) == 2, 120)
+        wait(lambda: own.log_path.read_text().count("signal: killed") >= 4, own.log_tail)
+        wait(lambda: len(running(job)) == 2)
         before = running(job)
         producer.produce(records(2))
         own.kill()  # its containers outlive it, and the next server removes them
-        assert running(job) == before
+        assert before <= {one["ID"] for one in of_job(job)}
         own = start_server()
-        own.api.wait_state(job, "RUNNING", timeout=120)
+        own.api.wait_state(job, "RUNNING")
         wait(lambda: not before & {one["ID"] for one in of_job(job)})
         producer.produce(records(3))
-        wait(lambda: committed(own, job) == producer.ends, 120)
+        wait(lambda: committed(own, job) == producer.ends)
         own.api.drain(job)
-        assert own.api.wait_state(job, timeout=120) == "DRAINED"
+        assert own.api.wait_state(job) == "DRAINED"
         wait(lambda: of_job(job) == [])
     finally:
         script.kill()
@@ -136,10 +120,10 @@ def test_what_user_code_logs_is_under_its_transforms(start_server, tmp_path):
 
 def test_a_container_out_of_memory_is_named_and_gone_after_a_cancel(start_server, tmp_path):
     own, log = start_server(), tmp_path / "script.log"
-    script = submit(own, log, "--eat=2000", "--docker_memory=500m", script="containers.py")
+    script = start_python(own, "containers.py", *IN_CONTAINERS, "--eat=2000", "--docker_memory=500m", log=log)
     try:
-        job = the_job(own, script, log)
-        wait(lambda: any("killed a process of it for memory" in m["text"] for m in own.api.messages(job)), 120)
+        job = next_job(own, [], script, log)
+        wait(lambda: any("killed a process of it for memory" in m["text"] for m in own.api.messages(job)))
         text = next(m["text"] for m in own.api.messages(job) if "for memory" in m["text"])
         assert "500MiB" in text and "Eat memory" in text
         own.api.cancel(job)
