@@ -1,13 +1,13 @@
 """Streaming jobs on the server's own Kafka broker: panes, drain, cancel."""
 
 import contextlib
-import time
 
 import pytest
 from broker import Payments, Topic
-from conftest import start_script
+from conftest import next_job, start_script
 from generate import Record
 from server import ServerError
+from waits import PATIENCE, wait
 
 WINDOW_MS = 10_000
 
@@ -25,10 +25,10 @@ class Job:
         self.partitions = partitions
         self.input, self.output = new_topic("records", partitions), new_topic("counts")
         self.log = tmp_path / "script.log"
-        known = {job["id"] for job in server.api.jobs()}
+        before = server.api.jobs()
         arguments = ["--bootstrap", server.kafka, "--input", self.input, "--output", self.output]
         self.script = start_script(server, "forever.py", *arguments, log=self.log)
-        self.id = self._wait(lambda: next((j["id"] for j in server.api.jobs() if j["id"] not in known), None))
+        self.id = next_job(server, before, self.script, self.log)
         server.api.wait_state(self.id, "RUNNING")
         self.producer = Payments(server.kafka, self.input, partitions)
 
@@ -52,13 +52,12 @@ class Job:
         self._wait(lambda: len(self.counts()) >= n)
         return self.counts()
 
-    def _wait(self, holds, timeout: float = 60.0):
-        deadline = time.monotonic() + timeout
-        while not (value := holds()):
+    def _wait(self, holds) -> None:
+        def still() -> bool:
             assert self.script.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, f"timed out; {self.log.read_text()}"
-            time.sleep(0.1)
-        return value
+            return holds()
+
+        wait(still, self.log.read_text)
 
 
 @pytest.fixture
@@ -83,15 +82,15 @@ def test_windows_close_as_the_watermark_passes_and_a_drain_closes_the_rest(serve
 
     server.api.drain(job.id)
     assert server.api.wait_state(job.id, "DRAINED") == "DRAINED"
-    assert job.script.wait(60) == 0, job.log.read_text()
+    assert job.script.wait(PATIENCE) == 0, job.log.read_text()
     assert sorted(job.counts()) == [b"1", b"2", b"5"]
 
 
 def test_a_cancelled_job_stops_at_once_and_writes_no_more(server, job):
     job.produce("aab", START_MS)
     server.api.cancel(job.id)
-    assert server.api.wait_state(job.id, "CANCELLED", timeout=30) == "CANCELLED"
-    assert job.script.wait(60) == 2, job.log.read_text()
+    assert server.api.wait_state(job.id, "CANCELLED") == "CANCELLED"
+    assert job.script.wait(PATIENCE) == 2, job.log.read_text()
     assert job.counts() == []
 
 
@@ -101,9 +100,13 @@ def test_a_running_job_tells_its_watermark_splits_and_counts(server, job):
     (source,) = description["sources"]
     assert sorted(split["split"] for split in source["splits"]) == [f"{job.input}-0", f"{job.input}-1"]
     assert {split["position"] for split in source["splits"]} == {1, 2}
-    (group,) = [stage for stage in description["stages"] if stage["kind"] == "group"]
-    assert any("Count" in name for name in group["transforms"])
-    assert START_MS - WINDOW_MS < group["input_watermark_millis"] <= START_MS + WINDOW_MS
+
+    def group() -> dict:
+        (stage,) = [one for one in server.api.job(job.id)["description"]["stages"] if one["kind"] == "group"]
+        return stage
+
+    assert any("Count" in name for name in group()["transforms"])
+    wait(lambda: START_MS - WINDOW_MS < group()["input_watermark_millis"] <= START_MS + WINDOW_MS, "the watermark")
 
 
 def test_drain_and_cancel_of_an_ended_job_change_nothing(server, job):

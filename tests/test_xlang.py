@@ -1,16 +1,17 @@
 """Transforms of other expansion services, which the server passes requests on to; pipelines in several environments."""
 
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import apache_beam as beam
 import pytest
 from apache_beam.transforms.validate_runner_xlang_test import CrossLanguageTestPipelines
 from conftest import portable_options
+from pools import listens
+from ports import free_ports
 from server import Server
+from waits import PATIENCE, wait
 
 # Beam's own service, with the transforms of Beam's own tests registered, and a worker of its own in the same process.
 SERVICE = """
@@ -18,19 +19,15 @@ import sys
 from apache_beam.runners.portability import expansion_service_main, expansion_service_test
 expansion_service_main.main(sys.argv[1:])
 """
+pytestmark = pytest.mark.xdist_group("expansion service")  # what its tests share
+
 STAGED = "a file that only the expansion service has"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory) -> Iterator[str]:
     """The address of an expansion service; its environment offers Docker, and a worker that is running."""
-    work, port = tmp_path_factory.mktemp("service"), free_port()
+    work, port = tmp_path_factory.mktemp("service"), free_ports(1)[0]
     staged = work / "staged.txt"
     staged.write_text(STAGED)
     flags = [f"--port={port}", "--fully_qualified_name_glob=*", "--serve_loopback_worker", f"--files_to_stage={staged}"]
@@ -38,17 +35,15 @@ def service(tmp_path_factory) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVICE, *flags], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("localhost", port), 1).close()
-            break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < deadline, (work / "service.log").read_text()
-            time.sleep(0.1)
+
+    def serves() -> bool:
+        assert process.poll() is None, (work / "service.log").read_text()
+        return listens(f"localhost:{port}")
+
+    wait(serves, "the expansion service")
     yield f"localhost:{port}"
     process.terminate()
-    process.wait(20)
+    process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
