@@ -38,7 +38,11 @@ func newProcessLauncher(m *Manager, t *target, spec Spec, logTo func(fnapi.LogEn
 // prepare makes the pool's directory and, for a Python interpreter that is started directly, stages the files that boot would stage.
 func (l *processLauncher) prepare(ctx context.Context, w *fnapi.Worker) error {
 	if l.dir == "" {
-		dir, err := os.MkdirTemp(l.tempDir, "padstone-harness-")
+		err := os.MkdirAll(l.tempDir, 0o700) // whoever clears temporary files may have taken it
+		var dir string
+		if err == nil {
+			dir, err = os.MkdirTemp(l.tempDir, "padstone-harness-")
+		}
 		if err != nil {
 			return fault.New(fault.Environment, codeStart, "directory for staged files: %w", err)
 		}

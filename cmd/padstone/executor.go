@@ -69,7 +69,13 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	if err != nil {
 		return nil, errors.Join(err, closed(server), containers.Close())
 	}
-	manager, err := harness.New(harness.Config{Logger: log.Named("harness"), Server: server, Docker: containers, Warm: warm})
+	staged, err := newStaging(cfg.DataDir)
+	if err != nil {
+		return nil, errors.Join(err, closed(server), containers.Close())
+	}
+	manager, err := harness.New(harness.Config{
+		Logger: log.Named("harness"), Server: server, Docker: containers, Warm: warm, TempDir: staged.dir,
+	})
 	if err != nil {
 		return nil, errors.Join(err, closed(server), containers.Close())
 	}
@@ -95,12 +101,13 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	return &executor{
 		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, memory: budget,
 		options: slices.Concat(engine.Options(), harness.Options()),
-		reap:    func(ctx context.Context) { reap(ctx, containers, log) },
+		reap:    func(ctx context.Context) { reap(ctx, containers, staged, log) },
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()
 			server.Close()
 			serving.Wait()
+			_ = os.Remove(staged.dir) // not there, or not empty, because a harness does not end
 			return errors.Join(err, containers.Close())
 		},
 	}, nil
@@ -117,8 +124,11 @@ func newDocker(cfg Config, log *zap.Logger) (*docker.Engine, error) {
 	})
 }
 
-// reap removes containers of an earlier server. That they are left is no reason not to serve.
-func reap(ctx context.Context, containers *docker.Engine, log *zap.Logger) {
+// reap removes containers and staged files of an earlier server. That they are left is no reason not to serve.
+func reap(ctx context.Context, containers *docker.Engine, staged staging, log *zap.Logger) {
+	if err := staged.reap(); err != nil {
+		log.Warn("staged files of a former server may be left", zap.Error(err))
+	}
 	n, err := containers.Reap(ctx)
 	if err != nil {
 		log.Warn("containers of a former server may be left", zap.Error(err))
