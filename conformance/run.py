@@ -8,6 +8,7 @@ what does not work.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -102,6 +103,8 @@ def main() -> int:
     verdicts, surprises = Counter(), 0
     with tempfile.TemporaryDirectory(prefix="padstone-conformance-") as directory:
         work = Path(directory)
+        os.environ["TMPDIR"] = directory  # SDKs leave files there
+        tempfile.tempdir = None
         server = None if args.endpoint else Server(work / "data").start()
         try:
             for suite, environment in planned(args):

@@ -170,6 +170,7 @@ def main() -> int:
     surprises = 0
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="padstone-conformance-")))
+        os.environ["TMPDIR"] = str(work)  # SDKs leave files there
 
         def server(service: str) -> Server:
             """A server for each direction: both services have the same transforms, and the first would be asked."""

@@ -135,10 +135,11 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     sdk, python = set_up()
     with ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="padstone-conformance-"))
+        os.environ["TMPDIR"] = work  # SDKs leave files there
         server = None
         if not args.endpoint:
-            work = stack.enter_context(tempfile.TemporaryDirectory(prefix="padstone-conformance-"))
-            server = stack.enter_context(Server(Path(work)))
+            server = stack.enter_context(Server(Path(work) / "data"))
         expansion = stack.enter_context(python_services(python))
         tests = run_tests(sdk, args.endpoint or server.job_endpoint, expansion, args)
         surprises = report(tests, listed(HERE / "known.txt"))
