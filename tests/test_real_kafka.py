@@ -1,7 +1,6 @@
 """On a real Kafka broker: kill -9 all round, two servers with one job, a broker that is away. Needs Java and Maven."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from broker import Payments, Topic, create_topics
-from conftest import PIPELINES
+from conftest import next_job, start_python
 from kafka_node import KafkaNode, missing
+from pools import external
 from server import ROOT, Server
-from test_recovery import PARTITIONS, committed, records, wait
+from test_recovery import PARTITIONS, committed, records
+from waits import PATIENCE, wait
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {missing()} in the PATH")
+one_broker = pytest.mark.xdist_group("kafka")  # what its tests share
 
 
 def test_kill_all_round(tmp_path):
@@ -39,10 +41,10 @@ def test_kill_all_round(tmp_path):
             [*command, "--directory", str(tmp_path)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     try:
-        assert driver.wait(225) == 0, log.read_text()
+        assert driver.wait(400) == 0, log.read_text()
     finally:
         driver.terminate()  # it ends what it has started
-        driver.wait(60)
+        driver.wait(PATIENCE)
     (path,) = tmp_path.glob("chaos-*/report.json")
     report = json.loads(path.read_text())
     assert report["found"] == {"lost": 0, "doubled": 0, "torn": 0, "disorder": 0, "wrong": 0}
@@ -69,19 +71,9 @@ class Job:
         self.windows = 0
 
     def submit(self, server: Server, worker_pool: str) -> str:
-        flags = ["--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}"]
-        flags += ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
-        flags += ["--bootstrap", self.kafka.bootstrap, "--input", self.input, "--output", self.output]
-        with self.log.open("wb") as log:
-            self.script = subprocess.Popen(
-                [sys.executable, str(PIPELINES / "forever.py"), *flags],
-                env={**server.script_env(), "PATH": os.environ["PATH"]},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        wait(server.api.jobs)
-        self.id = server.api.jobs()[0]["id"]
+        topics = ["--bootstrap", self.kafka.bootstrap, "--input", self.input, "--output", self.output]
+        self.script = start_python(server, "forever.py", *external(worker_pool), *topics, log=self.log)
+        self.id = next_job(server, [], self.script, self.log)
         server.api.wait_state(self.id, "RUNNING")
         return self.id
 
@@ -121,7 +113,9 @@ def new_job(kafka, tmp_path):
         job.end()
 
 
-SINK_IS_OPEN = "the sink is open"
+def sinks_opened(data_dir: Path) -> int:
+    """How often servers on this data directory, or on the one it is a copy of, have opened the job's sink."""
+    return (data_dir / "server.log").read_text().count("the sink is open")
 
 
 def failure(server: Server, job: str) -> str:
@@ -130,6 +124,7 @@ def failure(server: Server, job: str) -> str:
     return server.api.job(job)["last_error"]
 
 
+@one_broker
 def test_of_two_servers_with_one_job_the_first_is_fenced_out(new_job, start_server, tmp_path, worker_pool):
     job, first = new_job("fenced"), start_server()
     job.submit(first, worker_pool)
@@ -137,12 +132,13 @@ def test_of_two_servers_with_one_job_the_first_is_fenced_out(new_job, start_serv
     wait(lambda: len(job.written()) >= 20)
     first.kill()
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
-    opened = (tmp_path / "copy" / "server.log").read_text().count(SINK_IS_OPEN)
+    opened = sinks_opened(tmp_path / "copy")
     first = start_server()
-    first.api.wait_state(job.id, "RUNNING")
+    # Until then it would fence out the second.
+    wait(lambda: sinks_opened(first.data_dir) > opened, first.log_tail)
     with Server(tmp_path / "copy") as second:
         # Were the first to write everything before that, the second would be refused.
-        wait(lambda: second.log_path.read_text().count(SINK_IS_OPEN) > opened)
+        wait(lambda: sinks_opened(second.data_dir) > opened, second.log_tail)
         job.produce(2)
         error = failure(first, job.id)
         assert error.startswith("kafka-fenced:") and "stop one of them" in error
@@ -152,6 +148,7 @@ def test_of_two_servers_with_one_job_the_first_is_fenced_out(new_job, start_serv
     assert job.written() == job.expected(5)
 
 
+@one_broker
 def test_a_server_on_an_old_copy_is_refused_and_the_job_goes_on(new_job, start_server, tmp_path, worker_pool):
     job, first = new_job("behind"), start_server()
     job.submit(first, worker_pool)
@@ -159,8 +156,9 @@ def test_a_server_on_an_old_copy_is_refused_and_the_job_goes_on(new_job, start_s
     wait(lambda: len(job.written()) >= 20)
     first.kill()
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    opened = sinks_opened(tmp_path / "copy")
     first = start_server()
-    first.api.wait_state(job.id, "RUNNING")
+    wait(lambda: sinks_opened(first.data_dir) > opened, first.log_tail)
     job.produce(2)
     wait(lambda: len(job.written()) >= 40)
     with Server(tmp_path / "copy") as second:
@@ -173,6 +171,7 @@ def test_a_server_on_an_old_copy_is_refused_and_the_job_goes_on(new_job, start_s
     assert job.written() == job.expected(7)
 
 
+@one_broker
 def test_a_broker_that_is_away(new_job, kafka, start_server, worker_pool):
     """The job says so, waits, and goes on; what was on its way comes once."""
     job, server = new_job("away"), start_server()
