@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import run_python
+from conftest import LOOPBACK, run_python
 
 DEFAULT = 3  # bundles that a process has in flight
 
@@ -16,12 +16,11 @@ def most_at_once(diary: Path) -> int:
 
 
 def test_elements_that_wait(server, tmp_path) -> None:
-    """All elements come in one block, and one process has them."""
+    """All elements come in one block, and one process has them: enough for a machine that is slow to notice."""
     diary = tmp_path / "diary"
-    done = run_python(
-        server, "waiting.py", "--environment_type=LOOPBACK", "--sdk_worker_parallelism=1", f"--diary={diary}"
-    )
+    flags = [*LOOPBACK, "--sdk_worker_parallelism=1", "--elements=600", f"--diary={diary}"]
+    done = run_python(server, "waiting.py", *flags)
     assert done.returncode == 0, done.stderr
-    assert "elements: 200" in done.stdout
-    assert diary.read_text().count("+") >= 200
+    assert "elements: 600" in done.stdout
+    assert diary.read_text().count("+") >= 600
     assert most_at_once(diary) >= 2 * DEFAULT
