@@ -72,8 +72,12 @@ test-go: build $(VENV)/.test
 	$(GO) test $(RACE) -timeout 20m ./...
 	$(if $(RACE),$(GO) test -run InBoundedMemory ./engine)
 
+# Most tests wait for most of their time, for Python to start or for a server to do something: several run side by side.
+# "loadgroup" keeps those together that share something expensive. PYTEST_ARGS="-k docker" chooses.
+WORKERS     ?= 3
+PYTEST_ARGS ?=
 test-python: build $(VENV)/.test
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 # Container images, built without pulling one: see docs/docker.md. Needs an engine that runs. IMAGES="python3.11 server" chooses;
 # `python` is that of this Python. BASE='debian:{release}-slim' builds on an image that is pulled.
