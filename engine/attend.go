@@ -50,6 +50,9 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 				j.tell(scheduler.Progressed{Bundle: start.Bundle, Done: p.Done})
 			})
 		},
+		Moved: func(worker string) {
+			j.postLive(func() { j.tell(scheduler.Moved{Bundle: start.Bundle, Worker: worker}) })
+		},
 		Divide: func(ctx context.Context, d *bundle.Division) error { return j.divide(ctx, start, d) },
 		Undivided: func() {
 			j.postLive(func() {

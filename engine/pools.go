@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
@@ -62,7 +63,7 @@ type pooled struct {
 	parallel bool // one process is as good as several
 	asked    int  // processes that it was to begin with
 	sizer    *sizing.Controller
-	told     int // processes that the scheduler knows of
+	told     []string // who the scheduler knows to be at each place
 
 	at      time.Duration // of the last look
 	busy    time.Duration // until then
@@ -93,17 +94,27 @@ func (j *job) adopt(env plan.EnvID, pool HarnessPool, parallel bool) {
 	j.fleet.SetPool(env, pool)
 	pool.SetMemoryMax(j.chosen.memoryMax())
 	j.warnOfOne(p, size)
-	j.tellCapacity(p, max(1, size.InService))
+	j.tellCapacity(p, size.InService)
 	j.poolChanged(env) // it may have changed while there was no job to tell
 	if !j.over {
 		j.decideAnew(p) // what was set by hand was not known when it was started
 	}
 }
 
-// tellCapacity tells the scheduler how many processes there are to give bundles to.
+// tellCapacity tells the scheduler of the first n places that there are to give bundles to, if it does not know of just these.
 func (j *job) tellCapacity(p *pooled, n int) {
-	p.told = n
-	j.tell(scheduler.Capacity{Env: p.env, Processes: n, PerProcess: j.cfg.BundlesPerProcess, Parallel: p.parallel})
+	places := p.pool.Places()
+	workers := make([]string, min(n, len(places)))
+	for i := range workers {
+		workers[i] = string(places[i])
+	}
+	if len(workers) == 0 || slices.Equal(workers, p.told) {
+		return
+	}
+	p.told = workers
+	j.tell(scheduler.Capacity{
+		Env: p.env, Processes: len(workers), PerProcess: j.cfg.BundlesPerProcess, Parallel: p.parallel, Workers: workers,
+	})
 }
 
 // poolChanged looks at a pool whose processes have come or gone.
@@ -124,9 +135,7 @@ func (j *job) poolChanged(env plan.EnvID) {
 	} else if size.Coming == 0 && size.InService == size.Wanted {
 		p.sizer.Started()
 	}
-	if size.InService != p.told && size.InService > 0 {
-		j.tellCapacity(p, size.InService)
-	}
+	j.tellCapacity(p, size.InService)
 	if size.Connected == 0 {
 		return
 	}
@@ -213,7 +222,7 @@ func (j *job) decide(p *pooled, size PoolSize) {
 	if d.Size < was {
 		p.shrunk++
 		verb = "shrinks"
-		j.tellCapacity(p, min(d.Size, p.told)) // before they go: no bundle is given to them
+		j.tellCapacity(p, min(d.Size, len(p.told))) // before they go: no bundle is given to them
 	} else {
 		p.grown++
 	}

@@ -1,11 +1,14 @@
 package engine_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,6 +191,73 @@ func TestSplitResidualFails(t *testing.T) {
 	}))
 	r.Run(p, twoProcesses())
 	want(t, out, countTo(100)...)
+}
+
+// TestSplitToSuccessor has another process come in the place of the one that is held up, which ends when its bundle has. Had the new one
+// nothing to do until then, it would never end.
+func TestSplitToSuccessor(t *testing.T) {
+	r := newRig(t, eager)
+	g := newGate(t, 7, 70)
+	p := r.Pipeline()
+	out := p.Write("out", p.Map("slow", p.Read("in", bounded(numberTexts(100)), "bytes"), "bytes", g.slowly))
+	j := r.Start(p, nil)
+	<-g.begun
+	if err := r.Harnesses.Replace(0); err != nil {
+		t.Fatal(err)
+	}
+	j.End(jobpb.JobState_DONE)
+	want(t, out, countTo(100)...)
+	wantSplit(t, j, "slow")
+}
+
+// TestSplitToReturned loses a process with a bundle, which the other one has then. When there is a process in its place again, that gets a
+// part. So that nothing is split before, the other one is not there at first either.
+func TestSplitToReturned(t *testing.T) {
+	r := newRig(t, eager)
+	g := newGate(t, 7, 70)
+	var losses, times atomic.Int64
+	begun, rerun := make(chan struct{}), make(chan struct{})
+	lost := map[int64]chan struct{}{1: make(chan struct{}), 2: make(chan struct{})}
+	back := map[int64]chan struct{}{1: make(chan struct{}), 2: rerun}
+	r.Harnesses.OnBack = func(ctx context.Context) {
+		n := losses.Add(1)
+		close(lost[n])
+		select {
+		case <-back[n]:
+		case <-ctx.Done():
+		}
+	}
+	p := r.Pipeline()
+	src := bounded(numberTexts(100))
+	src.Batches[0].Gate = lost[1]
+	out := p.Write("out", p.Map("slow", p.Read("in", src, "bytes"), "bytes", func(c *fakesdk.Context, e fakesdk.Element) error {
+		if string(fakesdk.Bytes(e.Value)) == "7" {
+			switch times.Add(1) {
+			case 1:
+				close(begun)
+				<-rerun
+				return errors.New("its process was lost")
+			case 2:
+				close(rerun)
+			}
+		}
+		return g.slowly(c, e)
+	}))
+	j := r.Start(p, twoProcesses())
+	for losses.Load() == 0 {
+		r.Harnesses.Break(1) // it may have yet to come
+		time.Sleep(time.Millisecond)
+	}
+	<-begun
+	r.Harnesses.Break(0)
+	<-lost[2]
+	close(back[1])
+	j.End(jobpb.JobState_DONE)
+	want(t, out, countTo(100)...)
+	messages := j.Messages(jobpb.JobMessage_JOB_MESSAGE_DETAILED)
+	if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, "harness process 0 had room") }) {
+		t.Errorf("no message tells of a split for the process that is back: %q", messages)
+	}
 }
 
 // TestLateAnswerToSplit has the answer to a split come after that of the bundle, which was held up until it had been made: what was given up

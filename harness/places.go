@@ -65,6 +65,19 @@ func (p *Pool) Failure() error {
 	return err
 }
 
+// Places lists the workers in service by place, "" where none is connected.
+func (p *Pool) Places() []fnapi.WorkerID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]fnapi.WorkerID, len(p.mu.places))
+	for i, s := range p.mu.places {
+		if s.ready.Load() {
+			all[i] = s.worker.ID()
+		}
+	}
+	return all
+}
+
 // Acquire returns the worker of a place, or another one where that is not connected, and holds it: it does not end before release is
 // called, which it must be once, unless it is lost. nil: none is connected.
 func (p *Pool) Acquire(place int) (w *fnapi.Worker, release func()) {

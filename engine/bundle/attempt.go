@@ -64,9 +64,10 @@ func (h *harnessBundle) only(data []byte) string {
 func (f *Fleet) Probe(ctx context.Context, r *Runner, start *scheduler.Start) error {
 	empty := *start
 	empty.Blocks, empty.Timers, empty.Limit, empty.Open = nil, false, 0, false
-	link := &Link{Progress: func(Progress) {}, Undivided: func() {}, Divide: func(context.Context, *Division) error {
-		return fmt.Errorf("a bundle without elements is not split")
-	}}
+	link := &Link{
+		Progress: func(Progress) {}, Undivided: func() {}, Moved: func(string) {},
+		Divide: func(context.Context, *Division) error { return fmt.Errorf("a bundle without elements is not split") },
+	}
 	res, err := f.Run(ctx, r, &empty, link)
 	if res != nil {
 		res.Discard()

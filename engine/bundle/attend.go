@@ -20,6 +20,8 @@ type Link struct {
 	Split <-chan struct{}
 	// Progress takes what a bundle that takes long tells of itself.
 	Progress func(Progress)
+	// Moved says which worker has got the bundle, where that is not the one that it was meant for.
+	Moved func(worker string)
 	// Divide commits a split: it gives the new blocks their sequences. Then the bundle has its part, and the rest may start.
 	Divide func(ctx context.Context, d *Division) error
 	// Undivided says that a request brought nothing.

@@ -25,6 +25,8 @@ type Pool interface {
 	// Acquire returns the worker of a place, or another one where that is not connected, and holds it: it does not end before release is
 	// called. nil: none is connected. A place beyond the last one stands for another.
 	Acquire(place int) (w *fnapi.Worker, release func())
+	// Places lists who is at each place, "" where nobody is connected.
+	Places() []fnapi.WorkerID
 	LastLogs() []string
 	// Loss says why a generation of a worker was lost, as soon as that is known; "" if it is not.
 	Loss(ctx context.Context, id fnapi.WorkerID, generation int) string
@@ -126,10 +128,14 @@ func (f *Fleet) Run(ctx context.Context, r *Runner, start *scheduler.Start, link
 	case !r.lifts.lifted(st):
 		as = converting
 	}
-	items := r.paces.items(start.Stage)
+	items, at := r.paces.items(start.Stage), start.Worker
 	for {
 		err = f.on(ctx, st, start.Process, as, func(slot Slot) error {
 			slot.ItemsMax, slot.Straight = items, as == converting
+			if got := string(slot.Worker.ID()); got != at { // whoever it was meant for was lost, or has gone, a moment ago
+				at = got
+				link.Moved(at)
+			}
 			res, err = r.Harness(ctx, start, slot, link)
 			return err
 		})

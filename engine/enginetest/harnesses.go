@@ -32,6 +32,8 @@ type Harnesses struct {
 	OnCheck func(env *pipepb.Environment) error
 	// OnGrow is called before a harness starts that is to be one more, and may fail that or wait until ctx ends. May be nil.
 	OnGrow func(ctx context.Context) error
+	// OnBack is called before a harness starts in the place of one that broke, where nobody is until it returns. May be nil.
+	OnBack func(ctx context.Context)
 	// Tamper changes what harnesses send, see fakesdk.Config. May be nil.
 	Tamper func(m proto.Message) []proto.Message
 	// OnClaim is called with each offset that a splittable DoFn claims. May be nil.
@@ -151,8 +153,27 @@ func (h *Harnesses) Break(process int) {
 	if p == nil { // none has been started yet
 		return
 	}
-	if w, release := p.Acquire(process); w != nil {
-		w.Disconnect("the test breaks it")
-		release()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if process < len(p.places) {
+		p.places[process].worker.Disconnect("the test breaks it")
 	}
+}
+
+// Replace has another process follow one of the pool that was started last, which ends when its bundles have.
+func (h *Harnesses) Replace(process int) error {
+	h.mu.Lock()
+	p := h.mu.last
+	h.mu.Unlock()
+	m, err := p.start(p.ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	old := p.places[process]
+	p.places[process], old.retired = m, true
+	old.endIfDone()
+	p.mu.Unlock()
+	p.changed()
+	return nil
 }

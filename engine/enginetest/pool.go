@@ -46,6 +46,7 @@ type member struct {
 	end     context.CancelFunc
 	users   int
 	retired bool
+	away    bool // it broke, and its successor has yet to come
 }
 
 // start starts one process and its supervisor.
@@ -123,9 +124,12 @@ func (p *pool) supervise(m *member, sdk *fakesdk.Harness) {
 			_ = sdk.Close() // the connection is broken on purpose
 			return
 		case <-sdk.Done():
-			_ = sdk.Close()
 		}
-		p.changed()
+		p.setAway(m, p.harnesses.OnBack != nil)
+		if p.harnesses.OnBack != nil {
+			p.harnesses.OnBack(m.ctx)
+		}
+		_ = sdk.Close()
 		next, err := p.connect(m.ctx, m)
 		if err != nil {
 			if m.ctx.Err() == nil {
@@ -138,8 +142,28 @@ func (p *pool) supervise(m *member, sdk *fakesdk.Harness) {
 			return
 		}
 		sdk = next
-		p.changed()
+		p.setAway(m, false)
 	}
+}
+
+func (p *pool) setAway(m *member, away bool) {
+	p.mu.Lock()
+	m.away = away
+	p.mu.Unlock()
+	p.changed()
+}
+
+// Places implements bundle.Pool.
+func (p *pool) Places() []fnapi.WorkerID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]fnapi.WorkerID, len(p.places))
+	for i, m := range p.places {
+		if !m.away {
+			all[i] = m.worker.ID()
+		}
+	}
+	return all
 }
 
 // Acquire implements bundle.Pool.
@@ -147,6 +171,9 @@ func (p *pool) Acquire(place int) (*fnapi.Worker, func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.places[place%len(p.places)]
+	if i := slices.IndexFunc(p.places, func(o *member) bool { return !o.away }); m.away && i >= 0 {
+		m = p.places[i]
+	}
 	m.users++
 	return m.worker, sync.OnceFunc(func() {
 		p.mu.Lock()

@@ -31,10 +31,9 @@ func (s *Scheduler) startSuspect(st *stage) *Start {
 			if !ok {
 				continue
 			}
-			b.Process = process
-			e.load[process]++
+			b.Process, b.Worker = process, e.workers[process]
+			s.count(st, b, 1)
 			e.alone[process] = sp.lonely()
-			s.occupy(st, b, 1)
 		}
 		sp.running = true
 		s.begin(st, b)
@@ -144,13 +143,14 @@ func (s *Scheduler) suspectProcess(st *stage, sp *suspect, b *Start) (process in
 		return 0, false
 	}
 	if st.keyed {
-		for _, to := keyGroupRange(process, len(e.load), len(st.queues)); int(b.Groups[0]) >= to; {
+		for _, to := e.groups(process, len(st.queues)); int(b.Groups[0]) >= to; {
 			process++
-			_, to = keyGroupRange(process, len(e.load), len(st.queues))
+			_, to = e.groups(process, len(st.queues))
 		}
 	} else {
 		for p, n := range e.load {
-			if !e.alone[p] && (n < e.load[process] || e.alone[process]) {
+			taken := e.alone[process] || e.away(process)
+			if !e.alone[p] && !e.away(p) && (n < e.load[process] || taken) {
 				process = p
 			}
 		}

@@ -176,7 +176,7 @@ func (s *Scheduler) done(o *opened) bool {
 		return true
 	case st.ordered && s.newest(st) != o.start.Bundle: // what it took would come after what another has begun with
 		return true
-	case o.start.Process >= len(e.load) || e.reserved[o.start.Process]:
+	case o.start.Process == nowhere || e.reserved[o.start.Process]:
 		return true
 	}
 	return slices.ContainsFunc(o.start.Groups, func(g uint16) bool { return st.keyed && s.due(st, int(g)) })
@@ -251,7 +251,7 @@ func (s *Scheduler) extendFIFO(st *stage, o *opened, x *Extend) {
 
 // extendKeyed takes what has come for key groups that the bundle owns, or nobody.
 func (s *Scheduler) extendKeyed(st *stage, o *opened, x *Extend) {
-	from, to := keyGroupRange(o.start.Process, len(s.envs[st.def.Env].load), len(st.queues))
+	from, to := s.envs[st.def.Env].groups(o.start.Process, len(st.queues))
 	for g := from; g < to && !s.full(st, o); g++ {
 		q := &st.queues[g]
 		mine := o.groups[uint16(g)]
@@ -288,7 +288,7 @@ func (s *Scheduler) betterElsewhere(st *stage, o *opened) bool {
 		return false
 	}
 	for p, n := range e.load {
-		if n == 0 && !e.alone[p] && !e.reserved[p] {
+		if n == 0 && !e.closed(p) {
 			return true
 		}
 	}

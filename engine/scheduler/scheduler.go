@@ -129,6 +129,8 @@ func (s *Scheduler) Step(now element.Time, ev Event) ([]Action, error) {
 	case Tick:
 	case Restored:
 		s.restore(ev)
+	case Moved:
+		s.moved(ev)
 	case Capacity:
 		s.capacity(ev)
 	case Committed:
@@ -352,13 +354,7 @@ func (s *Scheduler) finish(id BundleID) (*Start, *stage, error) {
 	}
 	switch st.def.Kind {
 	case plan.Harness:
-		if !b.Open {
-			s.occupy(st, b, -1)
-		}
-		if e := s.envs[st.def.Env]; e != nil && b.Process < len(e.load) {
-			e.load[b.Process]--
-			e.alone[b.Process] = e.alone[b.Process] && e.load[b.Process] > 0
-		}
+		s.count(st, b, -1)
 	case plan.Group:
 		s.runner--
 	}

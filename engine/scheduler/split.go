@@ -53,7 +53,7 @@ func (s *Scheduler) freeFor(st *stage) int {
 	e := s.envs[st.def.Env]
 	busy := make([]bool, len(e.load))
 	for _, b := range s.bundles {
-		if b.Stage == st.index && b.Process < len(busy) {
+		if b.Stage == st.index && b.Process != nowhere {
 			busy[b.Process] = true
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Scheduler) places(e *environment, st *stage) (free []int) {
 	if s.mayWait(st) {
 		for p := range e.load {
 			for range s.slots(e, st, p) {
-				if !e.alone[p] && !e.reserved[p] {
+				if !e.closed(p) {
 					free = append(free, p)
 				}
 			}
@@ -215,7 +215,7 @@ func (s *Scheduler) places(e *environment, st *stage) (free []int) {
 			break
 		}
 		for p, n := range e.load {
-			if n <= used && !e.alone[p] && !e.reserved[p] {
+			if n <= used && !e.closed(p) {
 				free = append(free, p)
 			}
 		}

@@ -63,13 +63,13 @@ func (s *Scheduler) start(st *stage) *Start {
 		if !s.fillHarness(st, b) {
 			return nil
 		}
-		s.envs[st.def.Env].load[b.Process]++
+		b.Worker = s.envs[st.def.Env].workers[b.Process]
 	}
 	s.begin(st, b)
 	s.keepOpen(st, b)
-	b.Watched = st.def.Kind == plan.Harness && s.watched(st)
-	if st.def.Kind == plan.Harness && !b.Open {
-		s.occupy(st, b, 1)
+	if st.def.Kind == plan.Harness {
+		b.Watched = s.watched(st)
+		s.count(st, b, 1)
 	}
 	return b
 }
@@ -91,19 +91,19 @@ func (s *Scheduler) begin(st *stage, b *Start) {
 func (s *Scheduler) fillGroup(st *stage, b *Start) bool {
 	if st.batch {
 		b.Final = true
-		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, 1)
+		return st.in >= element.MaxTime && s.takeKeyed(st, b, 0, len(st.queues))
 	}
 	if (st.def.Merge != nil || st.def.Compact != nil) && s.envs[st.def.Env] == nil {
 		return false // its windows or accumulators are merged in a harness that has yet to come
 	}
 	b.Deferred = st.deferred
-	return s.takeTimers(st, b, 0, 1) || s.takeKeyed(st, b, 0, 1)
+	return s.takeTimers(st, b, 0, len(st.queues)) || s.takeKeyed(st, b, 0, len(st.queues))
 }
 
 // fillHarness chooses the inputs of a Harness bundle on process b.Process.
 func (s *Scheduler) fillHarness(st *stage, b *Start) bool {
-	processes := len(s.envs[st.def.Env].load)
-	if st.keyed && s.takeTimers(st, b, b.Process, processes) {
+	from, to := s.envs[st.def.Env].groups(b.Process, len(st.queues))
+	if st.keyed && s.takeTimers(st, b, from, to) {
 		return true
 	}
 	if s.backPressure(st) != nil {
@@ -113,7 +113,7 @@ func (s *Scheduler) fillHarness(st *stage, b *Start) bool {
 		b.Truncate = true
 	}
 	if st.keyed {
-		return s.takeKeyed(st, b, b.Process, processes)
+		return s.takeKeyed(st, b, from, to)
 	}
 	return s.takeFIFO(st, b)
 }
@@ -127,10 +127,10 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 	}
 	best := -1
 	for p, n := range e.load {
-		if !s.room(e, st, p) || e.alone[p] || e.reserved[p] || (best >= 0 && n >= e.load[best]) {
+		if !s.room(e, st, p) || e.closed(p) || (best >= 0 && n >= e.load[best]) {
 			continue
 		}
-		if st.keyed && !s.hasWork(st, p, len(e.load)) {
+		if from, to := e.groups(p, len(st.queues)); st.keyed && !s.hasWork(st, from, to) {
 			continue
 		}
 		best = p
@@ -138,9 +138,8 @@ func (s *Scheduler) pickProcess(st *stage) (int, bool) {
 	return max(best, 0), best >= 0
 }
 
-// hasWork says whether a free key group of the process has timers due or data it may take.
-func (s *Scheduler) hasWork(st *stage, process, processes int) bool {
-	from, to := keyGroupRange(process, processes, len(st.queues))
+// hasWork says whether a free one of the key groups has timers due or data it may take.
+func (s *Scheduler) hasWork(st *stage, from, to int) bool {
 	crowded := st.crowded()
 	for g := from; g < to; g++ {
 		if st.busy[g] {
@@ -172,9 +171,8 @@ func keyGroupRange(process, processes, groups int) (from, to int) {
 	return process * groups / processes, (process + 1) * groups / processes
 }
 
-// takeTimers makes b a bundle of due timers.
-func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool {
-	from, to := keyGroupRange(process, processes, len(st.queues))
+// takeTimers makes b a bundle of due timers of the key groups.
+func (s *Scheduler) takeTimers(st *stage, b *Start, from, to int) bool {
 	for g := from; g < to; g++ {
 		if !st.busy[g] && !st.heldTimers[g] && s.due(st, g) {
 			b.Groups = append(b.Groups, uint16(g))
@@ -188,12 +186,12 @@ func (s *Scheduler) takeTimers(st *stage, b *Start, process, processes int) bool
 	return true
 }
 
-// takeKeyed takes the waiting blocks of free key groups, up to the bounds of a bundle. A Final bundle takes key groups whole.
-func (s *Scheduler) takeKeyed(st *stage, b *Start, process, processes int) bool {
+// takeKeyed takes the waiting blocks of those of the key groups that are free, up to the bounds of a bundle. A Final bundle takes key
+// groups whole.
+func (s *Scheduler) takeKeyed(st *stage, b *Start, from, to int) bool {
 	if st.crowded() {
 		return false
 	}
-	from, to := keyGroupRange(process, processes, len(st.queues))
 	elements, bytes := 0, 0
 	most := s.mostOf(st)
 	for g := from; g < to && s.within(st, elements, bytes, b.Final) && elements < most; g++ {

@@ -19,7 +19,8 @@ import (
 //	                              NAME KIND [in=A,B] [keyed] [side=C [early] [mapped]] [splittable] [drainable] [bounded] [stable] [sorted] [unlifted]
 //	restore NAME [wm=T] [done] [hold=T] [outputs=(T,…)] [count=N] [timer=T]   input: sequence numbers of blocks, of count elements;
 //	                              timer is of key group 0
-//	harness [processes=N] [each=N] [parallel]
+//	harness [processes=N] [each=N] [parallel] [workers=A/B]    - for a place where nobody is
+//	moved BUNDLE to=WORKER
 //	commit BUNDLE [wm=T] [done] [outputs=(T,…)] [elements=N busy=MS [wall=MS]]   input, an effect a line: add STAGE group=G seq=N count=N bytes=N hold=T [after=T],
 //	                              hold T ±N, timer group=G event=T pt=T, side STAGE
 //	                              returned or rest seq=N count=N bytes=N hold=T
@@ -65,6 +66,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		c := Capacity{Env: "env", Processes: 1, PerProcess: 2, Parallel: d.HasArg("parallel")}
 		d.MaybeScanArgs(t, "processes", &c.Processes)
 		d.MaybeScanArgs(t, "each", &c.PerProcess)
+		if d.HasArg("workers") {
+			var names string
+			d.ScanArgs(t, "workers", &names)
+			c.Workers = strings.Split(strings.ReplaceAll(names, "-", ""), "/")
+			c.Processes = len(c.Workers)
+		}
 		return st.step(t, c)
 	case "commit":
 		return st.step(t, st.committed(t, d))
@@ -89,6 +96,10 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.step(t, Undivided{Bundle: bundleArg(t, d)})
 	case "connected":
 		return st.step(t, Connected{Env: "env"})
+	case "moved":
+		var worker string
+		d.ScanArgs(t, "to", &worker)
+		return st.step(t, Moved{Bundle: bundleArg(t, d), Worker: worker})
 	case "tick":
 		return st.step(t, Tick{})
 	case "drain":

@@ -140,8 +140,18 @@ type Capacity struct {
 	Env        plan.EnvID
 	Processes  int
 	PerProcess int
+	// Workers names who is at the place of each process, "" where nobody is connected: no bundle is given to it while others are. A
+	// bundle counts against the place of the worker that has it, and against none when that is not in service any more. nil: the
+	// processes are those that there were.
+	Workers []string
 	// Parallel says that a process is as good as several: bundles in it do not hold each other up.
 	Parallel bool
+}
+
+// Moved says that a bundle in flight is with another worker than the one of the place that it was started for.
+type Moved struct {
+	Bundle BundleID
+	Worker string
 }
 
 // Mapped says which windows of side inputs the elements of a block need that MapWindows has named.
@@ -181,6 +191,7 @@ func (Progressed) event() {}
 func (Divided) event()    {}
 func (Undivided) event()  {}
 func (Capacity) event()   {}
+func (Moved) event()      {}
 func (Drain) event()      {}
 func (Tune) event()       {}
 func (Settle) event()     {}
@@ -192,8 +203,10 @@ type Start struct {
 	Bundle  BundleID
 	Stage   int
 	Process int // harness process, 0 ≤ Process < Processes of the environment; 0 for runner-side stages
-	Groups  []uint16
-	Blocks  []Block
+	// Worker is who is there, by the last Capacity or Moved.
+	Worker string
+	Groups []uint16
+	Blocks []Block
 	// Timers: fire the due timers of Groups, up to InputWatermark and Now, instead of taking data.
 	Timers bool
 	// AllTimers: the input is at its end; processing-time timers are due whatever the clock says.

@@ -156,7 +156,7 @@ func (s *Scheduler) room(e *environment, st *stage, process int) bool {
 
 // slots is how many more bundles of the stage a process may have in flight.
 func (s *Scheduler) slots(e *environment, st *stage, process int) int {
-	if e.perProcess == 0 || st.pacing.probing > 0 && process < len(st.on) && st.on[process] > 0 {
+	if e.perProcess == 0 || e.away(process) || st.pacing.probing > 0 && process < len(st.on) && st.on[process] > 0 {
 		return 0
 	}
 	const little = 1e-9 // the sum of thirds is not quite 1
@@ -171,6 +171,9 @@ func (s *Scheduler) slots(e *environment, st *stage, process int) int {
 
 // occupy counts a bundle against the process that it runs on.
 func (s *Scheduler) occupy(st *stage, b *Start, n int) {
+	if b.Process == nowhere {
+		return
+	}
 	if b.Process >= len(st.on) {
 		st.on = append(st.on, make([]int, b.Process+1-len(st.on))...)
 	}
@@ -206,7 +209,7 @@ const pacedFrom = 3
 func (s *Scheduler) pacedSoFar(b *Start, p *pace) {
 	st := s.stages[b.Stage]
 	e := s.envs[st.def.Env]
-	if e == nil || st.def.Splittable != nil || b.Timers || b.Open || b.Limit > 0 {
+	if e == nil || b.Process == nowhere || st.def.Splittable != nil || b.Timers || b.Open || b.Limit > 0 {
 		return
 	}
 	elements, level := p.done*float64(items(b.Blocks)), s.level(b)
