@@ -205,12 +205,11 @@ func (j *job) launch() error {
 		return err
 	}
 	j.fleet = fleet
-	envs := usedEnvironments(j.plan)
-	left := len(envs)
+	left := len(j.plan.Environments)
 	if left == 0 {
 		j.reporter.State(jobpb.JobState_RUNNING)
 	}
-	for _, env := range envs {
+	for _, env := range j.plan.Environments {
 		parsed, err := environment(env)
 		if err != nil {
 			return err

@@ -85,7 +85,7 @@ func (j *job) describe() *jobserver.Description {
 			d.Sources = append(d.Sources, j.describeSource(i, def))
 		}
 	}
-	for _, env := range usedEnvironments(j.plan) {
+	for _, env := range j.plan.Environments {
 		if parsed, err := environment(env); err == nil { // else the job would not have begun
 			d.Environments = append(d.Environments, jobserver.EnvironmentDescription{
 				ID: string(env.ID), Runs: jobserver.EnvironmentText(parsed), Replaces: jobserver.EnvironmentReplaces(parsed),

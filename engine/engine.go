@@ -235,7 +235,7 @@ func (e *Engine) Check(ctx context.Context, spec jobserver.Spec) error {
 	if err != nil {
 		return err
 	}
-	return checks.check(ctx, usedEnvironments(compiled.Plan))
+	return checks.check(ctx, compiled.Plan.Environments)
 }
 
 // Start runs a new job.

@@ -139,7 +139,7 @@ type early struct {
 // startEarly starts the harnesses of the environments that a plan uses, until ctx ends.
 func (s *starts) startEarly(ctx context.Context) (*early, error) {
 	e := &early{pools: make(map[plan.EnvID]<-chan started)}
-	for _, env := range usedEnvironments(s.plan) {
+	for _, env := range s.plan.Environments {
 		parsed, err := environment(env)
 		if err != nil {
 			return e, err
@@ -170,20 +170,4 @@ func (e *early) giveUp(ctx context.Context) {
 		}
 	}
 	clear(e.pools)
-}
-
-// usedEnvironments lists the environments that a stage runs in.
-func usedEnvironments(p *plan.Plan) (used []*plan.Environment) {
-	runs := make(map[plan.EnvID]bool)
-	for _, s := range p.Stages {
-		if s.Env != "" {
-			runs[s.Env] = true
-		}
-	}
-	for _, env := range p.Environments {
-		if runs[env.ID] {
-			used = append(used, env)
-		}
-	}
-	return used
 }
