@@ -12,6 +12,7 @@ import (
 	"padstone/engine/plan"
 	"padstone/engine/store"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 )
 
 // Durability says when a commit counts as durable.
@@ -22,7 +23,7 @@ var Durabilities = store.Durabilities
 
 // durability is the job's own choice, or the server's.
 func durability(options *structpb.Struct, server Durability) (Durability, error) {
-	text := optionString(options, optionDurability)
+	text := option.Text(options, optionDurability)
 	if text == "" {
 		return server, nil
 	}

@@ -24,6 +24,7 @@ import (
 	"padstone/engine/store"
 	"padstone/internal/fault"
 	"padstone/internal/memory"
+	"padstone/internal/option"
 	"padstone/jobserver"
 	"padstone/translate"
 )
@@ -226,7 +227,7 @@ func (e *Engine) Check(ctx context.Context, spec jobserver.Spec) error {
 	}
 	checks := &preflight{harnesses: e.cfg.Harnesses, options: spec.Options, waits: settings.waits()}
 	checks.settle(ctx, spec.Pipeline)
-	if location := optionString(spec.Options, optionSavepoint); location != "" {
+	if location := option.Text(spec.Options, optionSavepoint); location != "" {
 		if err := e.checkSavepoint(ctx, spec, location); err != nil {
 			return err
 		}

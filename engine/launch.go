@@ -12,6 +12,7 @@ import (
 
 	"padstone/engine/bundle"
 	"padstone/engine/plan"
+	"padstone/internal/option"
 	"padstone/jobserver"
 )
 
@@ -61,7 +62,7 @@ func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool) (pool
 		pool, err = s.cfg.Harnesses.Start(ctx, spec)
 		return err
 	}
-	if strings.EqualFold(optionString(s.spec.Options, "environment_type"), "LOOPBACK") {
+	if strings.EqualFold(option.Text(s.spec.Options, "environment_type"), "LOOPBACK") {
 		err = start()
 		return pool, err
 	}

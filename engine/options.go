@@ -7,6 +7,8 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/internal/option"
 )
 
 const (
@@ -44,7 +46,7 @@ func Options() []*jobpb.PipelineOptionDescriptor {
 
 // optionInt reads a pipeline option. Integers arrive as strings, numbers or not at all. Spec: python PipelineOptions.
 func optionInt(options *structpb.Struct, name string, fallback int) int {
-	v := options.GetFields()["beam:option:"+name+":v1"]
+	v := option.Value(options, name)
 	switch k := v.GetKind().(type) {
 	case *structpb.Value_NumberValue:
 		return int(k.NumberValue)
@@ -58,13 +60,8 @@ func optionInt(options *structpb.Struct, name string, fallback int) int {
 
 // optionBool reads a pipeline option. Spec: python PipelineOptions.
 func optionBool(options *structpb.Struct, name string) bool {
-	v := options.GetFields()["beam:option:"+name+":v1"]
+	v := option.Value(options, name)
 	return v.GetBoolValue() || v.GetStringValue() == "true" // the latter from SDKs that do not know the option's type
-}
-
-// optionString reads a pipeline option.
-func optionString(options *structpb.Struct, name string) string {
-	return options.GetFields()["beam:option:"+name+":v1"].GetStringValue()
 }
 
 // Experiments that a job may ask for. They leave out an optimisation and change no result.
@@ -77,7 +74,7 @@ const (
 
 // experiment tells whether the pipeline option experiments names the experiment. Spec: python DebugOptions.
 func experiment(options *structpb.Struct, name string) bool {
-	for _, v := range options.GetFields()["beam:option:experiments:v1"].GetListValue().GetValues() {
+	for _, v := range option.Value(options, "experiments").GetListValue().GetValues() {
 		for one := range strings.SplitSeq(v.GetStringValue(), ",") { // Java and Go users may give several in one
 			if strings.TrimSpace(one) == name {
 				return true

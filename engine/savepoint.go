@@ -17,6 +17,7 @@ import (
 	"padstone/engine/plan"
 	"padstone/internal/durable"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 	"padstone/jobserver"
 )
 
@@ -134,7 +135,7 @@ func Preview(ctx context.Context, location string, o inventory.Options, compile 
 
 // Preview implements jobserver.Previewer.
 func (e *Engine) Preview(ctx context.Context, spec jobserver.Spec) (*jobserver.Preview, error) {
-	location := optionString(spec.Options, optionSavepoint)
+	location := option.Text(spec.Options, optionSavepoint)
 	if location == "" {
 		return nil, fault.New(fault.Pipeline, "invalid-request", "the option %s names no savepoint", optionSavepoint)
 	}
@@ -166,7 +167,7 @@ func (e *Engine) Preview(ctx context.Context, spec jobserver.Spec) (*jobserver.P
 
 // takeUp fetches the store of the savepoint that a job starts from, unless it has done so already. A crash leaves nothing that counts.
 func (e *Engine) takeUp(ctx context.Context, spec jobserver.Spec, reporter jobserver.Reporter) error {
-	location := optionString(spec.Options, optionSavepoint)
+	location := option.Text(spec.Options, optionSavepoint)
 	dir := engineDir(spec)
 	_, err := os.Stat(filepath.Join(dir, storeDir))
 	if location == "" || err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"padstone/engine/inventory"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 	"padstone/jobserver"
 )
 
@@ -46,7 +47,7 @@ func matchOptions(spec jobserver.Spec) (inventory.Options, error) {
 		return fault.New(fault.Pipeline, "invalid-name-mapping", "--%s: %s", optionNameMapping, why).
 			WithHint(`give a JSON object of old names and new ones: {"Old name": "New name"}`)
 	}
-	switch k := spec.Options.GetFields()["beam:option:"+optionNameMapping+":v1"].GetKind().(type) {
+	switch k := option.Value(spec.Options, optionNameMapping).GetKind().(type) {
 	case nil, *structpb.Value_NullValue:
 	case *structpb.Value_StringValue: // as SDKs send it that do not know the option
 		if err := json.Unmarshal([]byte(k.StringValue), &o.Names); k.StringValue != "" && err != nil {

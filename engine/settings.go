@@ -15,6 +15,7 @@ import (
 	"padstone/engine/scheduler"
 	"padstone/internal/bytesize"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 	"padstone/jobserver"
 )
 
@@ -203,7 +204,7 @@ func ParseSetting(name, text string) (int64, error) {
 
 // option reads the pipeline option of the setting; ok is false when the job does not choose. SDKs send integers as strings or numbers.
 func (s *setting) option(options *structpb.Struct) (v int64, ok bool, err error) {
-	field := options.GetFields()["beam:option:"+s.name+":v1"]
+	field := option.Value(options, s.name)
 	wrong := ""
 	switch k := field.GetKind().(type) {
 	case nil, *structpb.Value_NullValue:

@@ -2,8 +2,6 @@ package harness
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +10,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/harness/docker"
+	"padstone/internal/option"
 )
 
 // containerLauncher starts harnesses as containers, one a worker.
@@ -55,27 +54,12 @@ func newContainerLauncher(ctx context.Context, p *Pool) (*containerLauncher, err
 	return l, nil
 }
 
-// dockerOptions returns the pipeline options that are about containers. Lists arrive as lists, or as one text from SDKs that do not know
-// the option.
+// dockerOptions returns the pipeline options that are about containers.
 func dockerOptions(options *structpb.Struct) map[string][]string {
-	const before, after = "beam:option:", ":v1"
 	chosen := make(map[string][]string)
-	for name, v := range options.GetFields() {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, before), after)
-		if !strings.HasPrefix(name, "docker_") {
-			continue
-		}
-		values := v.GetListValue().GetValues()
-		if v.GetListValue() == nil {
-			values = []*structpb.Value{v}
-		}
-		for _, one := range values {
-			switch k := one.GetKind().(type) {
-			case *structpb.Value_StringValue:
-				chosen[name] = append(chosen[name], k.StringValue)
-			case *structpb.Value_NumberValue:
-				chosen[name] = append(chosen[name], fmt.Sprint(k.NumberValue))
-			}
+	for _, name := range docker.OptionNames {
+		if values := option.Texts(options, name); len(values) > 0 {
+			chosen[name] = values
 		}
 	}
 	return chosen

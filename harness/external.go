@@ -14,6 +14,7 @@ import (
 
 	"padstone/fnapi"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 )
 
 // externalLauncher asks worker pools for harnesses. Spec: beam_fn_api.proto BeamFnExternalWorkerPool.
@@ -42,7 +43,7 @@ func newExternalLauncher(m *Manager, t *target, p *Pool) *externalLauncher {
 
 // isLoopback says whether the SDK runs the workers in the program that submits the job. It submits them as an external pool.
 func isLoopback(options *structpb.Struct) bool {
-	return strings.EqualFold(options.GetFields()["beam:option:environment_type:v1"].GetStringValue(), "LOOPBACK")
+	return strings.EqualFold(option.Text(options, "environment_type"), "LOOPBACK")
 }
 
 // isPython says whether the environment's SDK is Python's, whose pool alone runs workers as programs: those of the others run them in

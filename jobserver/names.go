@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"google.golang.org/protobuf/types/known/structpb"
+
+	"padstone/internal/option"
 )
 
 const (
@@ -27,25 +28,12 @@ func jobName(request *jobpb.PrepareJobRequest) string {
 	if requested == "job" {
 		requested = ""
 	}
-	for _, candidate := range []string{option(options, "job_name"), requested, option(options, "app_name")} {
+	for _, candidate := range []string{option.Text(options, "job_name"), requested, option.Text(options, "app_name")} {
 		if name := printable(candidate); name != "" {
 			return name
 		}
 	}
 	return "job"
-}
-
-// option returns a string option of a pipeline, "" if it is absent or no string.
-func option(options *structpb.Struct, name string) string {
-	return options.GetFields()["beam:option:"+name+":v1"].GetStringValue()
-}
-
-// setOption sets a string option of a pipeline.
-func setOption(options *structpb.Struct, name, value string) {
-	if options.Fields == nil {
-		options.Fields = make(map[string]*structpb.Value)
-	}
-	options.Fields["beam:option:"+name+":v1"] = structpb.NewStringValue(value)
 }
 
 func printable(name string) string {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/internal/fault"
+	"padstone/internal/option"
 )
 
 // A transform of another language brings its environment along, mostly an image that its expansion service chose. Overrides say where such
@@ -104,10 +105,10 @@ func parseImageOverride(text string) (EnvironmentOverride, error) {
 // jobOverrides reads the overrides that a job names.
 func jobOverrides(options *structpb.Struct) (all []EnvironmentOverride, err error) {
 	for _, kind := range []struct {
-		option string
-		parse  func(string) (EnvironmentOverride, error)
+		name  string
+		parse func(string) (EnvironmentOverride, error)
 	}{{optionOverride, ParseEnvironmentOverride}, {optionImages, parseImageOverride}} {
-		for _, text := range optionTexts(options, kind.option) {
+		for _, text := range option.Texts(options, kind.name) {
 			o, err := kind.parse(text)
 			if err != nil {
 				return nil, err
@@ -116,18 +117,6 @@ func jobOverrides(options *structpb.Struct) (all []EnvironmentOverride, err erro
 		}
 	}
 	return all, nil
-}
-
-// optionTexts returns the values of an option that may be given several times; SDKs that do not know it send one text.
-func optionTexts(options *structpb.Struct, name string) (texts []string) {
-	v := options.GetFields()["beam:option:"+name+":v1"]
-	if text := v.GetStringValue(); text != "" {
-		return []string{text}
-	}
-	for _, one := range v.GetListValue().GetValues() {
-		texts = append(texts, one.GetStringValue())
-	}
-	return texts
 }
 
 // override puts other environments in the place of those that an override fits, also of the alternatives of an any-of, and says what it

@@ -17,6 +17,7 @@ import (
 
 	"padstone/internal/durable"
 	"padstone/internal/fault"
+	"padstone/internal/option"
 	"padstone/jobserver/artifact"
 )
 
@@ -259,8 +260,8 @@ func (s *Server) makeReady(ctx context.Context, restorer Restorer, r RestoreRequ
 		if err := overrideEnvironment(pipeline, r.EnvironmentType, r.EnvironmentConfig); err != nil {
 			return nil, err
 		}
-		setOption(options, "environment_type", strings.ToUpper(r.EnvironmentType)) // what is done about a pool that is not there rests on it
-		setOption(options, "environment_config", r.EnvironmentConfig)
+		option.Set(options, "environment_type", strings.ToUpper(r.EnvironmentType)) // what is done about a pool that is not there rests on it
+		option.Set(options, "environment_config", r.EnvironmentConfig)
 		err := errors.Join(writeProto(filepath.Join(dir, filePipeline), pipeline), writeProto(filepath.Join(dir, fileOptions), options))
 		if err != nil {
 			return nil, err

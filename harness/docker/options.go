@@ -66,6 +66,9 @@ const (
 	OptionCPUs    = "docker_cpus"
 )
 
+// OptionNames are all of them.
+var OptionNames = []string{OptionNetwork, OptionPull, OptionEnv, OptionVolume, OptionMemory, OptionCPUs}
+
 // ForJob returns the options of a job's containers. chosen are the values of the job's options by name. What would give the job more of
 // the machine than the server's options do is refused.
 func (e *Engine) ForJob(chosen map[string][]string) (Options, error) {

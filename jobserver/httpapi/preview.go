@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/internal/fault"
+	"padstone/internal/option"
 )
 
 // previewBytesMax bounds the pipeline in the body of a request.
@@ -24,9 +25,9 @@ func (h *handler) preview(w http.ResponseWriter, r *http.Request) {
 			WithHint("send one org.apache.beam.model.pipeline.v1.Pipeline, binary or as JSON"))
 		return
 	}
-	options := &structpb.Struct{Fields: make(map[string]*structpb.Value)}
+	options := &structpb.Struct{}
 	for name, values := range r.URL.Query() {
-		options.Fields["beam:option:"+name+":v1"] = structpb.NewStringValue(values[len(values)-1])
+		option.Set(options, name, values[len(values)-1])
 	}
 	p, err := h.cfg.Server.Preview(r.Context(), pipeline, options)
 	if err != nil {
