@@ -27,9 +27,9 @@ func (e *Engine) Check(ctx context.Context, image string, o Options, server Serv
 		return err
 	case !there && o.Pull == PullNever:
 		return missing(image)
-	case !there:
+	case !there || o.Pull == PullAlways:
 		if err := e.pullable(ctx, image); err != nil {
-			return err
+			return insisted(err, there)
 		}
 	}
 	_, err = e.Route(ctx, o.Network, server)

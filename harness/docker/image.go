@@ -29,10 +29,24 @@ func (e *Engine) Provide(ctx context.Context, image string, policy Pull, tell fu
 	begun := time.Now()
 	tell(fmt.Sprintf("pulling the image %s", image))
 	if err := e.pull(ctx, image); err != nil {
+		if policy == PullAlways {
+			there, _ := e.has(ctx, image) // the pull's error is the one to tell
+			return insisted(err, there)
+		}
 		return err
 	}
 	tell(fmt.Sprintf("pulled the image %s in %s", image, time.Since(begun).Round(100*time.Millisecond)))
 	return nil
+}
+
+// insisted adds to the fault of a pull that the image is there without one.
+func insisted(err error, there bool) error {
+	if !there {
+		return err
+	}
+	return fault.Amended(err, func(f *fault.Error) {
+		f.Hint += fmt.Sprintf("; the Engine has an image of this name already, which --docker_pull=%s takes", PullMissing)
+	})
 }
 
 // missing is the fault of an image that is not to be pulled.

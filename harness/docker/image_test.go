@@ -261,6 +261,8 @@ func TestCheck(t *testing.T) {
 			func(image string) (string, int) { return "manifest unknown: " + image, http.StatusNotFound }, "docker-no-image"},
 		{"no registry", "new", docker.Options{Network: "host"},
 			func(string) (string, int) { return "dial tcp: no such host", http.StatusInternalServerError }, "docker-no-image"},
+		{"always pulled, no registry", "beam", docker.Options{Network: "host", Pull: docker.PullAlways},
+			func(string) (string, int) { return "dial tcp: no such host", http.StatusInternalServerError }, "docker-no-image"},
 		{"an Engine that cannot ask", "new", docker.Options{Network: "host"}, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
