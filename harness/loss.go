@@ -31,6 +31,13 @@ func (l *loss) set(generation int, why string) {
 	}
 }
 
+// known says that it was found out already. A boot program that gives up its worker ends later than that.
+func (l *loss) known(generation int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.generation >= generation
+}
+
 // wait waits until it is known, or ctx ends.
 func (l *loss) wait(ctx context.Context, generation int) string {
 	for {
@@ -84,8 +91,9 @@ func (s *slot) lost(ctx context.Context, run launched, generation int) {
 	const endsWithin, linesMax = time.Second, 5
 	ctx, cancel := context.WithTimeout(ctx, endsWithin)
 	defer cancel()
-	why := s.hung()
-	if why == "" {
+	idle, again, why := s.isIdle(), s.loss.known(generation), s.hung()
+	hung := why != ""
+	if !hung {
 		why = run.ended(ctx)
 	}
 	if lines := tail(s.pool.LastLogs(), linesMax); len(lines) > 0 {
@@ -93,6 +101,41 @@ func (s *slot) lost(ctx context.Context, run launched, generation int) {
 	}
 	s.loss.set(generation, why)
 	s.pool.log.Warn("harness lost", zap.String("worker", string(s.worker.ID())), zap.String("why", why))
+	if idle && !again && !hung && ctx.Err() != context.Canceled {
+		s.pool.tellIdle(s.worker.ID(), why)
+	}
+}
+
+// isIdle says that nobody holds the harness: no bundle fails with it, whose message would say why it was lost.
+func (s *slot) isIdle() bool {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.users == 0
+}
+
+// idleLosses are the losses of harnesses that nobody held.
+type idleLosses struct {
+	sync.Mutex
+	told   time.Time // when the pool's user heard of one last
+	untold int       // since then
+}
+
+// tellIdle has the pool's user hear that a harness was lost which nobody held: of the first one, and not too often of others.
+func (p *Pool) tellIdle(id fnapi.WorkerID, why string) {
+	const toldEvery = 10 * time.Second
+	l := &p.idle
+	l.Lock()
+	defer l.Unlock()
+	if time.Since(l.told) < toldEvery {
+		l.untold++
+		return
+	}
+	more := ""
+	if l.untold > 0 {
+		more = fmt.Sprintf(" (and %d times since the last message)", l.untold)
+	}
+	l.told, l.untold = time.Now(), 0
+	p.tell(id, fmt.Sprintf("harness %s was lost%s while it had nothing to do, and is started again: %s", id, more, why))
 }
 
 // megabytes words a number of bytes.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +53,50 @@ func TestLossOfProcess(t *testing.T) {
 			t.Errorf("%v: %q", signal, why)
 		}
 		p.Close(t.Context())
+	}
+}
+
+// TestLossOfIdleHarness has the pool's user hear why a harness was lost that nobody held, once for several; of one that is held the
+// bundles tell.
+func TestLossOfIdleHarness(t *testing.T) {
+	var told []string
+	var mu sync.Mutex
+	m := newManager(t, nil)
+	p := start(t, m, Spec{Environment: processEnv(t, symlink(t, "boot"), "tells"), Log: func(e fnapi.LogEntry) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Severity == fnapi.SeverityWarn && strings.Contains(e.Message, "was lost") {
+			told = append(told, e.Message)
+		}
+	}})
+	kill := func() {
+		w := p.Workers()[0]
+		generation := w.Generation()
+		if err := syscall.Kill(pidOf(t, p), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		p.Loss(testContext(t), w.ID(), generation)
+		for ctx := testContext(t); w.Generation() == generation || len(p.Workers()) == 0; {
+			if !rest(ctx, time.Millisecond) {
+				t.Fatal("the harness does not come back")
+			}
+		}
+	}
+	p.Progressed()
+	_, release := p.Acquire(0)
+	kill()
+	mu.Lock()
+	if len(told) > 0 {
+		t.Errorf("of a harness that was held is told: %q", told)
+	}
+	mu.Unlock()
+	release()
+	kill()
+	kill()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(told) != 1 || !strings.Contains(told[0], "while it had nothing to do") || !strings.Contains(told[0], "signal: killed") {
+		t.Errorf("%q", told)
 	}
 }
 

@@ -30,6 +30,7 @@ type Pool struct {
 	proved   atomic.Bool   // they have got work done
 	most     atomic.Int64  // places that there can be: workers of one worker pool would share a process; 0: no bound
 	memory   memory
+	idle     idleLosses
 
 	mu struct {
 		sync.Mutex

@@ -87,8 +87,9 @@ func TestProcessThatTellsWhatItDoes(t *testing.T) {
 	})
 }
 
+// TestStartGivenUp does not wait for the end of a harness that has not got any work yet.
 func TestStartGivenUp(t *testing.T) {
-	m := newManager(t, func(c *Config) { c.StopTimeout = 10 * time.Millisecond })
+	m := newManager(t, func(c *Config) { c.StopTimeout = time.Hour })
 	ctx, cancel := context.WithCancelCause(context.Background())
 	time.AfterFunc(50*time.Millisecond, func() { cancel(errors.New("job cancelled")) })
 	_, err := m.Start(ctx, Spec{Environment: processEnv(t, self(t), "mute")})

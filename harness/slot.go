@@ -133,7 +133,7 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	exited, hurry := run.exited(), (<-chan struct{})(s.pool.hurry)
+	exited := run.exited()
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	ready := make(chan error, 1)
@@ -150,10 +150,9 @@ func (s *slot) start(ctx context.Context) (launched, error) {
 	case err = <-run.broken():
 		stop()
 		<-ready
-		hurry = now()
 	}
 	s.worker.Disconnect("its harness did not start")
-	run.stop(hurry)
+	run.stop(now()) // nobody has told it of any work that it should finish
 	return nil, s.explain(err)
 }
 
