@@ -39,6 +39,8 @@ type executor struct {
 	memory *memory.Budget
 	// reap removes what harnesses an earlier server on the same data directory has left; the directory must be locked by now.
 	reap func(ctx context.Context)
+	// removeLost removes what servers on temporary directories have left that were killed.
+	removeLost func(ctx context.Context)
 	// close suspends running jobs, durably, and waits for all of the engine's goroutines and harnesses.
 	close func(ctx context.Context) error
 }
@@ -100,8 +102,9 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 	})
 	return &executor{
 		Executor: eng, Previewer: eng, recover: eng.Recover, restorer: eng, memory: budget,
-		options: slices.Concat(engine.Options(), harness.Options()),
-		reap:    func(ctx context.Context) { reap(ctx, containers, staged, log) },
+		options:    slices.Concat(engine.Options(), harness.Options()),
+		reap:       func(ctx context.Context) { reap(ctx, containers, staged, log) },
+		removeLost: func(ctx context.Context) { removeLost(ctx, containers, os.Getenv(envDockerHost), log) },
 		close: func(ctx context.Context) error {
 			err := eng.Close(ctx)
 			stop()
@@ -112,6 +115,9 @@ func newExecutorOn(cfg Config, log *zap.Logger, natives connector.Registry) (*ex
 		},
 	}, nil
 }
+
+// envDockerHost is the environment variable of the Docker Engine's address.
+const envDockerHost = "DOCKER_HOST"
 
 // newDocker prepares for containers; an Engine is asked for nothing before a job wants one.
 func newDocker(cfg Config, log *zap.Logger) (*docker.Engine, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 )
@@ -82,11 +81,10 @@ func startServerOn(ctx context.Context, term *terminal, o runOptions, console *c
 	if o.dataDir != "" {
 		cfg.DataDir = o.dataDir
 	} else {
-		dir, err := os.MkdirTemp("", "padstone-run-")
-		if err != nil {
-			return nil, fmt.Errorf("data directory: %w", err)
+		var err error
+		if cfg.DataDir, remove, _, err = newTempDir(term.getenv(envDockerHost)); err != nil {
+			return nil, err
 		}
-		cfg.DataDir, remove = dir, func() error { return os.RemoveAll(dir) }
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, errors.Join(err, remove())

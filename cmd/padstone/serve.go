@@ -149,6 +149,12 @@ func buildServer(ctx context.Context, cfg Config, log *zap.Logger, open opener) 
 		}
 		return jobs.Recover(ctx)
 	})
+	s.addTask("leftovers", func(ctx context.Context) error {
+		if executor.removeLost != nil {
+			executor.removeLost(ctx)
+		}
+		return nil
+	})
 	return s, s.addHTTPAPI(ctx, cfg, jobs, memory.NewCollector(executor.memory))
 }
 

@@ -15,10 +15,16 @@ import (
 // Reap removes the containers that a former server on the same data directory has left, and returns how many there were. Those of other
 // servers and of this process are left alone. An Engine that is not there has none.
 func (e *Engine) Reap(ctx context.Context) (int, error) {
-	list, err := e.list(ctx, LabelServer, e.cfg.Owner)
+	n, err := e.ReapOf(ctx, e.cfg.Owner)
 	if client.IsErrConnectionFailed(err) {
 		return 0, nil
 	}
+	return n, err
+}
+
+// ReapOf removes the containers of another owner, which must be known to be dead, likewise. Errors: docker-no-engine, docker-refused.
+func (e *Engine) ReapOf(ctx context.Context, owner string) (int, error) {
+	list, err := e.list(ctx, LabelServer, owner)
 	if err != nil {
 		return 0, e.failed(ctx, "list containers", err)
 	}
