@@ -15,8 +15,8 @@ import (
 	"padstone/harness/docker"
 )
 
-// A server without --data-dir has a temporary one, which nobody starts a server on again. If it was killed, its directory and its containers
-// are left, and go when any server of its user starts on the machine. See docs/decisions/0050-the-lock-of-a-directory-tells-who-is-dead.md.
+// A server without --data-dir has a temporary one, which nobody starts a server on again. If it was killed, its directory and containers
+// are left, and go when any server of its user starts on the machine: docs/decisions/0050-the-lock-of-a-directory-tells-who-is-dead.md.
 
 // ownerFileName is the file in a temporary data directory that its server has locked for as long as it lives. It holds the address of the
 // Docker Engine.
