@@ -119,6 +119,22 @@ func jobOverrides(options *structpb.Struct) (all []EnvironmentOverride, err erro
 	return all, nil
 }
 
+// unfitting says which overrides fit no environment of the pipeline, as one that is misspelt does.
+func unfitting(p *pipepb.Pipeline, overrides []EnvironmentOverride) (notes []string) {
+	envs := p.GetComponents().GetEnvironments()
+	for _, o := range overrides {
+		fits, has := false, make([]string, 0, len(envs))
+		for _, id := range slices.Sorted(maps.Keys(envs)) {
+			fits = fits || o.fits(envs[id]) || slices.ContainsFunc(alternatives(envs[id]), o.fits)
+			has = append(has, EnvironmentText(envs[id]))
+		}
+		if !fits {
+			notes = append(notes, fmt.Sprintf("the override %s fits no environment of the pipeline, which has %s", o.text, strings.Join(has, ", ")))
+		}
+	}
+	return notes
+}
+
 // override puts other environments in the place of those that an override fits, also of the alternatives of an any-of, and says what it
 // has replaced. Dependencies and capabilities stay: the code is the same.
 func override(p *pipepb.Pipeline, overrides []EnvironmentOverride) (notes []string) {

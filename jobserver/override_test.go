@@ -120,6 +120,26 @@ func TestOverridesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestOverridesThatFitNothing are told of, with what there is: they may be misspelt.
+func TestOverridesThatFitNothing(t *testing.T) {
+	p := &pipepb.Pipeline{Components: &pipepb.Components{Environments: map[string]*pipepb.Environment{
+		"one": environmentFor(t, "DOCKER", "apache/beam_java17_sdk:2.77.0"),
+		"two": alternativesOf(t, environmentFor(t, "PROCESS", "boot"), environmentFor(t, "EXTERNAL", "pool:1")),
+	}}}
+	var overrides []EnvironmentOverride
+	for _, text := range []string{"apache/beam_java71_sdk=EXTERNAL:a:1", "apache/beam_java*=EXTERNAL:a:1", "pool:1=EXTERNAL:a:1"} {
+		o, err := ParseEnvironmentOverride(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		overrides = append(overrides, o)
+	}
+	notes := unfitting(p, overrides)
+	if len(notes) != 1 || !strings.Contains(notes[0], "java71") || !strings.Contains(notes[0], "DOCKER apache/beam_java17_sdk:2.77.0") {
+		t.Errorf("%q", notes)
+	}
+}
+
 // TestReplacedTwice: what the pipeline came with counts.
 func TestReplacedTwice(t *testing.T) {
 	env := environmentFor(t, "EXTERNAL", "a:1")

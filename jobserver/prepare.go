@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,9 +54,13 @@ func (s *Server) prepare(ctx context.Context, request *jobpb.PrepareJobRequest) 
 	if err != nil {
 		return nil, err
 	}
-	p.notes = override(p.pipeline, append(overrides, s.cfg.Overrides...))
+	misses := unfitting(p.pipeline, overrides)
+	p.notes = append(misses, override(p.pipeline, append(overrides, s.cfg.Overrides...))...)
 	before := environmentTexts(p.pipeline) // the executor puts others in their places
 	if err := s.cfg.Executor.Check(ctx, s.spec(p.jobID, name, p.pipeline, p.options)); err != nil {
+		if len(misses) > 0 {
+			err = fault.Amended(err, func(f *fault.Error) { f.Msg += "; " + strings.Join(misses, "; ") })
+		}
 		s.cfg.Log.Info("a pipeline was refused", zap.String("name", name), zap.Error(err))
 		return nil, err
 	}
