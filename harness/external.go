@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -57,6 +58,11 @@ func isPython(env *pipepb.Environment) bool {
 func poolUnreachable(address string, err error) *fault.Error {
 	return fault.New(fault.Environment, codePool, "the worker pool at %s cannot be reached: %w", address, err).
 		WithHint("start the pool, or for LOOPBACK keep the submitting program running")
+}
+
+func poolMute(address string) *fault.Error {
+	return poolUnreachable(address, errors.New("it takes a connection, but does not answer")).
+		WithHint("look whether it is a worker pool that listens there, and whether it hangs")
 }
 
 func poolRefuses(address string, resp *fnpb.StartWorkerResponse) *fault.Error {

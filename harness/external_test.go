@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
@@ -22,6 +23,7 @@ import (
 type workerPool struct {
 	fnpb.UnimplementedBeamFnExternalWorkerPoolServer
 	provision bool // its workers ask for their provisioning, as boot does
+	idle      bool // it says that it starts workers, and does not
 
 	mu      sync.Mutex
 	refuse  string
@@ -38,6 +40,9 @@ func (p *workerPool) StartWorker(ctx context.Context, req *fnpb.StartWorkerReque
 	p.mu.Unlock()
 	if refuse != "" {
 		return &fnpb.StartWorkerResponse{Error: refuse}, nil
+	}
+	if p.idle {
+		return &fnpb.StartWorkerResponse{}, nil
 	}
 	if p.provision {
 		if err := provision(ctx, req); err != nil {
@@ -58,6 +63,29 @@ func (p *workerPool) StartWorker(ctx context.Context, req *fnpb.StartWorkerReque
 	p.workers[req.GetWorkerId()] = h
 	p.params = req.GetParams()
 	return &fnpb.StartWorkerResponse{}, nil
+}
+
+// TestPoolsThatDoNot names what a pool does not do: answer, or start the worker that it says it starts.
+func TestPoolsThatDoNot(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	m := newManager(t, func(c *Config) { c.StartTimeout = 200 * time.Millisecond })
+	_, err = m.Start(testContext(t), Spec{Environment: externalEnv(t, mute.Addr().String())})
+	wantCode(t, err, fault.Environment, "harness-worker-pool")
+	if !strings.Contains(err.Error(), "takes a connection, but does not answer") {
+		t.Error(err)
+	}
+	pool := &workerPool{idle: true}
+	env, _ := pool.serve(t)
+	m = newManager(t, func(c *Config) { c.StartTimeout = 2 * time.Second }) // the pool has to answer in it
+	_, err = m.Start(testContext(t), Spec{Environment: env})
+	wantCode(t, err, fault.Environment, "harness-start-timeout")
+	if !strings.Contains(err.Error(), m.cfg.Server.AdvertisedEndpoint()) || !strings.Contains(err.Error(), "--advertised-worker-host") {
+		t.Error(err)
+	}
 }
 
 // numeric is an endpoint that no name server is asked for: a question may be on its way when the test ends.

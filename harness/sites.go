@@ -3,6 +3,7 @@ package harness
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -177,6 +178,9 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 		defer cancel()
 	}
 	resp, err := fnpb.NewBeamFnExternalWorkerPoolClient(conn).StartWorker(ctx, req, grpc.WaitForReady(true))
+	if err != nil && late(ctx) {
+		return poolMute(one.address), true
+	}
 	if err != nil {
 		return poolUnreachable(one.address, err), true
 	}
@@ -184,6 +188,13 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 		return poolRefuses(one.address, resp), false
 	}
 	return nil, false
+}
+
+// late says that a call was given up because it took too long.
+func late(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	f := fault.Of(cause)
+	return errors.Is(cause, context.DeadlineExceeded) || f != nil && f.Code == codeTimeout
 }
 
 // countLocked is how many workers the pool has that stay.

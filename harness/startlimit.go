@@ -42,6 +42,12 @@ func (s *slot) late(after time.Duration) error {
 	if s.pool.target.docker != nil && !s.worker.Provisioned() {
 		nor = ", nor did it reach the server at " + s.worker.Endpoint()
 	}
+	if s.pool.target.external != nil && !s.worker.Provisioned() {
+		return fault.New(fault.Environment, codeTimeout, "%s was asked for a worker, which did not connect to the server at %s within %s",
+			s.pool.describe(), s.worker.Endpoint(), after.Round(100*time.Millisecond)).
+			WithHint("see the pool's own log, and whether its workers reach that address: --worker-endpoint and --advertised-worker-host " +
+				"of `padstone serve` say what it is")
+	}
 	return fault.New(fault.Environment, codeTimeout, "%s did not connect within %s%s",
 		s.pool.describe(), after.Round(100*time.Millisecond), nor).
 		WithHint("see the harness's log lines; it must print or log something every %s until it is there", s.pool.manager.cfg.StartTimeout)
