@@ -277,7 +277,12 @@ def main() -> int:
     args = parser.parse_args()
     wanted = [this if name == "python" else name for name in args.images] or known
     if strangers := [name for name in wanted if name not in known]:
-        parser.error(f"no image {', '.join(strangers)}; there are {', '.join(known)}")
+        releases = ", ".join(f"{release}'s is {version}" for version, release in RELEASES.items())
+        parser.error(
+            f"no image {', '.join(strangers)}; there are {', '.join(known)}. They have Debian's Python: {releases}. "
+            "`make PYTHON=python3.11` takes another one for all, if it is there; Beam's own images, "
+            "apache/beam_python3.12_sdk for example, are pulled"
+        )
     CACHE.mkdir(parents=True, exist_ok=True)
     try:
         engine = Engine()
