@@ -26,8 +26,7 @@ func newStaging(dataDir string) (staging, error) {
 	if err != nil {
 		return staging{}, fmt.Errorf("data directory: %w", err)
 	}
-	sum := sha256.Sum256([]byte(owner + path))
-	s := staging{dir: filepath.Join(os.TempDir(), "padstone-"+hex.EncodeToString(sum[:8]))}
+	s := staging{dir: stagingDir(owner, path)}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return staging{}, fmt.Errorf("directory for staged files: %w", err)
@@ -36,6 +35,12 @@ func newStaging(dataDir string) (staging, error) {
 		s.left = append(s.left, filepath.Join(s.dir, e.Name()))
 	}
 	return s, nil
+}
+
+// stagingDir is where the harnesses of a server have their staged files, by the identity and absolute path of its data directory.
+func stagingDir(owner, path string) string {
+	sum := sha256.Sum256([]byte(owner + path))
+	return filepath.Join(os.TempDir(), "padstone-"+hex.EncodeToString(sum[:8]))
 }
 
 // reap removes what a server that was killed has left. The data directory must be locked by now; jobs may be starting.

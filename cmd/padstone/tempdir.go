@@ -79,8 +79,8 @@ func ours(path string) bool {
 	return ok && int(stat.Uid) == os.Geteuid()
 }
 
-// removeLost removes the containers of servers with a temporary data directory that were killed, and the directories. What cannot be asked
-// of the Engine now is left for the next server.
+// removeLost removes the containers of servers with a temporary data directory that were killed, the staged files of their other harnesses,
+// and the directories. What cannot be asked of the Engine now is left for the next server.
 func removeLost(ctx context.Context, containers *docker.Engine, engine string, log *zap.Logger) {
 	for _, dir := range lostDirs(engine) {
 		err := dir.remove(ctx, containers, log)
@@ -103,6 +103,9 @@ func (d lostDir) remove(ctx context.Context, containers *docker.Engine, log *zap
 		}
 		if n > 0 {
 			log.Info("containers removed of a server that was killed", zap.Int("count", n), zap.String("dir", d.path))
+		}
+		if err := os.RemoveAll(stagingDir(owner, d.path)); err != nil {
+			return err
 		}
 	}
 	return os.RemoveAll(d.path)

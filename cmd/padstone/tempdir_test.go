@@ -51,6 +51,7 @@ func TestLostServers(t *testing.T) {
 	}
 	lives, _ := serve("e", "lives")
 	killed, die := serve("e", "killed")
+	stagedFiles := staged(t, newStagingOf(t, killed), "padstone-harness-1")
 	die()
 	elsewhere, die := serve("other", "elsewhere")
 	die()
@@ -76,6 +77,9 @@ func TestLostServers(t *testing.T) {
 	}
 	if _, err := os.Stat(killed); !os.IsNotExist(err) {
 		t.Errorf("the directory of the server that was killed: %v", err)
+	}
+	if _, err := os.Stat(stagedFiles); !os.IsNotExist(err) {
+		t.Errorf("the staged files of the server that was killed: %v", err)
 	}
 	left := fake.Containers()
 	for _, name := range []string{"padstone-lives-env-1", "padstone-elsewhere-env-1", "padstone-unknown-env-1"} {
