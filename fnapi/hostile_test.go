@@ -313,7 +313,7 @@ func use(t *testing.T, r *rig, b *fnapi.Bundle, running *sync.WaitGroup) {
 		},
 		b.Finalize,
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	for _, call := range calls {
 		running.Go(func() { blamed(t, call(ctx)) })

@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 
 // context ends before the test's own deadline, so that a hang is an error with a message.
 func (r *rig) context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	r.t.Cleanup(cancel)
 	return ctx
 }

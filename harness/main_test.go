@@ -53,7 +53,7 @@ func boot(mode string) int {
 		fmt.Fprintln(os.Stderr, "boot cannot go on")
 		return 3
 	case "busy": // with something that it tells of
-		for range 50 {
+		for range 110 { // for longer than a silent one may take
 			fmt.Println("installing packages")
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -124,7 +124,7 @@ func newManager(t *testing.T, adjust func(*Config)) *Manager {
 		}
 	})
 	cfg := Config{
-		Server: server, TempDir: t.TempDir(), StartTimeout: 20 * time.Second, StopTimeout: 2 * time.Second,
+		Server: server, TempDir: t.TempDir(), StartTimeout: time.Minute, StopTimeout: 2 * time.Second,
 		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
 	}
 	if adjust != nil {
@@ -165,7 +165,7 @@ func self(t *testing.T) string {
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -74,7 +74,7 @@ func TestProcessThatTellsWhatItDoes(t *testing.T) {
 	t.Parallel()
 	t.Run("and connects", func(t *testing.T) {
 		t.Parallel()
-		m := newManager(t, func(c *Config) { c.StartTimeout, c.StartTimeoutMax = 2*time.Second, 30*time.Second })
+		m := newManager(t, func(c *Config) { c.StartTimeout, c.StartTimeoutMax = 5*time.Second, 2*time.Minute })
 		start(t, m, Spec{Environment: processEnv(t, self(t), "busy")})
 	})
 	t.Run("and does not", func(t *testing.T) {

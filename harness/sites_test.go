@@ -77,8 +77,11 @@ func newSeveralPools(t *testing.T, n int) *severalPools {
 func (s *severalPools) give(i int) {
 	s.t.Helper()
 	lis, err := net.Listen("tcp", s.addresses[i])
-	if err != nil {
-		s.t.Fatal(err)
+	for ctx := testContext(s.t); err != nil; lis, err = net.Listen("tcp", s.addresses[i]) { // somebody's connection may have the port
+		if ctx.Err() != nil {
+			s.t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	s.addresses[i] = lis.Addr().String()
 	s.servers[i] = grpc.NewServer()

@@ -91,7 +91,7 @@ func start(t *testing.T, dir string, exec *jobtest.Executor, change func(*jobser
 }
 
 func (w *world) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	w.Cleanup(cancel)
 	return ctx
 }

@@ -169,7 +169,7 @@ func TestRunOutlivesItsServer(t *testing.T) {
 	t.Setenv(overridesVariable, "")
 	term, _, _ := testTerminal(map[string]string{"PADSTONE_SERVER": f.endpoints.HTTP})
 	term.err = stderr
-	o := runOptions{python: os.Args[0], dataDir: t.TempDir(), logLevel: "error", reconnectFor: time.Minute}
+	o := runOptions{python: os.Args[0], dataDir: t.TempDir(), logLevel: "error", reconnectFor: 10 * time.Minute}
 	code, text := exitCode(runScript(context.Background(), term, o, []string{"script.py"}, nil))
 	<-restarted
 	text = stderr.String() + text

@@ -79,7 +79,7 @@ func TestDiskFails(t *testing.T) {
 					if err == nil {
 						next++
 						if rng.IntN(3) == 0 {
-							ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+							ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 							if err = s.WaitDurable(ctx, seq); err == nil {
 								durable = next
 							}

@@ -129,7 +129,7 @@ func TestCrashKeepsAPrefix(t *testing.T) {
 				for done = kept; done < kept+1+rng.IntN(30); done++ {
 					seq := step(t, s, done)
 					if rng.IntN(5) == 0 {
-						ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+						ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 						if err := s.WaitDurable(ctx, seq); err != nil {
 							t.Fatal(err)
 						}

@@ -84,7 +84,7 @@ type client struct {
 }
 
 func (c *client) stage(e *env, token Token) error {
-	ctx, cancel := context.WithTimeout(e.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
 	defer cancel()
 	stream, err := jobpb.NewArtifactStagingServiceClient(e.conn).ReverseArtifactRetrievalService(ctx)
 	if err != nil {

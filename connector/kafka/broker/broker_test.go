@@ -12,7 +12,7 @@ import (
 	"padstone/internal/fault"
 )
 
-const testTimeout = 10 * time.Second
+const testTimeout = time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 

@@ -118,7 +118,7 @@ exec sleep 60`)
 	}
 	log := filepath.Join(logs, "harness-0.log")
 	const want = `w-1 at url: "runner:7" from the-kit: -m apache_beam.runners.worker.sdk_worker_main`
-	for range 1000 {
+	for range 6000 {
 		if text, _ := os.ReadFile(log); strings.Contains(string(text), want) {
 			break
 		}
