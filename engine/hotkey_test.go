@@ -63,7 +63,6 @@ func TestHotKeyInBoundedMemory(t *testing.T) {
 	}
 	const batches, perBatch, size, heapMax = 300, 250, 4000, 128 << 20
 	r := newRig(t, func(c *engine.Config) { c.Memory = memory.Share(memory.LimitMin) })
-	r.Patience = 3 * time.Minute // it writes, groups and reads a lot, on a machine that may have other things to do
 	p := r.Pipeline()
 	p.StateBacked = true
 	src := &enginetest.Source{}
