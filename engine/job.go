@@ -161,7 +161,7 @@ func (e *Engine) openJob(cfg Config, spec jobserver.Spec, h home, c *chosen) (*j
 	j.gathers = make([]bool, len(j.plan.Stages))
 	sc.BatchGroup = func(s *plan.Stage) bool {
 		i := stageIndex(j.plan, s.ID)
-		j.gathers[i] = machines[i].BatchEligible()
+		j.gathers[i] = machines[i].BatchEligible() || batch && machines[i].EndEligible()
 		return j.gathers[i]
 	}
 	if batch {

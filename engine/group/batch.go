@@ -16,7 +16,8 @@ type Budget struct {
 }
 
 // GroupAll groups all elements of one key group of a bounded input and emits each key and window once, with a pane that is first, last
-// and on time. Nothing is late. It may stand in for Process only if BatchEligible.
+// and on time. Nothing is late. It may stand in for Process only if BatchEligible, or,
+// where triggers are put off, EndEligible.
 //
 // blocks yields the input; its slices must stay unchanged until GroupAll returns: they are held, not copied. Memory beyond them is
 // about 16 bytes an element and window and 100 a key and window. Within the budget panes come in order of first arrival. An input

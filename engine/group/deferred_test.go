@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"padstone/engine/element"
@@ -34,6 +35,45 @@ func TestDeferred(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEndEligible compares what is grouped in one go with what is collected in rows, for every trigger that waits for the end.
+func TestEndEligible(t *testing.T) {
+	all := windowings(t)
+	waiting := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		w := all[name]
+		if !newRig(t, w).m.EndEligible() {
+			continue
+		}
+		waiting[strings.Fields(name)[1]] = true
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(8, uint64(len(name))))
+			var data []datum
+			placed := int64(0)
+			for i := range 80 {
+				d := datum{key: string(rune('a' + rng.IntN(3))), ts: element.Time(rng.IntN(80) - 20), value: fmt.Sprint("v", i)}
+				n, _ := newRig(t, w).assign(d)
+				placed += int64(n)
+				data = append(data, d)
+			}
+			want := deferred(t, w, data, 9, placed)
+			for _, bytesMax := range []int{0, 500} {
+				r := newRig(t, w)
+				var out Output
+				if err := r.m.GroupAll(r.inBlocks(data, 9), Budget{BytesMax: bytesMax, Scratch: &files{}}, &out); err != nil {
+					t.Fatal(err)
+				}
+				if got := sorted(decode(t, r.w.Coding, out.Block)); got != want {
+					t.Errorf("in %d bytes:\n%sin rows:\n%s", bytesMax, got, want)
+				}
+			}
+		})
+	}
+	got := slices.Sorted(maps.Keys(waiting))
+	if want := []string{"default", "end", "end(delay(7),count(3))", "end(repeat(delay(5)),repeat(delay(5)))", "never"}; !slices.Equal(got, want) {
+		t.Errorf("triggers that wait for the end: %q, want %q", got, want)
 	}
 }
 

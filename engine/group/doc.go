@@ -2,9 +2,9 @@
 //
 // There are two ways in. Machine.Process takes elements as they come, keeps them in rows and fires panes by trigger; what it wants
 // to be woken for it sets as timers of package timer, which Machine.Timers handles. Machine.GroupAll takes all elements of a key
-// group at once, when the input is bounded and the trigger fires once (BatchEligible), and keeps nothing; what is over its budget it
-// sorts in files. Either way the values of a pane are copied to where they are put out: the few inline, the many into a content, page
-// by page, so that no pane is ever whole in memory.
+// group at once, when the input is bounded and the trigger fires once (BatchEligible, EndEligible), and keeps nothing; what is over
+// its budget it sorts in files. Either way the values of a pane are copied to where they are put out: the few inline, the many into
+// a content, page by page, so that no pane is ever whole in memory.
 //
 // Rows, all within one key group of one stage. A window's encoding shows its own end, and begins with the end of the window:
 //

@@ -65,6 +65,10 @@ func (m *Machine) Compacting() *Machine {
 // once, at the end of the window. Windows that the user's code merges are left to Process.
 func (m *Machine) BatchEligible() bool { return m.trigger.OnlyEndOfWindow() && !m.custom }
 
+// EndEligible reports whether GroupAll may stand in for Process if triggers are put off to the end of a bounded input (Collecting): there
+// the only pane is the last one.
+func (m *Machine) EndEligible() bool { return m.trigger.WaitsForEnd() && !m.custom }
+
 // Env is what the machine sees of time during one call.
 type Env struct {
 	InputWatermark element.Time // of the stage: decides what is late and which windows have ended

@@ -1,6 +1,8 @@
 package trigger
 
 import (
+	"slices"
+
 	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/internal/fault"
@@ -157,6 +159,30 @@ func (p *Program) OnlyEndOfWindow() bool {
 		return true
 	case plan.TriggerAfterEndOfWindow:
 		return p.nodes[i+1].kind == plan.TriggerNever
+	}
+	return false
+}
+
+// WaitsForEnd reports whether elements alone never set the trigger off: it needs the watermark at the end of the window, or time to pass.
+// If neither moves while the elements of a window come in, one firing has them all.
+func (p *Program) WaitsForEnd() bool { return p.waits(0) }
+
+func (p *Program) waits(i int) bool {
+	nd := &p.nodes[i]
+	switch nd.kind {
+	case plan.TriggerDefault, plan.TriggerNever:
+		return true
+	case plan.TriggerAfterProcessing:
+		return slices.ContainsFunc(nd.shifts, func(s plan.TimeShift) bool { return s.DelayMs > 0 })
+	case plan.TriggerAfterEndOfWindow, plan.TriggerAfterEach: // the early child, or the first
+		return p.waits(i + 1)
+	case plan.TriggerAfterAll, plan.TriggerAfterAny, plan.TriggerOrFinally, plan.TriggerRepeat:
+		for j := i + 1; j < nd.end; j = p.nodes[j].end {
+			if !p.waits(j) {
+				return false
+			}
+		}
+		return true
 	}
 	return false
 }

@@ -80,8 +80,8 @@ func compile(t *testing.T, d *datadriven.TestData) (*machine, string) {
 		return nil, err.Error() + "\n"
 	}
 	m := &machine{p: p, watermark: element.MinTime, states: map[string]*State{}, max: map[string]element.Time{}}
-	return m, fmt.Sprintf("nodes %d, slots %d, on time %t, only end of window %t\n", len(p.nodes), p.slots, p.HasOnTime(),
-		p.OnlyEndOfWindow())
+	return m, fmt.Sprintf("nodes %d, slots %d, on time %t, only end of window %t, waits for end %t\n", len(p.nodes), p.slots, p.HasOnTime(),
+		p.OnlyEndOfWindow(), p.WaitsForEnd())
 }
 
 func (m *machine) open(name string, maxTS int64) {
