@@ -43,7 +43,7 @@ func (j *job) attend(start *scheduler.Start, w *profile.Watch) *bundle.Link {
 				if j.attending[start.Bundle] == nil {
 					return
 				}
-				a.infos = p.Infos
+				a.infos = j.runner.Job.Stages[start.Stage].Counted(p.Infos)
 				if f := a.link.Flight.Load(); f != nil {
 					a.lull.progressed(f, p.Infos, j.cfg.Stopwatch())
 				}

@@ -193,7 +193,7 @@ func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Resu
 	if at, due := j.clock.keep(); due {
 		c.Meta = append(c.Meta, store.Entry{Name: metaClock, Value: rows.AppendTime(nil, at)})
 	}
-	infos := res.Infos
+	infos := j.runner.Job.Stages[start.Stage].Counted(res.Infos)
 	if res.DroppedLate > 0 {
 		infos = append(infos, metrics.Counter(j.lateName(start.Stage), "padstone", "dropped_due_to_lateness", res.DroppedLate))
 	}

@@ -3,10 +3,14 @@
 import json
 
 import apache_beam as beam
+import grpc
 import pytest
+from apache_beam.coders import VarIntCoder
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from conftest import COUNTS, portable_options, read_counts, run_python, start_script
 from waits import PATIENCE
 
@@ -82,6 +86,48 @@ def test_metrics_are_committed_and_carry_the_users_step_names(server):
     assert (counter.key.step, counter.committed) == ("Only even ones", 5)
     (sizes,) = found["distributions"]
     assert (sizes.committed.sum, sizes.committed.min, sizes.committed.max, sizes.committed.count) == (45, 0, 9, 10)
+
+
+def element_counts(server, job_id: str) -> dict[str, int]:
+    """The numbers of elements that the job's metrics have, by the transform that the PCollection is of."""
+    with grpc.insecure_channel(server.job_endpoint) as channel:
+        stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        pipeline = stub.GetPipeline(beam_job_api_pb2.GetJobPipelineRequest(job_id=job_id), timeout=10).pipeline
+        metrics = stub.GetJobMetrics(beam_job_api_pb2.GetJobMetricsRequest(job_id=job_id), timeout=10).metrics
+    names = {
+        collection: transform.unique_name
+        for transform in pipeline.components.transforms.values()
+        if not transform.subtransforms
+        for collection in transform.outputs.values()
+    }
+    return {
+        names[info.labels["PCOLLECTION"]]: VarIntCoder().decode(info.payload)
+        for info in metrics.committed
+        if info.urn == "beam:metric:element_count:v1" and info.labels["PCOLLECTION"] in names
+    }
+
+
+def test_elements_that_several_steps_read_are_counted_once(server):
+    remembered = beam.DoFn.StateParam(ReadModifyWriteStateSpec("cell", VarIntCoder()))
+
+    class Remember(beam.DoFn):
+        def process(self, element, cell=remembered):
+            cell.write(1)
+            yield element
+
+    pipeline = beam.Pipeline(options=portable_options(server))
+    numbers = pipeline | beam.Create(range(100), reshuffle=False)
+    made = numbers | "Made" >> beam.Map(lambda i: (i % 10, i)).with_output_types(tuple[int, int])
+    made | "First" >> beam.ParDo(Remember())
+    made | "Second" >> beam.ParDo(Remember())
+    grouped = made | "Grouped" >> beam.GroupByKey()
+    grouped | "Sizes" >> beam.MapTuple(lambda key, values: (key, len(list(values))))
+    grouped | "Third" >> beam.ParDo(Remember())
+    result = pipeline.run()
+    result.wait_until_finish()
+    counts = element_counts(server, result._job_id)
+    wanted = {"Made": 100, "First": 100, "Second": 100, "Grouped": 10, "Sizes": 10, "Third": 10}
+    assert {name: counts.get(name) for name in wanted} == wanted
 
 
 def test_the_job_is_listed_with_its_name_and_stages(server):

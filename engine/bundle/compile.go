@@ -39,6 +39,8 @@ type Stage struct {
 	unlifted []byte
 	// straight are the outlets of bundles with that descriptor.
 	straight outlets
+	// recounted is the PCollection that the stage reads if its elements are counted elsewhere.
+	recounted string
 }
 
 // outlets are where what a stage puts out goes.
@@ -129,7 +131,7 @@ func Compile(p *plan.Plan) (*Job, error) {
 			return nil, fmt.Errorf("stage %q: %w", s.Def.Name, err)
 		}
 	}
-	return j, nil
+	return j, j.resolveCounts()
 }
 
 func compileStage(def *plan.Stage, index int, edges map[plan.EdgeID]*edge) (*Stage, error) {

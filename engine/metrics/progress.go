@@ -32,7 +32,7 @@ func ReadIndex(infos []*pipepb.MonitoringInfo, transform string) (int64, bool) {
 // ElementCount returns how many elements the SDK has counted in a PCollection.
 func ElementCount(infos []*pipepb.MonitoringInfo, collection string) (int64, bool) {
 	for _, info := range infos {
-		if info.GetUrn() != elementCount || info.GetLabels()[labelCollection] != collection {
+		if !IsElementCount(info, collection) {
 			continue
 		}
 		if v, _, err := varints(info.GetPayload(), 1); err == nil {
@@ -40,6 +40,11 @@ func ElementCount(infos []*pipepb.MonitoringInfo, collection string) (int64, boo
 		}
 	}
 	return 0, false
+}
+
+// IsElementCount says whether a metric is the number of elements of a PCollection.
+func IsElementCount(info *pipepb.MonitoringInfo, collection string) bool {
+	return info.GetUrn() == elementCount && info.GetLabels()[labelCollection] == collection
 }
 
 // Completed returns the share of its current restriction that a splittable DoFn has processed; 0 when it does not tell.
