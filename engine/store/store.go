@@ -111,6 +111,7 @@ type Store struct {
 	referred map[uint64][]rows.ContentID    // sequence of a waiting block → what it refers to
 	side     map[uint32]*sideIndex          // number of an edge → its windows that expire
 
+	manifest   atomic.Bool   // pebble has begun one since the store was opened
 	contentSeq atomic.Uint64 // last id given to a content or to a run of side input rows
 	scratchSeq atomic.Uint64 // last name given to a scratch file
 
@@ -173,7 +174,7 @@ func (s *Store) open(c Config) error {
 		return err
 	}
 	s.db = db
-	err = errors.Join(s.checkFormat(), s.load(), s.emptyScratch(), s.emptyCopies(), s.begun(), s.openFrontier())
+	err = errors.Join(s.checkFormat(), s.beginManifest(), s.load(), s.emptyScratch(), s.emptyCopies(), s.begun(), s.openFrontier())
 	if err == nil {
 		err = s.Err()
 	}
@@ -200,6 +201,7 @@ func (s *Store) options(c Config) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			// Compactions that cannot read or write. Pebble would try them again at once, for ever.
 			BackgroundError: s.guard.freeze,
+			ManifestCreated: func(info pebble.ManifestCreateInfo) { s.manifest.Store(info.Err == nil) },
 			// Without it pebble would end the process.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.guard.freeze(corrupt("the job's store is corrupt: %s: %w", info.Path, info.Details))
@@ -240,6 +242,18 @@ func (s *Store) checkFormat() error {
 		return err
 	}
 	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), sync)
+}
+
+// beginManifest makes sure that pebble writes to a manifest of its own. It begins one with the first table, and what it replays when it opens
+// gives it that; but a store whose first opening was cut short by a crash has nothing to replay. A checkpoint that pebble takes before it has
+// begun a manifest has an empty one, and cannot be opened.
+func (s *Store) beginManifest() error {
+	if s.manifest.Load() {
+		return nil
+	}
+	key := append(rows.Prefix(rows.Meta, 0, 0), metaFormat...)
+	err := s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), pebble.NoSync)
+	return errors.Join(err, s.db.Flush())
 }
 
 // Close waits for the syncer and closes the database. Bundles and iterators must be closed before.
