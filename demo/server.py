@@ -33,7 +33,8 @@ class Api:
         return answer["jobs"] if isinstance(answer, dict) else answer
 
     def job(self, job_id: str) -> dict:
-        return self._json("GET", f"/api/v1/jobs/{job_id}")
+        """What is known of the job. Its description is empty until a server that was restarted has taken it up."""
+        return {"description": {}, **self._json("GET", f"/api/v1/jobs/{job_id}")}
 
     def messages(self, job_id: str) -> list[dict]:
         answer = self._json("GET", f"/api/v1/jobs/{job_id}/messages")

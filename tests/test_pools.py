@@ -29,7 +29,7 @@ def word_count(server, source: Path, output: Path, *flags: str):
 
 
 def used(server, job: str) -> set[str]:
-    return {worker.get("worker_pool", "") for worker in server.api.job(job)["description"]["workers"]}
+    return {worker.get("worker_pool", "") for worker in server.api.job(job)["description"].get("workers", ())}
 
 
 def says(server, job: str, text: str) -> Callable[[], bool]:
