@@ -244,9 +244,9 @@ func (s *Store) checkFormat() error {
 	return s.db.Set(key, binary.BigEndian.AppendUint32(nil, FormatVersion), sync)
 }
 
-// beginManifest makes sure that pebble writes to a manifest of its own. It begins one with the first table, and what it replays when it opens
-// gives it that; but a store whose first opening was cut short by a crash has nothing to replay. A checkpoint that pebble takes before it has
-// begun a manifest has an empty one, and cannot be opened.
+// beginManifest makes sure that pebble writes to a manifest of its own. It begins one with the first table, and what it replays when it
+// opens gives it that; but a store whose first opening was cut short by a crash has nothing to replay. A checkpoint that is taken before
+// pebble has begun a manifest has an empty one, and cannot be opened.
 func (s *Store) beginManifest() error {
 	if s.manifest.Load() {
 		return nil
