@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -30,6 +31,7 @@ var (
 	readers  = flag.Int("readers", 1, "how many main elements read the side input of case side")
 	jobs     = flag.Int("jobs", 1, "jobs at a time")
 	args     = flag.String("serve", "", "further flags of the server")
+	group    = flag.Int64("cgroup-mib", 0, "run the server in a cgroup with a hard limit, and fail if that kills it; 0: no limit")
 	limit    = flag.Float64("limit-mib", 0, "fail when the server's peak RSS is higher; 0: no limit")
 )
 
@@ -43,7 +45,15 @@ func memory(ctx context.Context) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	s, err := startServer(*program, dir, strings.Fields(*args)...)
+	var hard *cgroup
+	if *group > 0 {
+		var err error
+		if hard, err = newCgroup(*group); err != nil {
+			return err
+		}
+		defer hard.remove()
+	}
+	s, err := startServer(hard.command(*program), dir, strings.Fields(*args)...)
 	if err != nil {
 		return err
 	}
@@ -58,11 +68,15 @@ func memory(ctx context.Context) error {
 	took := time.Since(began)
 	after, uerr := s.usage()
 	disk := w.stop()
-	if err != nil {
-		return err
+	if hard != nil {
+		killed, kerr := hard.killed()
+		if killed > 0 {
+			kerr = fmt.Errorf("a cgroup of %d MiB has killed %d processes", *group, killed)
+		}
+		err = errors.Join(kerr, err)
 	}
-	if uerr != nil {
-		return uerr
+	if err = errors.Join(err, uerr); err != nil {
+		return err
 	}
 	all := float64(*elements) * float64(*jobs)
 	cpu := after.cpu - before.cpu

@@ -63,7 +63,7 @@ func (r *recovery) run(ctx context.Context) (err error) {
 	} else if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	s, err := startServer(r.program, r.dir, r.args...)
+	s, err := startServer([]string{r.program}, r.dir, r.args...)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (r *recovery) run(ctx context.Context) (err error) {
 		}
 		time.Sleep(2 * time.Second)
 		s.kill()
-		if s, err = startServer(r.program, r.dir, r.args...); err != nil {
+		if s, err = startServer([]string{r.program}, r.dir, r.args...); err != nil {
 			return err
 		}
 		var took time.Duration
@@ -91,7 +91,7 @@ func (r *recovery) run(ctx context.Context) (err error) {
 
 // prepare runs the job for a moment, and fills its store.
 func (r *recovery) prepare(ctx context.Context) error {
-	s, err := startServer(r.program, r.dir, r.args...)
+	s, err := startServer([]string{r.program}, r.dir, r.args...)
 	if err != nil {
 		return err
 	}

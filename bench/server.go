@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,16 +23,17 @@ type server struct {
 	startedAt time.Time
 }
 
-// startServer starts a server and waits until it says where it listens.
-func startServer(binary, dir string, args ...string) (*server, error) {
+// startServer starts a server, by its program or a command that becomes it, and waits until it says where it listens.
+func startServer(binary []string, dir string, args ...string) (*server, error) {
 	published := filepath.Join(dir, "server.json")
 	if err := os.Remove(published); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	s := &server{dir: dir, startedAt: time.Now()}
 	any := "127.0.0.1:0"
-	s.cmd = exec.Command(binary, append([]string{"serve", "--data-dir", dir, "--job-endpoint", any, "--artifact-endpoint", any,
-		"--expansion-endpoint", any, "--http", any}, args...)...)
+	command := slices.Concat(binary, []string{"serve", "--data-dir", dir, "--job-endpoint", any, "--artifact-endpoint", any,
+		"--expansion-endpoint", any, "--http", any}, args)
+	s.cmd = exec.Command(command[0], command[1:]...)
 	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
