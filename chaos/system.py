@@ -85,7 +85,7 @@ class System:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(self._submitted, 90, "the submission of the job")
-        self.server.api.wait_state(self.job_id, "RUNNING", timeout=60)
+        self.server.api.wait_state(self.job_id, "RUNNING", timeout=UP_SECONDS)
 
     def _submitted(self) -> bool:
         jobs = self.server.api.jobs()
