@@ -62,12 +62,14 @@ func (j *job) begin() error {
 		j.tasks.Go(p.run)
 	}
 	j.adviseOnStateCache()
-	j.tell(restored)
-	if j.draining {
+	if restored.Draining = j.draining; j.draining {
 		j.reporter.State(jobpb.JobState_DRAINING)
 		j.fleet.Drain()
-		j.tell(scheduler.Drain{})
+		if j.replay != nil {
+			j.replay.drain()
+		}
 	}
+	j.tell(restored)
 	return nil
 }
 

@@ -245,6 +245,9 @@ func (s *Scheduler) restore(ev Restored) {
 	for _, e := range ev.SideReady {
 		s.sideFilled[e] = true
 	}
+	if ev.Draining {
+		s.drain()
+	}
 }
 
 func (s *Scheduler) committed(ev Committed) error {

@@ -45,6 +45,7 @@ type Restored struct {
 	Done       []int // stages (impulses, bounded sources, test streams) that are exhausted
 	Outputs    []StageOutputs
 	SideReady  []int // side edges that hold at least one element
+	Draining   bool  // the job was asked to drain: no source goes on, not even once
 }
 
 // StageBlock is a block of a stage's inbox.
