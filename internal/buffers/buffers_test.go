@@ -1,6 +1,9 @@
 package buffers
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+)
 
 // TestSizes: a buffer has what was asked for, and not much more.
 func TestSizes(t *testing.T) {
@@ -20,6 +23,17 @@ func TestSizes(t *testing.T) {
 	for class := range pools {
 		if n := sizeOf(class); classOf(n) != class || classOf(n+1) == class {
 			t.Errorf("class %d holds %d bytes, which are of class %d, one more of %d", class, n, classOf(n), classOf(n+1))
+		}
+	}
+}
+
+// TestOverwrite: all of it, whatever its size.
+func TestOverwrite(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 1000, 1<<16 + 1} {
+		memory := make([]byte, n)
+		overwrite(memory)
+		if got := bytes.Count(memory, []byte{0xdb}); got != n {
+			t.Errorf("%d of %d bytes", got, n)
 		}
 	}
 }
