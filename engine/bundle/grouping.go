@@ -138,7 +138,7 @@ func (g *grouping) final() (err error) {
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	room := held{pool: g.runner.Memory.Groups}
 	defer room.release()
-	budget := group.Budget{BytesMax: g.room(&room), Scratch: scratch}
+	budget := group.Budget{BytesMax: g.room(&room), Scratch: scratch, Spare: &group.Spare{}}
 	for _, blocks := range byGroup(g.start.Blocks) {
 		if err := g.machine.GroupAll(g.load(blocks), budget, &g.out); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"iter"
 
 	"padstone/engine/coder"
@@ -13,39 +14,75 @@ import (
 type Budget struct {
 	BytesMax int          // 0: no bound
 	Scratch  rows.Scratch // takes what is over it; set unless BytesMax is 0
+	Spare    *Spare       // of calls one after another; may be nil
+
+	partsFrom int // of tests
 }
 
 // GroupAll groups all elements of one key group of a bounded input and emits each key and window once, with a pane that is first, last
-// and on time. Nothing is late. It may stand in for Process only if BatchEligible, or,
-// where triggers are put off, EndEligible.
+// and on time. Nothing is late. It may stand in for Process only if BatchEligible, or, where triggers are
+// put off, EndEligible.
 //
-// blocks yields the input; its slices must stay unchanged until GroupAll returns: they are held, not copied. Memory beyond them is
-// about 16 bytes an element and window and 100 a key and window. Within the budget panes come in order of first arrival. An input
-// over the budget is sorted: runs that fit are written to the scratch, in order of key and window, and merged. Panes then come in that
-// order. An error of blocks ends the call.
+// blocks yields the input; its slices must stay unchanged until GroupAll returns: they are held, not copied, but for many short elements.
+// Memory beyond them is about 16 bytes an element and window and 100 a key and window. Panes of a small input come in order of first
+// arrival. An input over the budget is sorted: runs that fit are written to the scratch, in order of key and window, and merged. An error
+// of blocks ends the call.
 func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], budget Budget, out *Output) error {
 	g := newGrouper(m, element.MinTime)
-	runs := &sorter{m: m, scratch: budget.Scratch}
+	all := &gathered{m: m, g: g, budget: budget, runs: &sorter{m: m, scratch: budget.Scratch}}
 	for block, err := range blocks {
 		if err == nil {
-			err = g.add(block)
-		}
-		if err == nil && budget.BytesMax > 0 && g.footprint() > budget.BytesMax {
-			err = runs.spill(g)
-			g = newGrouper(m, element.MinTime)
+			err = all.add(block)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if len(runs.runs) == 0 {
+	switch {
+	case all.parts != nil:
+		return all.parts.emit(g, out)
+	case len(all.runs.runs) == 0:
 		return g.emitAll(out)
 	}
-	if err := runs.spill(g); err != nil {
+	if err := all.runs.spill(g); err != nil {
 		return err
 	}
-	return runs.emit(out)
+	return all.runs.emit(out)
 }
+
+// gathered is what GroupAll has of its input: in the grouper, in parts if it is much, and in runs if it is too much.
+type gathered struct {
+	m      *Machine
+	g      *grouper
+	parts  *parts
+	runs   *sorter
+	budget Budget
+}
+
+func (a *gathered) add(block []byte) (err error) {
+	if a.parts != nil {
+		if err := a.parts.add(block); err != nil || !a.over(a.parts.footprint()) {
+			return err
+		}
+		return a.parts.spill(a.g, a.budget)
+	}
+	if err := a.g.add(block); err != nil {
+		return err
+	}
+	if len(a.runs.runs) == 0 {
+		if a.parts, err = a.g.spread(cmp.Or(a.budget.partsFrom, partsFrom), a.budget.Spare); err != nil || a.parts != nil {
+			a.g.reset()
+			return err
+		}
+	}
+	if a.over(a.g.footprint()) {
+		err = a.runs.spill(a.g)
+		a.g.reset()
+	}
+	return err
+}
+
+func (a *gathered) over(bytes int) bool { return a.budget.BytesMax > 0 && bytes > a.budget.BytesMax }
 
 // emitAll emits everything in order of first arrival.
 func (g *grouper) emitAll(out *Output) error {

@@ -174,14 +174,17 @@ func TestGroupAll(t *testing.T) {
 					data = append(data, datum{
 						key: fmt.Sprint("k", rng.IntN(20)), ts: element.Time(rng.IntN(400) - 100), value: fmt.Sprint("v", i)})
 				}
-				var out Output
 				r := newRig(t, w)
-				if err := r.m.GroupAll(r.inBlocks(data, 1+rng.IntN(50)), Budget{}, &out); err != nil {
-					t.Fatal(err)
-				}
-				got := sorted(decode(t, r.w.Coding, out.Block))
-				if want := sorted(r.naive(data)); got != want {
-					t.Errorf("got\n%swant\n%s", got, want)
+				got, size := "", 1+rng.IntN(50)
+				for _, from := range []int{0, 1, 3000} { // in parts, too
+					var out Output
+					if err := r.m.GroupAll(r.inBlocks(data, size), Budget{partsFrom: from}, &out); err != nil {
+						t.Fatal(err)
+					}
+					got = sorted(decode(t, r.w.Coding, out.Block))
+					if want := sorted(r.naive(data)); got != want {
+						t.Errorf("in parts from %d got\n%swant\n%s", from, got, want)
+					}
 				}
 				r.add(data...)
 				r.finish()
