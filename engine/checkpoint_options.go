@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"padstone/engine/checkpoint"
 	"padstone/internal/fault"
 )
 
@@ -16,6 +18,8 @@ type Checkpoints struct {
 	Interval time.Duration
 	// Keep is how many checkpoints of a job are kept besides its savepoints; 0: all.
 	Keep int
+	// Open opens what a location names; default checkpoint.Open.
+	Open func(ctx context.Context, location string) (*checkpoint.Repository, error)
 }
 
 // checkpointSettings are those of one job.

@@ -144,13 +144,13 @@ func jobOver(j *job) error {
 // repository opens the repository at a location; that of the settings stays open.
 func (c *checkpoints) repository(ctx context.Context, to string) (*checkpoint.Repository, error) {
 	if to != "" && to != c.settings.dir {
-		return checkpoint.Open(ctx, to)
+		return c.job.cfg.Checkpoints.Open(ctx, to)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.repo == nil {
 		var err error
-		if c.repo, err = checkpoint.Open(ctx, c.settings.dir); err != nil {
+		if c.repo, err = c.job.cfg.Checkpoints.Open(ctx, c.settings.dir); err != nil {
 			return nil, err
 		}
 	}

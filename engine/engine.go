@@ -17,6 +17,7 @@ import (
 
 	"padstone/connector"
 	"padstone/engine/bundle"
+	"padstone/engine/checkpoint"
 	"padstone/engine/element"
 	"padstone/engine/plan"
 	"padstone/engine/scheduler"
@@ -159,6 +160,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Turn == nil {
 		c.Turn = func(string, Turn, scheduler.BundleID) {}
+	}
+	if c.Checkpoints.Open == nil {
+		c.Checkpoints.Open = checkpoint.Open
 	}
 	if c.QuiesceFor == 0 {
 		c.QuiesceFor = 30 * time.Second

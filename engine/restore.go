@@ -29,7 +29,7 @@ const fetchedDir = "fetched"
 // Fetch implements jobserver.Restorer: it makes of an empty directory that of a job, with the job server's files, the engine's, and the
 // job's artifacts in a folder beside them.
 func (e *Engine) Fetch(ctx context.Context, r jobserver.RestoreRequest, dir string) (*jobserver.Checkpoint, error) {
-	repo, err := checkpoint.Open(ctx, r.From)
+	repo, err := e.cfg.Checkpoints.Open(ctx, r.From)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 	"padstone/internal/durable"
 )
 
-// errNotFound is what get returns for a name that is not there.
-var errNotFound = errors.New("not found")
+// ErrNotFound is what Blobs return for a name that is not there.
+var ErrNotFound = errors.New("not found")
 
 // Reader is an open file that is to be stored.
 type Reader interface {
@@ -23,24 +23,24 @@ type Reader interface {
 	io.Closer
 }
 
-// blob is one entry of a listing.
-type blob struct {
-	name     string // without its directory
-	size     int64
-	modified time.Time
-	dir      bool
+// Blob is one entry of a listing.
+type Blob struct {
+	Name     string // without its directory
+	Size     int64
+	Modified time.Time
+	Dir      bool
 }
 
-// blobs is where a repository's contents lie, by names with slashes. Implementations are safe for concurrent use.
-type blobs interface {
-	// put stores a content in one piece: whoever reads the name finds all of it or what was there before. It is durable afterwards.
-	put(ctx context.Context, name string, r io.Reader, size int64) error
-	// get opens a content; errNotFound when there is none.
-	get(ctx context.Context, name string) (io.ReadCloser, error)
-	// list calls fn for what lies in a directory, in no order. A directory that is not there is empty.
-	list(ctx context.Context, dir string, fn func(blob) error) error
-	// remove removes a content; one that is not there is no error.
-	remove(ctx context.Context, name string) error
+// Blobs is where a repository's contents lie, by names with slashes. Implementations are safe for concurrent use.
+type Blobs interface {
+	// Put stores a content in one piece: whoever reads the name finds all of it or what was there before. It is durable afterwards.
+	Put(ctx context.Context, name string, r io.Reader, size int64) error
+	// Get opens a content; ErrNotFound when there is none.
+	Get(ctx context.Context, name string) (io.ReadCloser, error)
+	// List calls fn for what lies in a directory, in no order. A directory that is not there is empty.
+	List(ctx context.Context, dir string, fn func(Blob) error) error
+	// Remove removes a content; one that is not there is no error.
+	Remove(ctx context.Context, name string) error
 }
 
 // tmpPrefix begins the names of files that are being written; a crash leaves them behind.
@@ -51,7 +51,7 @@ type dirBlobs struct{ root string }
 
 func (d dirBlobs) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
-func (d dirBlobs) put(ctx context.Context, name string, r io.Reader, size int64) (err error) {
+func (d dirBlobs) Put(ctx context.Context, name string, r io.Reader, size int64) (err error) {
 	path := d.path(name)
 	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		return err
@@ -92,15 +92,15 @@ func mkdirAll(dir string) error {
 	return durable.SyncDir(filepath.Dir(dir))
 }
 
-func (d dirBlobs) get(_ context.Context, name string) (io.ReadCloser, error) {
+func (d dirBlobs) Get(_ context.Context, name string) (io.ReadCloser, error) {
 	f, err := os.Open(d.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNotFound
+		return nil, ErrNotFound
 	}
 	return f, err
 }
 
-func (d dirBlobs) list(_ context.Context, dir string, fn func(blob) error) error {
+func (d dirBlobs) List(_ context.Context, dir string, fn func(Blob) error) error {
 	entries, err := os.ReadDir(d.path(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -124,14 +124,14 @@ func (d dirBlobs) list(_ context.Context, dir string, fn func(blob) error) error
 			}
 			continue
 		}
-		if err := fn(blob{name: e.Name(), size: info.Size(), modified: info.ModTime(), dir: e.IsDir()}); err != nil {
+		if err := fn(Blob{Name: e.Name(), Size: info.Size(), Modified: info.ModTime(), Dir: e.IsDir()}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d dirBlobs) remove(_ context.Context, name string) error {
+func (d dirBlobs) Remove(_ context.Context, name string) error {
 	if err := os.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -85,8 +85,8 @@ func (r *Repository) fetch(ctx context.Context, m *Manifest, f File, path string
 		return nil
 	}
 	e := Entry{Job: m.Job, ID: m.ID, Kind: m.Kind}
-	in, err := r.blobs.get(ctx, filesDir(m.Job)+"/"+f.SHA256)
-	if errors.Is(err, errNotFound) {
+	in, err := r.blobs.Get(ctx, filesDir(m.Job)+"/"+f.SHA256)
+	if errors.Is(err, ErrNotFound) {
 		return damaged(e, "its file %s (%s) is missing", f.Path, f.SHA256)
 	}
 	if err != nil {

@@ -44,7 +44,7 @@ func (r *Repository) Prune(ctx context.Context, job string, keep int) (Pruned, e
 // its announcement goes only once its manifest is there.
 func (r *Repository) sweep(ctx context.Context, s *jobState, job string, done *Pruned) error {
 	files := make(map[string]int64)
-	err := r.list(ctx, filesDir(job), func(b blob) error { files[b.name] = b.size; return nil })
+	err := r.list(ctx, filesDir(job), func(b Blob) error { files[b.Name] = b.Size; return nil })
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (r *Repository) sweep(ctx context.Context, s *jobState, job string, done *P
 		}
 		done.Files++
 		done.Bytes += size
-		work.Go(func() error { return r.blobs.remove(stop, filesDir(job)+"/"+name) })
+		work.Go(func() error { return r.blobs.Remove(stop, filesDir(job)+"/"+name) })
 	}
 	return r.failed(ctx, "removing files", work.Wait())
 }
@@ -72,15 +72,15 @@ func (r *Repository) sweep(ctx context.Context, s *jobState, job string, done *P
 // announced are the contents of checkpoints that are being written. An announcement of this process's own lineage is one of an earlier
 // attempt, since only one is under way; an old one of another lineage is taken to be nobody's. Both are removed.
 func (r *Repository) announced(ctx context.Context, s *jobState, job string) (map[string]bool, error) {
-	var found []blob
-	err := r.list(ctx, pendingDir(job), func(b blob) error { found = append(found, b); return nil })
+	var found []Blob
+	err := r.list(ctx, pendingDir(job), func(b Blob) error { found = append(found, b); return nil })
 	if err != nil {
 		return nil, err
 	}
 	hashes := make(map[string]bool)
 	for _, b := range found {
-		id := strings.TrimSuffix(b.name, manifestSuffix)
-		old := r.now().Sub(b.modified) > abandonedAfter
+		id := strings.TrimSuffix(b.Name, manifestSuffix)
+		old := r.now().Sub(b.Modified) > abandonedAfter
 		p, err := r.readPending(ctx, job, id)
 		if err != nil && !old {
 			return nil, err
@@ -89,7 +89,7 @@ func (r *Repository) announced(ctx context.Context, s *jobState, job string) (ma
 			continue
 		}
 		if old || p.Lineage == s.lineage {
-			if err := r.failed(ctx, "removing an announcement", r.blobs.remove(ctx, pendingName(job, id))); err != nil {
+			if err := r.failed(ctx, "removing an announcement", r.blobs.Remove(ctx, pendingName(job, id))); err != nil {
 				return nil, err
 			}
 			continue

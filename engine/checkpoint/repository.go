@@ -42,7 +42,7 @@ const Latest = "latest"
 // Repository is a place for checkpoints of any number of jobs.
 type Repository struct {
 	url   string
-	blobs blobs
+	blobs Blobs
 	now   func() time.Time
 
 	mu struct {
@@ -66,10 +66,11 @@ func Open(ctx context.Context, location string) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRepository(location, b), nil
+	return On(location, b), nil
 }
 
-func newRepository(location string, b blobs) *Repository {
+// On is the repository that lies in b. The location is its name, for people.
+func On(location string, b Blobs) *Repository {
 	r := &Repository{url: Redacted(location), blobs: b, now: time.Now}
 	r.mu.jobs = make(map[string]*jobState)
 	return r
@@ -83,9 +84,9 @@ func (r *Repository) List(ctx context.Context, job string) ([]Entry, error) {
 	jobs := []string{job}
 	if job == "" {
 		jobs = nil
-		err := r.list(ctx, dirJobs, func(b blob) error {
-			if b.dir && jobShape.MatchString(b.name) {
-				jobs = append(jobs, b.name)
+		err := r.list(ctx, dirJobs, func(b Blob) error {
+			if b.Dir && jobShape.MatchString(b.Name) {
+				jobs = append(jobs, b.Name)
 			}
 			return nil
 		})
@@ -111,9 +112,9 @@ func (r *Repository) List(ctx context.Context, job string) ([]Entry, error) {
 func (r *Repository) entries(ctx context.Context, job string) ([]Entry, error) {
 	var entries []Entry
 	for _, kind := range []Kind{Checkpoint, Savepoint} {
-		err := r.list(ctx, kindDir(job, kind), func(b blob) error {
-			id, ok := strings.CutSuffix(b.name, manifestSuffix)
-			if _, _, shaped := order(id); ok && shaped && !b.dir {
+		err := r.list(ctx, kindDir(job, kind), func(b Blob) error {
+			id, ok := strings.CutSuffix(b.Name, manifestSuffix)
+			if _, _, shaped := order(id); ok && shaped && !b.Dir {
 				entries = append(entries, Entry{Job: job, ID: id, Kind: kind})
 			}
 			return nil
@@ -170,7 +171,7 @@ func notFound(r *Repository, format string, args ...any) error {
 // Read reads the manifest of an entry of a listing.
 func (r *Repository) Read(ctx context.Context, e Entry) (*Manifest, error) {
 	data, err := r.read(ctx, manifestName(e))
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, ErrNotFound) {
 		return nil, notFound(r, "job %s has no checkpoint %.100q", e.Job, e.ID)
 	}
 	if err != nil {
@@ -181,14 +182,14 @@ func (r *Repository) Read(ctx context.Context, e Entry) (*Manifest, error) {
 
 // Remove removes a checkpoint or savepoint; Prune removes what nobody names any more.
 func (r *Repository) Remove(ctx context.Context, e Entry) error {
-	return r.failed(ctx, "removing a checkpoint", r.blobs.remove(ctx, manifestName(e)))
+	return r.failed(ctx, "removing a checkpoint", r.blobs.Remove(ctx, manifestName(e)))
 }
 
-// read reads a small content; errNotFound when there is none.
+// read reads a small content; ErrNotFound when there is none.
 func (r *Repository) read(ctx context.Context, name string) ([]byte, error) {
-	in, err := r.blobs.get(ctx, name)
-	if errors.Is(err, errNotFound) {
-		return nil, errNotFound
+	in, err := r.blobs.Get(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, r.failed(ctx, "reading "+name, err)
@@ -197,8 +198,8 @@ func (r *Repository) read(ctx context.Context, name string) ([]byte, error) {
 	return data, r.failed(ctx, "reading "+name, errors.Join(err, in.Close()))
 }
 
-func (r *Repository) list(ctx context.Context, dir string, fn func(blob) error) error {
-	return r.failed(ctx, "listing "+dir, r.blobs.list(ctx, dir, fn))
+func (r *Repository) list(ctx context.Context, dir string, fn func(Blob) error) error {
+	return r.failed(ctx, "listing "+dir, r.blobs.List(ctx, dir, fn))
 }
 
 // failed is the *fault.Error of an operation on what holds the repository; nil for nil.
@@ -234,7 +235,7 @@ type pending struct {
 // readPending reads one; nil when it is gone meanwhile.
 func (r *Repository) readPending(ctx context.Context, job, id string) (*pending, error) {
 	data, err := r.read(ctx, pendingName(job, id))
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {

@@ -140,7 +140,7 @@ func ids(t *testing.T, r *Repository) string {
 func stored(t *testing.T, r *Repository) []string {
 	t.Helper()
 	var names []string
-	if err := r.list(t.Context(), filesDir("job-1"), func(b blob) error { names = append(names, b.name); return nil }); err != nil {
+	if err := r.list(t.Context(), filesDir("job-1"), func(b Blob) error { names = append(names, b.Name); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(names)
@@ -209,28 +209,28 @@ func TestIncremental(t *testing.T) {
 
 // failing fails the operations that change something, from the left-th on.
 type failing struct {
-	blobs
+	Blobs
 	left   atomic.Int64
 	before func(name string) // called before each put; may be nil
 }
 
 var errBroken = errors.New("the cable is cut")
 
-func (f *failing) put(ctx context.Context, name string, r io.Reader, size int64) error {
+func (f *failing) Put(ctx context.Context, name string, r io.Reader, size int64) error {
 	if f.left.Add(-1) < 0 {
 		return errBroken
 	}
 	if f.before != nil {
 		f.before(name)
 	}
-	return f.blobs.put(ctx, name, r, size)
+	return f.Blobs.Put(ctx, name, r, size)
 }
 
-func (f *failing) remove(ctx context.Context, name string) error {
+func (f *failing) Remove(ctx context.Context, name string) error {
 	if f.left.Add(-1) < 0 {
 		return errBroken
 	}
-	return f.blobs.remove(ctx, name)
+	return f.Blobs.Remove(ctx, name)
 }
 
 // TestCutOff cuts a Write with Prune off after each of its operations. What was there before can be fetched, and so can the checkpoint if
@@ -250,10 +250,10 @@ func TestCutOff(t *testing.T) {
 		last := files()
 		known := write(t, r, contents(Checkpoint, first, last))
 		for n := range int64(14) {
-			cut := &failing{blobs: r.blobs}
+			cut := &failing{Blobs: r.blobs}
 			cut.left.Store(n)
 			next := files()
-			dying := newRepository(r.url, cut)
+			dying := On(r.url, cut)
 			m, err := dying.Write(t.Context(), contents(Checkpoint, first, next))
 			if err == nil {
 				known, last = m, next
@@ -280,7 +280,7 @@ func TestCutOff(t *testing.T) {
 			if got, want := len(stored(t, after)), len(hashesOf(known)); got != want {
 				t.Errorf("cut off after %d: %d files are left, want %d", n, got, want)
 			}
-			if err := after.list(t.Context(), pendingDir("job-1"), func(b blob) error { return errors.New(b.name) }); err != nil {
+			if err := after.list(t.Context(), pendingDir("job-1"), func(b Blob) error { return errors.New(b.Name) }); err != nil {
 				t.Errorf("cut off after %d: %v is left", n, err)
 			}
 		}
@@ -293,7 +293,7 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 		write(t, r, contents(Checkpoint, first, tree{"store/1.sst": "one"}))
 		second := Lineage{ID: "BBBBBBBB", Incarnation: 2, From: "1-1-aaaaaa"}
 		pruned := false
-		cut := &failing{blobs: r.blobs}
+		cut := &failing{Blobs: r.blobs}
 		cut.left.Store(1 << 40)
 		cut.before = func(name string) {
 			if !strings.Contains(name, dirCheckpoints) || pruned {
@@ -305,7 +305,7 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 				t.Errorf("pruned %+v, %v", done, err)
 			}
 		}
-		other := newRepository(r.url, cut)
+		other := On(r.url, cut)
 		m := write(t, other, contents(Checkpoint, second, tree{"store/1.sst": "one", "store/3.sst": "three"}))
 		same(t, fetched(t, r, m), tree{"store/1.sst": "one", "store/3.sst": "three"})
 
@@ -330,19 +330,19 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 func TestRemovedMeanwhile(t *testing.T) {
 	r := openTest(t, t.TempDir())
 	m := write(t, r, contents(Checkpoint, first, tree{"store/1.sst": "one"}))
-	cut := &failing{blobs: r.blobs}
+	cut := &failing{Blobs: r.blobs}
 	cut.left.Store(1 << 40)
 	removed := 0
 	cut.before = func(name string) {
 		if strings.Contains(name, dirFiles) && removed == 0 {
 			removed++
-			if err := r.blobs.remove(t.Context(), filesDir("job-1")+"/"+m.Files[0].SHA256); err != nil {
+			if err := r.blobs.Remove(t.Context(), filesDir("job-1")+"/"+m.Files[0].SHA256); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 	files := tree{"store/1.sst": "one", "store/2.sst": "two"}
-	got := write(t, newRepository(r.url, cut), contents(Checkpoint, first, files))
+	got := write(t, On(r.url, cut), contents(Checkpoint, first, files))
 	if removed != 1 || got.NewFiles != 2 {
 		t.Errorf("%d removed, %d stored", removed, got.NewFiles)
 	}
@@ -355,7 +355,7 @@ func TestDamaged(t *testing.T) {
 		m := write(t, r, contents(Checkpoint, first, tree{"store/1.sst": "table one"}))
 		name := filesDir("job-1") + "/" + m.Files[0].SHA256
 		change := func(name, text string) {
-			if err := r.blobs.put(t.Context(), name, strings.NewReader(text), int64(len(text))); err != nil {
+			if err := r.blobs.Put(t.Context(), name, strings.NewReader(text), int64(len(text))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -364,7 +364,7 @@ func TestDamaged(t *testing.T) {
 			err := r.Fetch(t.Context(), m, filepath.Join(t.TempDir(), "to"))
 			wantCode(t, err, "checkpoint-damaged", "store/1.sst")
 		}
-		if err := r.blobs.remove(t.Context(), name); err != nil {
+		if err := r.blobs.Remove(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 		wantCode(t, r.Fetch(t.Context(), m, filepath.Join(t.TempDir(), "to")), "checkpoint-damaged", "is missing")

@@ -36,7 +36,7 @@ type s3Blobs struct {
 // openS3 reads s3://bucket/prefix with the parameters endpoint (a URL or host:port; AWS by default), region, and path_style (true or
 // false; by default what the endpoint is known for). Credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 // AWS_SESSION_TOKEN, else from ~/.aws/credentials, else from the machine's or pod's role. Nothing is asked of the bucket.
-func openS3(_ context.Context, u *url.URL) (blobs, error) {
+func openS3(_ context.Context, u *url.URL) (Blobs, error) {
 	if u.User != nil {
 		return nil, badURL(u.Redacted(), "has credentials in it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
 	}
@@ -120,28 +120,28 @@ func firstOf(texts ...string) string {
 
 // put holds no more than a part in memory. Each part is checked by its MD5 when it arrives; the signature covers the headers alone,
 // since not everything that speaks S3 knows signed chunks.
-func (s *s3Blobs) put(ctx context.Context, name string, r io.Reader, size int64) error {
+func (s *s3Blobs) Put(ctx context.Context, name string, r io.Reader, size int64) error {
 	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+name, r, size, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", PartSize: partBytes, NumThreads: 1, SendContentMd5: true, DisableContentSha256: true,
 	})
 	return err
 }
 
-func (s *s3Blobs) get(ctx context.Context, name string) (io.ReadCloser, error) {
+func (s *s3Blobs) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	o, err := s.client.GetObject(ctx, s.bucket, s.prefix+name, minio.GetObjectOptions{})
 	if err != nil {
 		return nil, err
 	}
 	if _, err := o.Stat(); err != nil { // only now the request is sent
 		if isNoSuchKey(err) {
-			err = errNotFound
+			err = ErrNotFound
 		}
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil
 }
 
-func (s *s3Blobs) list(ctx context.Context, dir string, fn func(blob) error) error {
+func (s *s3Blobs) List(ctx context.Context, dir string, fn func(Blob) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the listing's goroutine
 	prefix := s.prefix + dir + "/"
@@ -150,7 +150,7 @@ func (s *s3Blobs) list(ctx context.Context, dir string, fn func(blob) error) err
 			return o.Err
 		}
 		name := strings.TrimPrefix(o.Key, prefix)
-		b := blob{name: path.Clean(name), size: o.Size, modified: o.LastModified, dir: strings.HasSuffix(name, "/")}
+		b := Blob{Name: path.Clean(name), Size: o.Size, Modified: o.LastModified, Dir: strings.HasSuffix(name, "/")}
 		if name == "" {
 			continue // a marker of the directory itself
 		}
@@ -161,7 +161,7 @@ func (s *s3Blobs) list(ctx context.Context, dir string, fn func(blob) error) err
 	return ctx.Err()
 }
 
-func (s *s3Blobs) remove(ctx context.Context, name string) error {
+func (s *s3Blobs) Remove(ctx context.Context, name string) error {
 	err := s.client.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
 	if isNoSuchKey(err) {
 		return nil

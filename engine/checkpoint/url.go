@@ -10,7 +10,7 @@ import (
 )
 
 // openBlobs opens what a URL names: the path of a directory, file:///path, or s3://bucket/prefix?endpoint=…&region=….
-func openBlobs(ctx context.Context, location string) (blobs, error) {
+func openBlobs(ctx context.Context, location string) (Blobs, error) {
 	if !strings.Contains(location, "://") {
 		if location == "" {
 			return nil, badURL(location, "is empty")
@@ -33,7 +33,7 @@ func openBlobs(ctx context.Context, location string) (blobs, error) {
 	return nil, badURL(Redacted(location), "is neither a directory nor begins with file:// or s3://")
 }
 
-func openDir(path string) (blobs, error) {
+func openDir(path string) (Blobs, error) {
 	if !filepath.IsAbs(path) {
 		return nil, badURL(path, "is not an absolute path")
 	}

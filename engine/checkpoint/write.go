@@ -77,12 +77,12 @@ func (r *Repository) Write(ctx context.Context, c Contents) (*Manifest, error) {
 		return nil, fault.New(fault.Internal, "checkpoint-contents", "%w", err)
 	}
 	name := manifestName(Entry{Job: m.Job, ID: m.ID, Kind: m.Kind})
-	if err := r.failed(ctx, "storing a manifest", r.blobs.put(ctx, name, bytes.NewReader(data), int64(len(data)))); err != nil {
+	if err := r.failed(ctx, "storing a manifest", r.blobs.Put(ctx, name, bytes.NewReader(data), int64(len(data)))); err != nil {
 		return nil, err
 	}
 	s.named[m.ID] = hashesOf(m)
 	// The checkpoint is there; what announced it goes with the next Prune if it does not go now.
-	_ = r.blobs.remove(ctx, pendingName(m.Job, m.ID))
+	_ = r.blobs.Remove(ctx, pendingName(m.Job, m.ID))
 	return m, nil
 }
 
@@ -143,8 +143,8 @@ func unreadable(f Local, err error) error {
 func (r *Repository) nextID(ctx context.Context, c Contents) (string, error) {
 	last := uint64(0)
 	for _, dir := range []string{kindDir(c.Job, Checkpoint), kindDir(c.Job, Savepoint), pendingDir(c.Job)} {
-		err := r.list(ctx, dir, func(b blob) error {
-			_, number, _ := order(strings.TrimSuffix(b.name, manifestSuffix))
+		err := r.list(ctx, dir, func(b Blob) error {
+			_, number, _ := order(strings.TrimSuffix(b.Name, manifestSuffix))
 			last = max(last, number)
 			return nil
 		})
@@ -162,7 +162,7 @@ func (r *Repository) announce(ctx context.Context, m *Manifest, byHash map[strin
 		return fault.New(fault.Internal, "checkpoint-contents", "%w", err)
 	}
 	return r.failed(ctx, "announcing a checkpoint",
-		r.blobs.put(ctx, pendingName(m.Job, m.ID), bytes.NewReader(data), int64(len(data))))
+		r.blobs.Put(ctx, pendingName(m.Job, m.ID), bytes.NewReader(data), int64(len(data))))
 }
 
 // upload stores the contents that are not there yet, and makes sure that all are there in the end.
@@ -195,9 +195,9 @@ func (r *Repository) upload(ctx context.Context, m *Manifest, byHash map[string]
 // missing lists the contents that are not there, in order.
 func (r *Repository) missing(ctx context.Context, job string, byHash map[string]Local) ([]string, error) {
 	left := maps.Clone(byHash)
-	err := r.list(ctx, filesDir(job), func(b blob) error {
-		if f, ok := left[b.name]; ok && f.Size == b.size {
-			delete(left, b.name)
+	err := r.list(ctx, filesDir(job), func(b Blob) error {
+		if f, ok := left[b.Name]; ok && f.Size == b.Size {
+			delete(left, b.Name)
 		}
 		return nil
 	})
@@ -209,7 +209,7 @@ func (r *Repository) store(ctx context.Context, job, hash string, f Local) error
 	if err != nil {
 		return unreadable(f, err)
 	}
-	err = r.blobs.put(ctx, filesDir(job)+"/"+hash, io.NewSectionReader(in, 0, f.Size), f.Size)
+	err = r.blobs.Put(ctx, filesDir(job)+"/"+hash, io.NewSectionReader(in, 0, f.Size), f.Size)
 	return r.failed(ctx, "storing "+f.Path, errors.Join(err, in.Close()))
 }
 
