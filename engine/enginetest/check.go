@@ -12,15 +12,7 @@ import (
 // CheckSinks compares what the sinks have taken with outs, the output of every step, and returns what is wrong.
 func (m *Model) CheckSinks(outs [][]reference.Element) (faults []string) {
 	for _, i := range m.Steps.Leaves() {
-		want := reference.Texts(outs[i])
-		got := m.Sinks[i].Texts()
-		for k, text := range got { // the sink adds the window's end
-			got[k], _, _ = strings.Cut(text, ")@")
-			if len(got[k]) < len(text) {
-				got[k] += ")"
-			}
-		}
-		slices.Sort(got)
+		want, got := reference.Texts(outs[i]), m.Taken(i)
 		if !slices.Equal(got, want) {
 			missing, extra := Difference(want, got)
 			faults = append(faults, fmt.Sprintf("%s: %d elements, not %d; missing %q, too many %q",
@@ -28,6 +20,40 @@ func (m *Model) CheckSinks(outs [][]reference.Element) (faults []string) {
 		}
 	}
 	return faults
+}
+
+// Taken is what the sink of a leaf has taken, sorted, as reference.Texts prints it.
+func (m *Model) Taken(leaf int) []string {
+	got := m.Sinks[leaf].Texts()
+	for k, text := range got { // the sink adds the window's end
+		got[k], _, _ = strings.Cut(text, ")@")
+		if len(got[k]) < len(text) {
+			got[k] += ")"
+		}
+	}
+	slices.Sort(got)
+	return got
+}
+
+// Cut returns the steps as if sources had no more than batches says, by their name in positions; left is how many batches are left out.
+func (m *Model) Cut(batches map[string]int) (cut reference.Pipeline, left int) {
+	cut = slices.Clone(m.Steps)
+	source := 0
+	for i := range cut {
+		if cut[i].Op != reference.Read {
+			continue
+		}
+		src := m.Sources[source]
+		read := batches[fmt.Sprintf("%s-%d", m.Steps.Name(i), source)]
+		elements := 0
+		for _, b := range src.Batches[:read] {
+			elements += len(b.Elements)
+		}
+		cut[i].Elements = cut[i].Elements[:elements]
+		left += len(src.Batches) - read
+		source++
+	}
+	return cut, left
 }
 
 // CheckCounters compares how often user code was called, as counter tells it of a transform, with the number of its inputs.

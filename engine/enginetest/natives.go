@@ -105,6 +105,22 @@ func (s *Source) Rewind(durable int) {
 	s.mu.durable = durable
 }
 
+// Rewind has all sources forget what the engine has called durable, as if the checkpoint of a job is older than that.
+func (n *Natives) Rewind() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.sources {
+		s.Rewind(0)
+	}
+}
+
+// nameOf is the name that the configuration of a native transform has.
+func nameOf(config []byte) (string, error) {
+	var c nativeConfig
+	err := json.Unmarshal(config, &c)
+	return c.Name, err
+}
+
 type sources struct{ natives *Natives }
 
 func (s sources) Validate(config []byte) error {
@@ -139,7 +155,11 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 			return nil, err
 		}
 	}
-	r := &reader{source: src, watermark: element.MinTime}
+	name, err := nameOf(config)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{source: src, name: name, watermark: element.MinTime}
 	for _, p := range state {
 		if r.next, err = strconv.Atoi(string(p.State)); err != nil {
 			return nil, err
@@ -156,6 +176,7 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 
 type reader struct {
 	source    *Source
+	name      string
 	failed    bool // of no more use
 	next      int
 	watermark element.Time
@@ -201,7 +222,7 @@ func (r *reader) Poll(ctx context.Context, _, _ int, wait time.Duration) (connec
 	r.advance(b)
 	out := connector.Batch{
 		Count: len(b.Elements), MinTS: element.MaxTime, MaxTS: element.MinTime, Watermark: r.watermark,
-		Positions: []connector.Position{{Split: "0", State: []byte(strconv.Itoa(r.next))}},
+		Positions: []connector.Position{{Split: r.name, State: []byte(strconv.Itoa(r.next))}},
 	}
 	for _, e := range b.Elements {
 		out.Data = append(coder.AppendHeader(out.Data, e.At, 1, nil, []byte{coder.NoFiring}), e.Value...)

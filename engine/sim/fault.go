@@ -30,6 +30,13 @@ const (
 	SinkUnknown   Kind = "sink's outcome unknown"   // [publications] N of them arrive, and fail
 	OpenDown      Kind = "sink cannot be opened"    // [opens of sinks] N of them fail
 	Starve        Kind = "something waits for long" // [steps] for N steps, while there is something else
+	LoseDisk      Kind = "disk lost"                // [steps] with its machine; another one takes the job up from a checkpoint
+	Checkpoint    Kind = "checkpoint"               // [steps] one is asked for
+	Stop          Kind = "stop with savepoint"      // [steps] likewise; the job goes on from it, on another machine
+	Drain         Kind = "drain"                    // [steps] likewise
+	Cancel        Kind = "cancel"                   // [steps] likewise
+	BucketDown    Kind = "bucket unavailable"       // [operations of the bucket] N of them fail
+	BucketUnknown Kind = "bucket's answer lost"     // [puts and removals] N of them arrive, and fail
 	Resize        Kind = "processes come and go"    // [steps] there are to be 1 to 4 of them, by N
 )
 
@@ -91,5 +98,19 @@ func randomPlan(rng *rand.Rand) Plan {
 	add(OpenDown, 1, 8, few)
 	add(Resize, 3, steps, anything)
 	add(Starve, 3, steps, func() int { return 1 + rng.IntN(400) })
+	add(Checkpoint, 4, steps, anything)
+	add(BucketDown, 1, 30, few)
+	add(BucketUnknown, 1, 20, few)
+	add(LoseDisk, 1, steps, anything)
+	// What ends the job, or takes it elsewhere, comes in some runs only.
+	if rng.IntN(3) == 0 {
+		add(Stop, 2, steps, anything)
+	}
+	if rng.IntN(3) == 0 {
+		add(Drain, 1, steps, anything)
+	}
+	if rng.IntN(6) == 0 {
+		add(Cancel, 1, steps, anything)
+	}
 	return p
 }

@@ -16,6 +16,7 @@ import (
 
 	"padstone/engine"
 	"padstone/engine/bundle"
+	"padstone/engine/checkpoint"
 	"padstone/engine/element"
 	"padstone/engine/enginetest"
 	"padstone/engine/scheduler"
@@ -34,7 +35,9 @@ type life struct {
 	reports *enginetest.Recorder
 	dead    atomic.Bool
 	running atomic.Pointer[jobserver.Running] // the job, once it has been taken up
-	ended   chan ending                       // 1-buffered: the job's, or that of its start
+	ctx     context.Context                   // of what is asked of the server; ends with it
+	cancel  context.CancelFunc
+	ended   chan ending // 1-buffered: the job's, or that of its start
 
 	mu struct {
 		sync.Mutex
@@ -66,8 +69,12 @@ func (k keptStore) RemoveAll(name string) error {
 
 // begin starts the server on what there is, and with it the job.
 func (s *sim) begin(disk *storetest.Disk) *life {
+	if s.from != nil {
+		disk = s.moved()
+	}
 	s.lives++
 	l := &life{sim: s, n: s.lives, turns: newTurns(), disk: disk, reports: &enginetest.Recorder{}, ended: make(chan ending, 1)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.mu.changes = map[string]int{}
 	disk.Watch, disk.Lies = l.watch, s.Sabotage == LyingDisk
 	c := s.rig.Config
@@ -75,6 +82,10 @@ func (s *sim) begin(disk *storetest.Disk) *life {
 	c.Natives = natives{l, s.rig.Natives}
 	c.Harnesses = harnesses{s.rig.Harnesses, l}
 	c.Now = s.now
+	c.Checkpoints.Dir = bucketURL
+	c.Checkpoints.Open = func(context.Context, string) (*checkpoint.Repository, error) {
+		return checkpoint.On(bucketURL, connection{s.bucket, l}), nil
+	}
 	c.Sizing.Every = time.Hour // by the machine's clock; what a simulation sizes it sets by hand
 	c.Turn = func(_ string, at engine.Turn, b scheduler.BundleID) {
 		_ = l.turns.wait(context.Background(), fmt.Sprintf("bundle %d %s", b, at))
@@ -87,8 +98,12 @@ func (s *sim) begin(disk *storetest.Disk) *life {
 	if s.lives > 1 {
 		start = l.engine.Recover
 	}
+	if s.from != nil {
+		start = l.restore
+	}
+	spec := s.spec
 	go func() {
-		running, err := start(context.Background(), s.spec, l.reports)
+		running, err := start(l.ctx, spec, l.reports)
 		if err == nil {
 			l.running.Store(&running)
 			err = running.Wait(context.Background())
@@ -208,6 +223,7 @@ func (l *life) bury() *storetest.Disk {
 	left, outcome := l.mu.left, l.mu.outcome
 	l.mu.Unlock()
 	s.outside.lose(requests, s.rng.IntN)
+	l.cancel()
 	l.turns.release()
 	for _, w := range wires {
 		_ = w.Close()
@@ -216,8 +232,10 @@ func (l *life) bury() *storetest.Disk {
 		s.wrong("closing what has crashed: %v", err)
 	}
 	<-l.ended
-	if !outcome { // the job had not ended: what the dead have written after the crash is not there
-		if err := os.RemoveAll(filepath.Join(s.spec.Dir, "engine")); err != nil {
+	if outcome { // what a checkpoint has does not matter any more
+		s.from = nil
+	} else { // the job had not ended: what the dead have written after the crash is not there
+		if err := os.RemoveAll(filepath.Join(s.spec.Dir, "engine", "outcome.json")); err != nil {
 			s.wrong("%v", err)
 		}
 	}

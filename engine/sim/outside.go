@@ -191,6 +191,25 @@ func (s simSink) Open(ctx context.Context, config []byte, as connector.Identity)
 	return me, mark, nil
 }
 
+// Marks implements connector.Marker.
+func (s simSink) Marks([]byte) bool { return true }
+
+// Mark implements connector.Marker.
+func (s simSink) Mark(ctx context.Context, config []byte, _ connector.Identity) (connector.Mark, error) {
+	name := nameOf(config)
+	if err := s.life.turn(ctx, "sink "+name+" mark"); err != nil {
+		return connector.Mark{}, err
+	}
+	o := s.life.sim.outside
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m := connector.Mark{Kept: true, Target: name}
+	if t := o.mu.topics[name]; t != nil {
+		m.Seq = t.mark
+	}
+	return m, nil
+}
+
 type simWriter struct {
 	connector.Writer
 	life  *life

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+
 	"padstone/engine/element"
 	"padstone/engine/enginetest"
 	"padstone/engine/enginetest/reference"
@@ -20,6 +22,7 @@ type panes struct {
 	grouping reference.Grouping
 	history  reference.History
 	sink     *enginetest.Sink
+	source   *enginetest.Source
 }
 
 func newPanes(s *sim, rng *rand.Rand) *panes {
@@ -42,6 +45,7 @@ func newPanes(s *sim, rng *rand.Rand) *panes {
 		src.Batches = append(src.Batches, b)
 	}
 	p.history = reference.History{all, {Watermark: reference.End}}
+	p.source = src
 	pipe := s.rig.Pipeline()
 	in := pipe.WindowInto("windows", pipe.Read("in", src, enginetest.TextPair), enginetest.Strategy(p.grouping, false))
 	p.sink = pipe.Write("out", pipe.Map("pane", pipe.GroupByKey("group", in), "bytes", describePane))
@@ -74,16 +78,37 @@ func describePane(c *fakesdk.Context, e fakesdk.Element) error {
 
 func (p *panes) String() string { return fmt.Sprintf("panes\n%s\n%s", p.grouping, p.history) }
 
-func (p *panes) check(func(transform, name string) int64) (wrong []string) {
-	var all []reference.Pane
-	for _, text := range p.sink.Texts() {
+func (p *panes) lost() {}
+
+func (p *panes) check(r *result) []string {
+	if r.rewound || r.state == jobpb.JobState_CANCELLED {
+		return nil // which panes there are is decided anew; what is outside in which order is checked elsewhere
+	}
+	history := p.history
+	if r.state == jobpb.JobState_DRAINED {
+		n := 0
+		for _, b := range p.source.Batches[:r.read["in-0"]] {
+			n += len(b.Elements)
+		}
+		history = reference.History{{Elements: history[0].Elements[:n]}, history[1]}
+	}
+	all, err := panesOf(p.sink)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return p.grouping.Check(history, all, 0)
+}
+
+// panesOf reads what describePane has written.
+func panesOf(sink *enginetest.Sink) (all []reference.Pane, err error) {
+	for _, text := range sink.Texts() {
 		var pane reference.Pane
 		if err := json.NewDecoder(strings.NewReader(text)).Decode(&pane); err != nil { // the sink adds the window's end
-			return []string{err.Error()}
+			return nil, err
 		}
 		all = append(all, pane)
 	}
-	return p.grouping.Check(p.history, all, 0)
+	return all, nil
 }
 
 func (p *panes) emptied() map[string]rows.Table { return tables() }

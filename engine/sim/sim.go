@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,11 @@ type sim struct {
 	rng     *rand.Rand // of the scheduler
 	rig     *enginetest.Rig
 	outside *outside
+	bucket  *bucket
+	from    *origin // of the next life; nil: the disk
+	rewound bool    // something has been written again
+	lost    bool    // a checkpoint was gone back to
+	base    string  // of the directories of all machines
 	job     workload
 	spec    jobserver.Spec
 	life    *life
@@ -88,6 +94,7 @@ type sim struct {
 	mu struct {
 		sync.Mutex
 		plan    Plan // what is left of it
+		wishes  wishes
 		bad     []int
 		hash    hash.Hash
 		tail    []string
@@ -122,13 +129,15 @@ func (r Run) do(t *testing.T) Outcome {
 	if plan == nil && !r.Quiet {
 		plan = randomPlan(rand.New(rand.NewPCG(r.Seed, 12)))
 	}
+	s.mu.wishes.drains, s.mu.wishes.cancels = -1, -1
 	s.mu.plan, s.mu.hash = slices.Clone(plan), sha256.New()
 	s.mu.hits, s.mu.points, s.mu.changes = map[string]int{}, map[string]int{}, map[string]int{}
-	s.outside = newOutside(s)
+	s.outside, s.bucket = newOutside(s), newBucket(s)
 	s.rig = enginetest.NewOffline(t, func(c *engine.Config) { c.Logger = zap.NewNop() })
 	s.rig.Harnesses.Fault = s.misdeed
 	s.spec.ID, s.spec.Name = "job", "job"
-	s.spec.Dir = t.TempDir()
+	s.base = t.TempDir()
+	s.spec.Dir = filepath.Join(s.base, "machine1")
 	s.job = newWorkload(s, rand.New(rand.NewPCG(r.Seed, 13)))
 	s.note("%s", s.job)
 	s.live()
@@ -150,7 +159,9 @@ func (s *sim) live() {
 			if disk = l.bury(); disk == nil {
 				return // something is wrong
 			}
-			s.checkLeft(disk)
+			if s.from == nil {
+				s.checkLeft(disk)
+			}
 		} else if end == nil {
 			return // something is wrong
 		} else if end.running == nil && fault.KindOf(end.err) == fault.Environment && s.hasHit(DiskFull, DiskBroken) {
@@ -158,12 +169,22 @@ func (s *sim) live() {
 			if err := l.engine.Close(context.Background()); err != nil {
 				s.wrong("closing: %v", err)
 			}
+			disk = l.disk
 		} else if errors.Is(end.err, context.Canceled) || fault.Of(end.err) != nil && fault.Of(end.err).Code == "server-stopping" {
 			s.note("life %d ends in good order", l.n)
-			disk.Watch = nil
-			disk = disk.Crashed(100, everything)
+			l.cancel()
+			l.disk.Watch = nil
+			disk = l.disk.Crashed(100, everything)
+		} else if l.reports.Last() == jobpb.JobState_UPDATED {
+			s.note("life %d ends with a savepoint", l.n)
+			l.cancel()
+			if err := l.engine.Close(context.Background()); err != nil {
+				s.wrong("closing: %v", err)
+			}
+			s.replaced()
 		} else {
 			s.finish(l, end)
+			l.cancel()
 			return
 		}
 		if len(s.faults()) > 0 {

@@ -22,6 +22,14 @@ func (s *sim) strike(l *life) {
 	for _, f := range s.due(CrashStep, s.steps) {
 		l.die(CrashStep, f.N, "between two steps")
 	}
+	for _, f := range s.due(LoseDisk, s.steps) {
+		if s.from == nil && s.loseDisk(f.N/2) {
+			l.die(LoseDisk, 0, "disk lost")
+		} else { // without a checkpoint all is lost: it comes later
+			s.later(f, 40)
+		}
+	}
+	s.ask(l)
 	for _, f := range s.due(Suspend, s.steps) {
 		_ = f
 		s.hit(Suspend)
@@ -111,6 +119,14 @@ func (s *sim) due(k Kind, n int) []Fault {
 		return true
 	})
 	return due
+}
+
+// later puts a fault off by some steps.
+func (s *sim) later(f Fault, steps int) {
+	f.At = s.steps + steps
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.plan = append(s.mu.plan, f)
 }
 
 // dueOf takes the first fault of a kind that has to do with a kind of file, when its time is exactly now.

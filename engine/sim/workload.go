@@ -3,7 +3,10 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"padstone/engine/enginetest"
@@ -14,8 +17,36 @@ import (
 // workload is a job, and what must come of it.
 type workload interface {
 	fmt.Stringer
-	check(counter func(transform, name string) int64) []string
+	check(r *result) []string
+	// lost is called when the job goes back to a checkpoint.
+	lost()
 	emptied() map[string]rows.Table
+}
+
+// result is what a job has come to.
+type result struct {
+	state    jobpb.JobState_Enum
+	counter  func(transform, name string) int64
+	read     map[string]int // batches, by source
+	draining bool           // it was asked to drain
+	rewound  bool           // something may have been written twice, and otherwise
+	lost     bool           // user code may have been called twice for what was durable
+}
+
+// compare says what is wrong with what was written; both are sorted. A job that was cancelled has not written everything.
+func (r *result) compare(want, got []string) string {
+	if r.rewound {
+		want, got = slices.Compact(slices.Clone(want)), slices.Compact(slices.Clone(got))
+	}
+	missing, extra := enginetest.Difference(want, got)
+	if r.state == jobpb.JobState_CANCELLED {
+		missing = nil
+	}
+	if len(missing)+len(extra) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d elements, not %d; missing %s, too many %s",
+		len(got), len(want), strings.Join(missing, " "), strings.Join(extra, " "))
 }
 
 // newWorkload builds the job of a seed.
@@ -69,9 +100,25 @@ func newGraph(s *sim, rng *rand.Rand) graph {
 
 func (g graph) String() string { return "graph\n" + g.model.Steps.String() }
 
-func (g graph) check(counter func(transform, name string) int64) []string {
-	outs := g.model.Steps.Evaluate()
-	return append(g.model.CheckSinks(outs), g.model.CheckCounters(counter, outs)...)
+func (g graph) lost() {}
+
+func (g graph) check(r *result) (wrong []string) {
+	steps, left := g.model.Cut(r.read)
+	if r.state == jobpb.JobState_CANCELLED && !r.draining {
+		steps = g.model.Steps
+	} else if left > 0 && r.state == jobpb.JobState_DONE {
+		wrong = append(wrong, fmt.Sprintf("%d batches were not read", left))
+	}
+	outs := steps.Evaluate()
+	for _, i := range steps.Leaves() {
+		if text := r.compare(reference.Texts(outs[i]), g.model.Taken(i)); text != "" {
+			wrong = append(wrong, steps.Name(i)+": "+text)
+		}
+	}
+	if r.state == jobpb.JobState_CANCELLED {
+		return wrong
+	}
+	return append(wrong, g.model.CheckCounters(r.counter, outs)...)
 }
 
 func (g graph) emptied() map[string]rows.Table { return g.model.Emptied() }
