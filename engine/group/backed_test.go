@@ -182,26 +182,34 @@ func TestGroupAllOverBudget(t *testing.T) {
 		if !newRig(t, w).m.BatchEligible() {
 			continue
 		}
-		for seed := range uint64(4) {
-			parts := int(seed/2) * 2000
+		for seed := range uint64(6) {
+			var spare *Spare // else in parts, with a key that has half of all in one of them
+			parts := 0
+			if seed >= 2 {
+				spare, parts = &Spare{size: 50 << seed}, 2000
+			}
 			t.Run(fmt.Sprintf("%s seed %d", name, seed), func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 3))
 				var data []datum
 				for i := range 100 + rng.IntN(500) {
+					key := rng.IntN(30)
+					if spare != nil {
+						key = max(0, key-15)
+					}
 					data = append(data, datum{
-						key: fmt.Sprint("k", rng.IntN(30)), ts: element.Time(rng.IntN(600) - 100), value: fmt.Sprint("v", i)})
+						key: fmt.Sprint("k", key), ts: element.Time(rng.IntN(600) - 100), value: fmt.Sprint("v", i)})
 				}
 				r := newRig(t, w)
 				var out Output
 				scratch := &files{}
-				budget := Budget{BytesMax: 1 + rng.IntN(30_000), Scratch: scratch, partsFrom: parts}
+				budget := Budget{BytesMax: 1 + rng.IntN(30_000), Scratch: scratch, Spare: spare, partsFrom: parts}
 				if err := r.m.GroupAll(r.inBlocks(data, 1+rng.IntN(3)), budget, &out); err != nil {
 					t.Fatal(err)
 				}
 				if got, want := sorted(decode(t, r.w.Coding, out.Block)), sorted(r.naive(data)); got != want {
 					t.Errorf("got\n%swant\n%s", got, want)
 				}
-				if scratch.open != 0 || parts == 0 && scratch.made > 1 && scratch.most > runsMax+1 {
+				if scratch.open != 0 || scratch.made > 1 && scratch.most > runsMax+1 {
 					t.Errorf("%d runs are left; there were %d at once", scratch.open, scratch.most)
 				}
 			})

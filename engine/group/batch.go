@@ -3,6 +3,7 @@ package group
 import (
 	"cmp"
 	"iter"
+	"slices"
 
 	"padstone/engine/coder"
 	"padstone/engine/element"
@@ -20,16 +21,14 @@ type Budget struct {
 }
 
 // GroupAll groups all elements of one key group of a bounded input and emits each key and window once, with a pane that is first, last
-// and on time. Nothing is late. It may stand in for Process only if BatchEligible, or, where triggers are
-// put off, EndEligible.
+// and on time. Nothing is late. It may stand in for Process only if BatchEligible, or, where triggers are put off, EndEligible.
 //
 // blocks yields the input; its slices must stay unchanged until GroupAll returns: they are held, not copied, but for many short elements.
 // Memory beyond them is about 16 bytes an element and window and 100 a key and window. Panes of a small input come in order of first
 // arrival. An input over the budget is sorted: runs that fit are written to the scratch, in order of key and window, and merged. An error
 // of blocks ends the call.
 func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], budget Budget, out *Output) error {
-	g := newGrouper(m, element.MinTime)
-	all := &gathered{m: m, g: g, budget: budget, runs: &sorter{m: m, scratch: budget.Scratch}}
+	all := &gathered{g: newGrouper(m, element.MinTime), runs: &sorter{m: m, scratch: budget.Scratch}, budget: budget}
 	for block, err := range blocks {
 		if err == nil {
 			err = all.add(block)
@@ -38,51 +37,102 @@ func (m *Machine) GroupAll(blocks iter.Seq2[[]byte, error], budget Budget, out *
 			return err
 		}
 	}
-	switch {
-	case all.parts != nil:
-		return all.parts.emit(g, out)
-	case len(all.runs.runs) == 0:
-		return g.emitAll(out)
+	if all.parts != nil {
+		return all.parts.drain(func(chunks [][]byte) error {
+			if err := all.regroup(chunks); err != nil {
+				return err
+			}
+			return all.emit(out)
+		})
 	}
-	if err := all.runs.spill(g); err != nil {
-		return err
-	}
-	return all.runs.emit(out)
+	return all.emit(out)
 }
 
 // gathered is what GroupAll has of its input: in the grouper, in parts if it is much, and in runs if it is too much.
 type gathered struct {
-	m      *Machine
 	g      *grouper
 	parts  *parts
 	runs   *sorter
 	budget Budget
 }
 
-func (a *gathered) add(block []byte) (err error) {
+func (a *gathered) add(block []byte) error {
 	if a.parts != nil {
-		if err := a.parts.add(block); err != nil || !a.over(a.parts.footprint()) {
-			return err
-		}
-		return a.parts.spill(a.g, a.budget)
+		return a.spread(block)
 	}
 	if err := a.g.add(block); err != nil {
 		return err
 	}
-	if len(a.runs.runs) == 0 {
-		if a.parts, err = a.g.spread(cmp.Or(a.budget.partsFrom, partsFrom), a.budget.Spare); err != nil || a.parts != nil {
-			a.g.reset()
+	if len(a.runs.runs) == 0 && a.g.worthSpreading(cmp.Or(a.budget.partsFrom, partsFrom)) {
+		blocks := slices.Clone(a.g.blocks)
+		a.g.reset()
+		a.parts = newParts(a.g.m, a.budget.Spare)
+		for _, block := range blocks {
+			if err := a.add(block); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return a.keepWithin(a.g.footprint(), a.budget.BytesMax)
+}
+
+// spread adds a block to the parts. They get half of the budget, the grouper of one of them has the other half; if that is not enough,
+// everything is sorted.
+func (a *gathered) spread(block []byte) error {
+	if err := a.parts.add(block); err != nil || a.budget.BytesMax == 0 || a.parts.bytes <= a.budget.BytesMax/2 {
+		return err
+	}
+	p := a.parts
+	a.parts = nil
+	if err := p.drain(a.regroup); err != nil {
+		return err
+	}
+	return a.spill()
+}
+
+// regroup has the grouper take over the chunks of a part, and writes a run when it comes to more than its half of the budget.
+func (a *gathered) regroup(chunks [][]byte) error {
+	for _, chunk := range chunks {
+		if err := a.g.add(chunk); err != nil {
+			return err
+		}
+		if err := a.keepWithin(a.g.footprint()-a.g.bytes, a.budget.BytesMax/2); err != nil {
 			return err
 		}
 	}
-	if a.over(a.g.footprint()) {
-		err = a.runs.spill(a.g)
-		a.g.reset()
+	return nil
+}
+
+func (a *gathered) keepWithin(bytes, bytesMax int) error {
+	if a.budget.BytesMax == 0 || bytes <= bytesMax {
+		return nil
 	}
+	return a.spill()
+}
+
+// spill writes what the grouper has as a run.
+func (a *gathered) spill() error {
+	if len(a.g.buckets) == 0 {
+		return nil
+	}
+	err := a.runs.spill(a.g)
+	a.g = newGrouper(a.g.m, element.MinTime) // the memory of this one counts, too
 	return err
 }
 
-func (a *gathered) over(bytes int) bool { return a.budget.BytesMax > 0 && bytes > a.budget.BytesMax }
+// emit emits what is in the grouper and in runs. Both are empty afterwards.
+func (a *gathered) emit(out *Output) error {
+	if len(a.runs.runs) == 0 {
+		err := a.g.emitAll(out)
+		a.g.reset()
+		return err
+	}
+	if err := a.spill(); err != nil {
+		return err
+	}
+	return a.runs.emit(out)
+}
 
 // emitAll emits everything in order of first arrival.
 func (g *grouper) emitAll(out *Output) error {

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"fmt"
 
 	"padstone/engine/coder"
@@ -17,39 +18,30 @@ const (
 )
 
 // Spare is memory of one call of GroupAll that the next one uses again.
-type Spare struct{ chunks [][]byte }
+type Spare struct {
+	chunks [][]byte
+	size   int // of a chunk; 0: chunkBytes
+}
 
 // parts are the elements of a key group, spread by their keys: part by part they are grouped in the cache. An element is copied
 // for it, once, from one end of a block to the other, which costs a tenth of the misses.
 type parts struct {
 	m     *Machine
 	spare *Spare
-	parts [partsMax]part
-	bytes int
-	most  int64 // elements of the part that has most
+	parts [partsMax][][]byte // chunks; the last one is written to
+	bytes int                // room of the chunks
 }
 
-type part struct {
-	full  [][]byte // those that are no longer written to, and the one that is
-	count int64
-	runs  sorter
-}
-
-// spread takes over the elements of a grouper that has become large, if they are short ones; nil if not.
-func (g *grouper) spread(from int, spare *Spare) (*parts, error) {
-	if g.bytes < from || g.bytes > partsLong*len(g.entries) {
-		return nil, nil
-	}
+func newParts(m *Machine, spare *Spare) *parts {
 	if spare == nil {
 		spare = &Spare{}
 	}
-	p := &parts{m: g.m, spare: spare}
-	for _, block := range g.blocks {
-		if err := p.add(block); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
+	return &parts{m: m, spare: spare}
+}
+
+// worthSpreading says whether the grouper has become large with short elements.
+func (g *grouper) worthSpreading(from int) bool {
+	return g.bytes >= from && g.bytes <= partsLong*len(g.entries)
 }
 
 func (p *parts) add(block []byte) error {
@@ -62,86 +54,49 @@ func (p *parts) add(block []byte) error {
 		}
 		// Low bits choose the slot in the hash table, and the key group.
 		q := &p.parts[coder.Hash(e.Key)>>40%partsMax]
-		last := len(q.full) - 1
-		if last < 0 || cap(q.full[last])-len(q.full[last]) < len(e.Raw) {
-			q.full = append(q.full, p.spare.chunk(len(e.Raw)))
+		last := len(*q) - 1
+		if last < 0 || cap((*q)[last])-len((*q)[last]) < len(e.Raw) {
+			*q = append(*q, p.spare.take(len(e.Raw)))
 			last++
-			p.bytes += cap(q.full[last])
+			p.bytes += cap((*q)[last])
 		}
-		q.full[last] = append(q.full[last], e.Raw...)
-		q.count++
-		p.most = max(p.most, q.count)
+		(*q)[last] = append((*q)[last], e.Raw...)
 	}
 	return nil
 }
 
-// chunk returns room for so many bytes, and some more if they are few.
-func (s *Spare) chunk(atLeast int) []byte {
-	if atLeast > chunkBytes {
-		return make([]byte, 0, atLeast)
-	}
+func (s *Spare) chunkBytes() int { return cmp.Or(s.size, chunkBytes) }
+
+// take returns room for so many bytes, and some more if they are few.
+func (s *Spare) take(atLeast int) []byte {
 	last := len(s.chunks) - 1
-	if last < 0 {
-		return make([]byte, 0, chunkBytes)
+	if last < 0 || atLeast > s.chunkBytes() {
+		return make([]byte, 0, max(atLeast, s.chunkBytes()))
 	}
 	chunk := s.chunks[last]
 	s.chunks = s.chunks[:last]
 	return chunk
 }
 
-// footprint estimates the memory that the parts take, with what the grouper needs for one of them.
-func (p *parts) footprint() int {
-	const elementSize = 136 // an entry, an arrival, a bucket and its slot
-	return p.bytes + int(p.most)*elementSize
-}
-
-// each has fn group each part. The parts are empty afterwards.
-func (p *parts) each(g *grouper, fn func(q *part) error) error {
-	for i := range p.parts {
-		q := &p.parts[i]
-		g.reset()
-		for _, chunk := range q.full {
-			if err := g.add(chunk); err != nil {
-				return err
-			}
-		}
-		if err := fn(q); err != nil {
-			return err
-		}
-		for _, chunk := range q.full {
-			if cap(chunk) == chunkBytes {
-				p.spare.chunks = append(p.spare.chunks, chunk[:0])
-			}
-		}
-		q.full, q.count = q.full[:0], 0
+// give takes back what take has returned, if it has the size of others.
+func (s *Spare) give(chunk []byte) {
+	if cap(chunk) == s.chunkBytes() {
+		s.chunks = append(s.chunks, chunk[:0])
 	}
-	g.reset()
-	p.bytes, p.most = 0, 0
-	return nil
 }
 
-// spill writes a run of each part.
-func (p *parts) spill(g *grouper, budget Budget) error {
-	return p.each(g, func(q *part) error {
-		if len(g.buckets) == 0 {
-			return nil
-		}
-		q.runs.m, q.runs.scratch = p.m, budget.Scratch
-		return q.runs.spill(g)
-	})
-}
-
-// emit emits part by part.
-func (p *parts) emit(g *grouper, out *Output) error {
-	return p.each(g, func(q *part) error {
-		if len(q.runs.runs) == 0 {
-			return g.emitAll(out)
-		}
-		if err := q.runs.spill(g); err != nil {
+// drain gives the chunks of each part to fn, which is done with them when it returns.
+func (p *parts) drain(fn func(chunks [][]byte) error) error {
+	for i, chunks := range p.parts {
+		if err := fn(chunks); err != nil {
 			return err
 		}
-		return q.runs.emit(out)
-	})
+		for _, chunk := range chunks {
+			p.spare.give(chunk)
+		}
+		p.parts[i] = nil
+	}
+	return nil
 }
 
 // reset empties the grouper, whose memory is used again.

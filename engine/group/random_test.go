@@ -176,9 +176,10 @@ func TestGroupAll(t *testing.T) {
 				}
 				r := newRig(t, w)
 				got, size := "", 1+rng.IntN(50)
+				spare := &Spare{size: 20}                // some elements are longer
 				for _, from := range []int{0, 1, 3000} { // in parts, too
 					var out Output
-					if err := r.m.GroupAll(r.inBlocks(data, size), Budget{partsFrom: from}, &out); err != nil {
+					if err := r.m.GroupAll(r.inBlocks(data, size), Budget{Spare: spare, partsFrom: from}, &out); err != nil {
 						t.Fatal(err)
 					}
 					got = sorted(decode(t, r.w.Coding, out.Block))
