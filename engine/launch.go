@@ -48,7 +48,7 @@ func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environme
 	}
 	out := make(chan started, 1)
 	go func() {
-		pool, err := s.pool(ctx, spec, resumed)
+		pool, err := s.pool(ctx, spec, resumed, settings.waits())
 		out <- started{pool, err}
 	}()
 	return out
@@ -56,8 +56,8 @@ func (s *starts) begin(ctx context.Context, id plan.EnvID, env *pipepb.Environme
 
 // pool starts the harnesses of an environment. A job that ran before waits for a worker pool that is not there, as for a broker: the
 // server may have been quicker to come back. Not so for workers in the program that submitted the job: if that is gone, so are they. A new
-// job waits for as long as it was told to.
-func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool) (pool HarnessPool, err error) {
+// job waits for as long as it was told to, which is waits.
+func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool, waits time.Duration) (pool HarnessPool, err error) {
 	start := func() error {
 		pool, err = s.cfg.Harnesses.Start(ctx, spec)
 		return err
@@ -71,7 +71,7 @@ func (s *starts) pool(ctx context.Context, spec HarnessSpec, resumed bool) (pool
 		err = s.home.again(ctx, doing, start)
 		return pool, err
 	}
-	begun, waits := time.Now(), s.settings.waits()
+	begun := time.Now()
 	var last error
 	given := s.home.again(ctx, doing+fmt.Sprintf(" (for %v at most)", waits), func() error {
 		if last = start(); poolAway(last) && time.Since(begun) < waits {

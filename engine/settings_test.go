@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -120,6 +121,23 @@ func TestSettingsLayers(t *testing.T) {
 			t.Errorf("no message %q in\n%s", want, messages)
 		}
 	}
+	if err := c.job.Cancel(r.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.job.End(jobpb.JobState_CANCELLED)
+}
+
+// TestSettingsSetWhileHarnessesStart: what starts them has settings of its own, which the race detector holds it to.
+func TestSettingsSetWhileHarnessesStart(t *testing.T) {
+	r := newRig(t, nil)
+	release := make(chan struct{})
+	r.Harnesses.OnStart = func(context.Context) error { <-release; return nil }
+	c := newCounting(r, 1, nil)
+	if got, err := set(r, c.job, map[string]string{"max_bundle_size": "9"}); err != nil || got != "max_bundle_size=9(set)" {
+		t.Errorf("set: %s, %v", got, err)
+	}
+	close(release)
+	c.open(t, r, 0, 2)
 	if err := c.job.Cancel(r.Context()); err != nil {
 		t.Fatal(err)
 	}
