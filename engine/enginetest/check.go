@@ -35,7 +35,7 @@ func (m *Model) Taken(leaf int) []string {
 	return got
 }
 
-// Cut returns the steps as if sources had no more than batches says, by their name in positions; left is how many batches are left out.
+// Cut returns the steps as if sources had no more than batches says, by their split; left is how many batches are left out.
 func (m *Model) Cut(batches map[string]int) (cut reference.Pipeline, left int) {
 	cut = slices.Clone(m.Steps)
 	source := 0
@@ -44,7 +44,7 @@ func (m *Model) Cut(batches map[string]int) (cut reference.Pipeline, left int) {
 			continue
 		}
 		src := m.Sources[source]
-		read := batches[fmt.Sprintf("%s-%d", m.Steps.Name(i), source)]
+		read := batches[src.Split]
 		elements := 0
 		for _, b := range src.Batches[:read] {
 			elements += len(b.Elements)

@@ -110,7 +110,7 @@ func (m *Model) step(i int, s reference.Step) Collection {
 
 // source cuts the elements into batches. An unbounded one has a watermark that none of them is behind.
 func (m *Model) source(s reference.Step) *Source {
-	src := &Source{Unbounded: m.rng.IntN(3) > 0, Ends: true}
+	src := &Source{Unbounded: m.rng.IntN(3) > 0, Ends: true, Split: fmt.Sprint("source ", len(m.Sources))}
 	pause := time.Duration(m.rng.IntN(2)) * time.Millisecond
 	src.OnPoll = func(context.Context, int) error { time.Sleep(pause); return nil } // for more than one bundle
 	for rest := s.Elements; len(rest) > 0; {

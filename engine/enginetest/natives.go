@@ -78,8 +78,9 @@ type Batch struct {
 // Source is a source in memory with a script. Its position is the number of batches that were read, so that it resumes exactly.
 type Source struct {
 	Batches   []Batch
-	Unbounded bool // after the script nothing comes, but it goes on
-	Ends      bool // an unbounded one that ends after its script all the same
+	Unbounded bool   // after the script nothing comes, but it goes on
+	Ends      bool   // an unbounded one that ends after its script all the same
+	Split     string // names its only split
 	// OnOpen and OnPoll inject errors; n counts calls from 0. May be nil.
 	OnOpen func(ctx context.Context, n int) error
 	OnPoll func(ctx context.Context, n int) error
@@ -112,13 +113,6 @@ func (n *Natives) Rewind() {
 	for _, s := range n.sources {
 		s.Rewind(0)
 	}
-}
-
-// nameOf is the name that the configuration of a native transform has.
-func nameOf(config []byte) (string, error) {
-	var c nativeConfig
-	err := json.Unmarshal(config, &c)
-	return c.Name, err
 }
 
 type sources struct{ natives *Natives }
@@ -155,11 +149,7 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 			return nil, err
 		}
 	}
-	name, err := nameOf(config)
-	if err != nil {
-		return nil, err
-	}
-	r := &reader{source: src, name: name, watermark: element.MinTime}
+	r := &reader{source: src, watermark: element.MinTime}
 	for _, p := range state {
 		if r.next, err = strconv.Atoi(string(p.State)); err != nil {
 			return nil, err
@@ -176,7 +166,6 @@ func (s sources) Open(ctx context.Context, config []byte, state []connector.Posi
 
 type reader struct {
 	source    *Source
-	name      string
 	failed    bool // of no more use
 	next      int
 	watermark element.Time
@@ -222,7 +211,7 @@ func (r *reader) Poll(ctx context.Context, _, _ int, wait time.Duration) (connec
 	r.advance(b)
 	out := connector.Batch{
 		Count: len(b.Elements), MinTS: element.MaxTime, MaxTS: element.MinTime, Watermark: r.watermark,
-		Positions: []connector.Position{{Split: r.name, State: []byte(strconv.Itoa(r.next))}},
+		Positions: []connector.Position{{Split: r.source.Split, State: []byte(strconv.Itoa(r.next))}},
 	}
 	for _, e := range b.Elements {
 		out.Data = append(coder.AppendHeader(out.Data, e.At, 1, nil, []byte{coder.NoFiring}), e.Value...)

@@ -90,7 +90,7 @@ func (s *sim) mayEnd(l *life, state jobpb.JobState_Enum) bool {
 	return false
 }
 
-// checkRows looks at what a job has left: nothing when it was not cancelled. It returns how many batches were read, by source.
+// checkRows looks at what a job has left: nothing when it was not cancelled. It returns how many batches were read, by split.
 func (s *sim) checkRows(d *storetest.Disk, whole bool) (read map[string]int, err error) {
 	st, err := store.Open(store.Config{Dir: s.storeDir(), FS: d, Logger: zap.NewNop()})
 	if err != nil {

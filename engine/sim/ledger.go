@@ -34,7 +34,7 @@ type ledger struct {
 func newLedger(s *sim, rng *rand.Rand) *ledger {
 	l := &ledger{sim: s}
 	l.mu.written, l.mu.finalized = map[string]string{}, map[string]bool{}
-	src := &enginetest.Source{Unbounded: rng.IntN(2) == 0, Ends: true}
+	src := &enginetest.Source{Unbounded: rng.IntN(2) == 0, Ends: true, Split: "in"}
 	for range 3 + rng.IntN(12) {
 		var b enginetest.Batch
 		for range rng.IntN(5) {
@@ -118,7 +118,7 @@ func (l *ledger) check(r *result) []string {
 	wrong := slices.Clone(l.mu.wrong)
 	ids := l.ids
 	if r.state == jobpb.JobState_DRAINED {
-		ids = l.read(r.read["in-0"])
+		ids = l.read(r.read["in"])
 	}
 	var want, got []string
 	for _, id := range ids {

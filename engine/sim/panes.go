@@ -30,7 +30,7 @@ func newPanes(s *sim, rng *rand.Rand) *panes {
 	for p.grouping.Trigger.Finishes() || p.grouping.Fn.Kind == reference.Sessions {
 		p.grouping = reference.RandomGrouping(rng)
 	}
-	src := &enginetest.Source{Unbounded: true, Ends: true}
+	src := &enginetest.Source{Unbounded: true, Ends: true, Split: "in"}
 	var all reference.Event
 	at := int64(1) // a watermark of 0 would leave it where it is
 	for range 4 + rng.IntN(12) {
@@ -87,7 +87,7 @@ func (p *panes) check(r *result) []string {
 	history := p.history
 	if r.state == jobpb.JobState_DRAINED {
 		n := 0
-		for _, b := range p.source.Batches[:r.read["in-0"]] {
+		for _, b := range p.source.Batches[:r.read["in"]] {
 			n += len(b.Elements)
 		}
 		history = reference.History{{Elements: history[0].Elements[:n]}, history[1]}

@@ -27,7 +27,7 @@ type workload interface {
 type result struct {
 	state    jobpb.JobState_Enum
 	counter  func(transform, name string) int64
-	read     map[string]int // batches, by source
+	read     map[string]int // batches, by split
 	draining bool           // it was asked to drain
 	rewound  bool           // something may have been written twice, and otherwise
 	lost     bool           // user code may have been called twice for what was durable
