@@ -274,7 +274,7 @@ func (l *lasting) Describe(ctx context.Context) (*jobserver.Description, error) 
 	run, between := l.present()
 	still := jobserver.Description{Plan: l.compiled.Plan.String(), Durability: string(l.cfg.Durability)}
 	if run != nil {
-		if why, age := l.disk.why(); why != nil && between == nil {
+		if age, why := l.disk.why(); why != nil && between == nil {
 			return l.describeStalled(ctx, run, why, age)
 		}
 		d, err := run.Describe(ctx)

@@ -106,11 +106,11 @@ func (s *stall) tell() {
 	}
 }
 
-// why is why the job waits for its disk, and for how long it has; nil while the disk answers.
-func (s *stall) why() (error, time.Duration) {
+// why is for how long the job has waited for its disk, and why it does; nil while the disk answers.
+func (s *stall) why() (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.why, s.mu.age
+	return s.mu.age, s.mu.why
 }
 
 // answered waits until what was asked of the job has been done, as long as the disk may take to answer. kept is closed when the request is
