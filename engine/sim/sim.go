@@ -84,8 +84,6 @@ type sim struct {
 	steps   int
 	began   time.Time
 	jumped  atomic.Int64 // by how much the server's clock is off, in ms
-	failing int          // changes of logs that are yet to fail, for the reason
-	reason  error
 	starved struct {
 		name  string
 		until int
@@ -102,6 +100,8 @@ type sim struct {
 		hits    map[string]int
 		points  map[string]int
 		changes map[string]int // of disks, by kind of file
+		failing int            // changes of logs that are yet to fail, for the reason
+		reason  error
 	}
 }
 

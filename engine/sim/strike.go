@@ -142,20 +142,36 @@ func (s *sim) dueOf(k Kind, file string, n int) []Fault {
 	return nil
 }
 
-// diskFails says whether a change of a log fails, and why.
+// diskFails says whether a change of a log fails, and why. A checkpoint copies logs while others write to one.
 func (s *sim) diskFails(n int) error {
 	for _, k := range []Kind{DiskFull, DiskBroken} {
 		for _, f := range s.due(k, n) {
 			s.hit(k)
-			s.failing, s.reason = s.failing+f.N, map[Kind]error{DiskFull: syscall.ENOSPC, DiskBroken: syscall.EIO}[k]
+			s.fail(f.N, map[Kind]error{DiskFull: syscall.ENOSPC, DiskBroken: syscall.EIO}[k])
 		}
 	}
-	if s.failing == 0 {
+	reason := s.fails()
+	if reason != nil {
+		s.note("the disk fails: %v", reason)
+	}
+	return reason
+}
+
+func (s *sim) fail(times int, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.failing, s.mu.reason = s.mu.failing+times, reason
+}
+
+// fails takes one of the failures that are to come.
+func (s *sim) fails() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.failing == 0 {
 		return nil
 	}
-	s.failing--
-	s.note("the disk fails: %v", s.reason)
-	return s.reason
+	s.mu.failing--
+	return s.mu.reason
 }
 
 // changed counts the changes of a kind of file.
