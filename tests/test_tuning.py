@@ -69,7 +69,7 @@ def test_settings_of_a_running_job(start_server, worker_pool, diary, tmp_path):
 
         server.kill()  # at once: what was answered is durable
         server.start()
-        wait(lambda: server.api.job(job)["description"], "the job, taken up again,")
+        wait(lambda: server.api.job(job)["description"].get("settings"), "the job, taken up again,")
         assert settings(server, job) == changed
         calls = diary.calls().count("finish")
         diary.await_lives(lambda lives: sum(life.count("finish") for life in lives.values()) > calls)
