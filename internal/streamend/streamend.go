@@ -3,6 +3,7 @@ package streamend
 import (
 	"context"
 	"sync"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/grpc"
@@ -35,6 +36,7 @@ func Options(key KeyOf) []grpc.ServerOption {
 type connection struct {
 	mu   sync.Mutex
 	open map[string]map[*call]struct{}
+	last time.Time // when a state stream ended
 }
 
 // call is one call of a connection.
@@ -58,6 +60,9 @@ func (c *call) end() {
 	c.conn.mu.Lock()
 	defer c.conn.mu.Unlock()
 	close(c.ended)
+	if c.key != "" {
+		c.conn.last = time.Now()
+	}
 	delete(c.conn.open[c.key], c)
 	if len(c.conn.open[c.key]) == 0 {
 		delete(c.conn.open, c.key)
@@ -72,6 +77,25 @@ func (c *connection) openOf(key string) []*call {
 		calls = append(calls, open)
 	}
 	return calls
+}
+
+// Settled is how long the end of a message stream comes after that of a state stream. gRPC's threads in the client may hand on two ends in
+// the other order when they read both at once.
+const Settled = 100 * time.Millisecond
+
+// settle waits until the client has handled the end of the last state stream, as far as one can tell from here.
+func (c *connection) settle(ctx context.Context) error {
+	c.mu.Lock()
+	rest := Settled - time.Since(c.last)
+	c.mu.Unlock()
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // ordered has the end of a message stream wait. A state stream of a job that is over ends at once, so the wait is short; a stream
@@ -98,7 +122,7 @@ func ordered(keyOf KeyOf) grpc.StreamServerInterceptor {
 					return context.Cause(stream.Context())
 				}
 			}
-			return nil
+			return self.conn.settle(stream.Context())
 		default:
 			return next(server, stream)
 		}

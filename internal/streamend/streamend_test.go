@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"google.golang.org/grpc"
@@ -31,10 +32,14 @@ func TestMessagesEndLast(t *testing.T) {
 	}
 	messages := openMessages(t, client, "job")
 	<-jobs.told
+	began := time.Now()
 	jobs.end("job")
 	expectEnd(t, states)
 	expectEnd(t, again)
 	expectEnd(t, messages)
+	if took := time.Since(began); took < streamend.Settled {
+		t.Errorf("the message stream ended %v after the state streams", took)
+	}
 	jobs.end("other")
 	expectEnd(t, other)
 
