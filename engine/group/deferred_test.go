@@ -19,15 +19,7 @@ func TestDeferred(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		w := all[name]
 		t.Run(name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(7, uint64(len(name))))
-			var data []datum
-			placed := int64(0)
-			for i := range 60 {
-				d := datum{key: string(rune('a' + rng.IntN(3))), ts: element.Time(rng.IntN(80) - 20), value: fmt.Sprint("v", i)}
-				n, _ := newRig(t, w).assign(d)
-				placed += int64(n)
-				data = append(data, d)
-			}
+			data, placed := placedData(t, w, rand.New(rand.NewPCG(7, uint64(len(name)))), 60)
 			whole := deferred(t, w, data, len(data), placed)
 			for _, size := range []int{1, 7} {
 				if got := deferred(t, w, data, size, placed); got != whole {
@@ -49,15 +41,7 @@ func TestEndEligible(t *testing.T) {
 		}
 		waiting[strings.Fields(name)[1]] = true
 		t.Run(name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(8, uint64(len(name))))
-			var data []datum
-			placed := int64(0)
-			for i := range 80 {
-				d := datum{key: string(rune('a' + rng.IntN(3))), ts: element.Time(rng.IntN(80) - 20), value: fmt.Sprint("v", i)}
-				n, _ := newRig(t, w).assign(d)
-				placed += int64(n)
-				data = append(data, d)
-			}
+			data, placed := placedData(t, w, rand.New(rand.NewPCG(8, uint64(len(name)))), 80)
 			want := deferred(t, w, data, 9, placed)
 			for _, bytesMax := range []int{0, 500} {
 				r := newRig(t, w)
@@ -75,6 +59,18 @@ func TestEndEligible(t *testing.T) {
 	if want := []string{"default", "end", "end(delay(7),count(3))", "end(repeat(delay(5)),repeat(delay(5)))", "never"}; !slices.Equal(got, want) {
 		t.Errorf("triggers that wait for the end: %q, want %q", got, want)
 	}
+}
+
+// placedData is n random elements of few keys, and how many they are in all windows together.
+func placedData(t *testing.T, w plan.Windowing, rng *rand.Rand, n int) (data []datum, placed int64) {
+	t.Helper()
+	for i := range n {
+		d := datum{key: string(rune('a' + rng.IntN(3))), ts: element.Time(rng.IntN(80) - 20), value: fmt.Sprint("v", i)}
+		windows, _ := newRig(t, w).assign(d)
+		placed += int64(windows)
+		data = append(data, d)
+	}
+	return data, placed
 }
 
 func deferred(t *testing.T, w plan.Windowing, data []datum, size int, placed int64) string {

@@ -21,11 +21,29 @@ type bucket struct {
 	sim *sim
 	mu  struct {
 		sync.Mutex
-		blobs map[string]stored
-		// faults count down.
-		operations, puts int
-		down, unknown    int
+		blobs               map[string]stored
+		operations, answers countdown
 	}
+}
+
+// countdown counts events of which the plan has some fail.
+type countdown struct {
+	seen    int
+	failing int // that are yet to fail
+}
+
+// next counts an event and says whether it fails, by a kind of fault.
+func (c *countdown) next(s *sim, k Kind) error {
+	c.seen++
+	for _, f := range s.due(k, c.seen) {
+		c.failing += f.N
+	}
+	if c.failing == 0 {
+		return nil
+	}
+	c.failing--
+	s.hit(k)
+	return errConnection
 }
 
 type stored struct {
@@ -66,16 +84,7 @@ func (c connection) ask(ctx context.Context, what string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.operations++
-	for _, f := range c.sim.due(BucketDown, c.mu.operations) {
-		c.mu.down += f.N
-	}
-	if c.mu.down == 0 {
-		return nil
-	}
-	c.mu.down--
-	c.sim.hit(BucketDown)
-	return errConnection
+	return c.mu.operations.next(c.sim, BucketDown)
 }
 
 // answer says whether the answer to something that was done arrives.
@@ -83,16 +92,7 @@ func (c connection) answer() error {
 	if c.life == nil {
 		return nil
 	}
-	c.mu.puts++
-	for _, f := range c.sim.due(BucketUnknown, c.mu.puts) {
-		c.mu.unknown += f.N
-	}
-	if c.mu.unknown == 0 {
-		return nil
-	}
-	c.mu.unknown--
-	c.sim.hit(BucketUnknown)
-	return errConnection
+	return c.mu.answers.next(c.sim, BucketUnknown)
 }
 
 // kindOfBlob is the folder that a content lies in: its name is another one each time.
