@@ -141,6 +141,16 @@ func (s *session) end(err error) {
 	}
 }
 
+// over says whether the session has ended. Its worker may not know yet.
+func (s *session) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // cause returns why the session ended. Only valid after done is closed.
 func (s *session) cause() error {
 	s.mu.Lock()

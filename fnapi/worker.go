@@ -75,7 +75,8 @@ func (w *Worker) Supports(capability string) bool {
 	return slices.Contains(w.of.Load().Environment.GetCapabilities(), capability)
 }
 
-// Ready waits until a harness is connected. Errors: ctx's cause, or ErrWorkerLost once the worker is stopped.
+// Ready waits until a harness is connected; one whose loss Done has told of is not, not for a moment. Errors: ctx's cause, or
+// ErrWorkerLost once the worker is stopped.
 func (w *Worker) Ready(ctx context.Context) error {
 	for {
 		w.mu.Lock()
@@ -84,7 +85,7 @@ func (w *Worker) Ready(ctx context.Context) error {
 		switch {
 		case stopped:
 			return lost(w.spec.ID, "the worker is stopped")
-		case sess != nil:
+		case sess != nil && !sess.over():
 			return nil
 		}
 		select {

@@ -21,6 +21,9 @@ func TestStoppedProcess(t *testing.T) {
 	m := newManager(t, func(c *Config) { c.StopTimeout = time.Hour })
 	messages := make(chan fnapi.LogEntry, 10000)
 	p := start(t, m, Spec{Environment: processEnv(t, self(t), "run"), Log: func(e fnapi.LogEntry) { messages <- e }})
+	hurry, cancel := context.WithCancel(t.Context())
+	cancel()
+	defer p.Close(hurry) // or it would give what is left its hour
 	w := p.Workers()[0]
 	echo(t, m, w, "d0")
 	lost := w.Done()
@@ -39,10 +42,6 @@ func TestStoppedProcess(t *testing.T) {
 	if err := syscall.Kill(pid, 0); err == nil {
 		t.Error("the process that was stopped is still there")
 	}
-	defer func() {
-		_ = syscall.Kill(childOf(t, os.Getpid()), syscall.SIGKILL) // or Close would give it its hour
-		p.Close(context.Background())
-	}()
 	echo(t, m, w, "d1")
 	for len(messages) > 0 {
 		if e := <-messages; e.Severity == fnapi.SeverityWarn && strings.Contains(e.Message, "does not answer") {
