@@ -19,6 +19,7 @@ import (
 // session is one generation of a worker: what lives and dies with one control stream.
 type session struct {
 	worker   *Worker
+	number   int // the generation's
 	log      *zap.Logger
 	out      chan *fnpb.InstructionRequest
 	done     chan struct{} // closed by end, after mu.err is set
@@ -38,6 +39,7 @@ func newSession(w *Worker, generation int) *session {
 	const requestsMax = 64 // the writer only ever waits for the transport
 	s := &session{
 		worker: w,
+		number: generation,
 		log:    w.log.With(zap.Int("generation", generation)),
 		out:    make(chan *fnpb.InstructionRequest, requestsMax),
 		done:   make(chan struct{}),

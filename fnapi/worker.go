@@ -78,19 +78,25 @@ func (w *Worker) Supports(capability string) bool {
 // Ready waits until a harness is connected; one whose loss Done has told of is not, not for a moment. Errors: ctx's cause, or
 // ErrWorkerLost once the worker is stopped.
 func (w *Worker) Ready(ctx context.Context) error {
+	_, err := w.Connected(ctx)
+	return err
+}
+
+// Connected waits as Ready does, and returns the generation of the harness.
+func (w *Worker) Connected(ctx context.Context) (generation int, err error) {
 	for {
 		w.mu.Lock()
 		sess, stopped, changed := w.mu.session, w.mu.stopped, w.mu.changed
 		w.mu.Unlock()
 		switch {
 		case stopped:
-			return lost(w.spec.ID, "the worker is stopped")
+			return 0, lost(w.spec.ID, "the worker is stopped")
 		case sess != nil && !sess.over():
-			return nil
+			return sess.number, nil
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		case <-changed:
 		}
 	}
@@ -106,6 +112,16 @@ func (w *Worker) Generation() int {
 // Done returns a channel that is closed when the harness that is connected now goes away; an already closed one when none is.
 func (w *Worker) Done() <-chan struct{} {
 	if sess, err := w.current(); err == nil {
+		return sess.done
+	}
+	gone := make(chan struct{})
+	close(gone)
+	return gone
+}
+
+// Lost returns a channel that is closed when the harness of a generation goes away; an already closed one when it has.
+func (w *Worker) Lost(generation int) <-chan struct{} {
+	if sess, err := w.current(); err == nil && sess.number == generation {
 		return sess.done
 	}
 	gone := make(chan struct{})

@@ -39,3 +39,42 @@ func TestReadyOfALostHarness(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLostOfAGeneration: who looks at a harness only when the next one has come in its place hears of its loss all the same.
+func TestLostOfAGeneration(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w, err := s.Expect(WorkerSpec{ID: "w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.connect(nil); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.Connected(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.Lost(first):
+		t.Fatal("lost while it is connected")
+	default:
+	}
+	before := w.Lost(first)
+	if _, err := w.connect(nil); err != nil {
+		t.Fatal(err)
+	}
+	<-before
+	<-w.Lost(first)
+	second, err := w.Connected(t.Context())
+	if err != nil || second != first+1 {
+		t.Fatalf("generation %d after %d, %v", second, first, err)
+	}
+	lost := w.Lost(second)
+	w.Disconnect("test")
+	<-lost
+	<-w.Lost(second)
+}

@@ -95,14 +95,13 @@ func (p *Pool) launchSlot() (*slot, <-chan error, error) {
 func (s *slot) supervise(ctx context.Context, first chan<- error) {
 	defer s.end()
 	defer s.worker.Stop()
-	run, err := s.start(ctx)
+	run, generation, err := s.start(ctx)
 	s.setReady(err == nil) // before the pool is handed over, whose workers are counted then
 	first <- err
 	if err != nil {
 		return
 	}
 	for {
-		generation := s.worker.Generation()
 		s.run.Store(&attempt{run, time.Now()})
 		s.setReady(true)
 		generation = s.watch(ctx, run, generation)
@@ -119,41 +118,45 @@ func (s *slot) supervise(ctx context.Context, first chan<- error) {
 		if s.isRetired() {
 			return
 		}
-		if run = s.restart(ctx); run == nil {
+		if run, generation = s.restart(ctx); run == nil {
 			return
 		}
 	}
 }
 
-// start launches the harness once and waits for its control stream.
-func (s *slot) start(ctx context.Context) (launched, error) {
+// start launches the harness once and waits for its control stream. Who has heard that it is there may lose it at once, and its launcher
+// start the next one: so the generation is that which has come, not that which is there a moment later.
+func (s *slot) start(ctx context.Context) (run launched, generation int, err error) {
 	ctx, cancel := s.limitStart(ctx)
 	defer cancel()
-	run, err := s.pool.launcher.launch(ctx, s.worker)
-	if err != nil {
-		return nil, s.explain(err)
+	if run, err = s.pool.launcher.launch(ctx, s.worker); err != nil {
+		return nil, 0, s.explain(err)
 	}
 	exited := run.exited()
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
-	ready := make(chan error, 1)
-	go func() { ready <- s.worker.Ready(waiting) }()
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		generation, err = s.worker.Connected(waiting)
+	}()
 	select {
-	case err = <-ready:
+	case <-ready:
 		if err == nil {
-			return run, nil
+			return run, generation, nil
 		}
 	case <-exited:
 		stop()
 		<-ready
 		err = fault.New(fault.Environment, codeStart, "%s ended before it connected: %s", s.pool.describe(), run.outcome())
-	case err = <-run.broken():
+	case broken := <-run.broken():
 		stop()
 		<-ready
+		err = broken
 	}
 	s.worker.Disconnect("its harness did not start")
 	run.stop(now()) // nobody has told it of any work that it should finish
-	return nil, s.explain(err)
+	return nil, 0, s.explain(err)
 }
 
 // explain makes an error name the environment and quote the last log lines.
@@ -179,7 +182,7 @@ func (s *slot) watch(ctx context.Context, run launched, generation int) int {
 			return generation
 		case <-run.exited():
 			return generation
-		case <-s.worker.Done():
+		case <-s.worker.Lost(generation):
 		}
 		if !s.pool.launcher.respawns() || s.worker.Hung() {
 			return generation
@@ -187,34 +190,37 @@ func (s *slot) watch(ctx context.Context, run launched, generation int) int {
 		s.setReady(false)
 		var telling sync.WaitGroup
 		telling.Go(func() { s.lost(ctx, run, generation) })
-		back := s.comesBack(ctx, run)
+		next := s.comesBack(ctx, run)
 		telling.Wait()
-		if !back {
+		if next == 0 {
 			return generation
 		}
-		generation = s.worker.Generation()
+		generation = next
 		s.setReady(true)
 	}
 }
 
-// comesBack waits for a harness that its launcher starts again by itself.
-func (s *slot) comesBack(ctx context.Context, run launched) bool {
+// comesBack waits for a harness that its launcher starts again by itself, and returns its generation; 0: it does not.
+func (s *slot) comesBack(ctx context.Context, run launched) (generation int) {
 	ctx, cancel := context.WithTimeout(ctx, s.pool.manager.cfg.StartTimeout)
 	defer cancel()
-	back := make(chan error, 1)
-	go func() { back <- s.worker.Ready(ctx) }()
+	back := make(chan int, 1)
+	go func() {
+		next, _ := s.worker.Connected(ctx) // 0 when none has come
+		back <- next
+	}()
 	select {
-	case err := <-back:
-		return err == nil
+	case next := <-back:
+		return next
 	case <-run.exited():
 		cancel()
 		<-back
-		return false
+		return 0
 	}
 }
 
 // restart starts the harness until that works, with back-off. nil: ctx has ended or the pool has failed.
-func (s *slot) restart(ctx context.Context) launched {
+func (s *slot) restart(ctx context.Context) (run launched, generation int) {
 	cfg := &s.pool.manager.cfg
 	for {
 		if s.forgiven.Swap(false) {
@@ -226,20 +232,20 @@ func (s *slot) restart(ctx context.Context) launched {
 		}
 		if len(s.restarts) >= cfg.RestartsMax && !s.pool.lasting() {
 			s.giveUp()
-			return nil
+			return nil, 0
 		}
 		s.restarts = append(s.restarts, now)
 		s.backoff = min(max(2*s.backoff, cfg.BackoffMin), cfg.BackoffMax)
 		if !rest(ctx, s.backoff) {
-			return nil
+			return nil, 0
 		}
-		run, err := s.start(ctx)
+		run, generation, err := s.start(ctx)
 		if err == nil {
 			s.failures = 0
-			return run
+			return run, generation
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil, 0
 		}
 		s.failed = err
 		s.failures++
