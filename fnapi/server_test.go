@@ -61,17 +61,20 @@ func (r *rig) context() context.Context {
 	return ctx
 }
 
-// connect starts a fake harness and waits for it.
+// connect starts a fake harness and waits for it, also where the server does not know yet that the former one has gone.
 func (r *rig) connect(cfg fakesdk.Config) *fakesdk.Harness {
 	r.t.Helper()
 	cfg.Endpoint, cfg.WorkerID = r.server.Endpoint(), r.worker.ID()
+	former := r.worker.Generation()
 	h, err := fakesdk.Start(context.Background(), cfg)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { h.Close() })
-	if err := r.worker.Ready(r.context()); err != nil {
-		r.t.Fatal(err)
+	for ctx := r.context(); r.worker.Generation() == former; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			r.t.Fatal("the harness does not connect")
+		}
 	}
 	return h
 }

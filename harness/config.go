@@ -25,6 +25,8 @@ type Config struct {
 	StartTimeout, StartTimeoutMax time.Duration
 	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.
 	StopTimeout time.Duration
+	// LossWait is how long the end of a harness's program is waited for once its connection broke, to tell how it ended. Default 1 s.
+	LossWait time.Duration
 	// LogLinesMax is how many of a pool's last log lines are kept for error messages. Default 40.
 	LogLinesMax int
 	// TempDir is where directories for staged files are made. Default os.TempDir().
@@ -58,6 +60,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.StartTimeoutMax, 10*c.StartTimeout)
 	orDuration(&c.BootSilence, 15*time.Second)
 	orDuration(&c.StopTimeout, 10*time.Second)
+	orDuration(&c.LossWait, time.Second)
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
 	orDuration(&c.BackoffMax, 30*time.Second)
 	orDuration(&c.RestartWindow, 5*time.Minute)
@@ -88,6 +91,7 @@ func (c Config) Validate() error {
 	check(c.StartTimeout > 0 && c.StartTimeoutMax >= c.StartTimeout, "StartTimeout must be positive and at most StartTimeoutMax")
 	check(c.BootSilence > 0, "BootSilence is negative")
 	check(c.StopTimeout > 0, "StopTimeout is negative")
+	check(c.LossWait > 0, "LossWait is negative")
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")
 	check(c.RestartsMax > 0 && c.RestartWindow > 0, "RestartsMax or RestartWindow is negative")
 	check(c.MeasureEvery > 0, "MeasureEvery is negative")

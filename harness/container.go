@@ -23,6 +23,7 @@ type containerLauncher struct {
 	boots    bool          // the image's entry point is Beam's boot program
 	silence  time.Duration // that boot may keep
 	timeout  time.Duration // of each step of a stop
+	lossWait time.Duration
 	logTo    func(fnapi.LogEntry)
 	started  atomic.Int64
 }
@@ -32,7 +33,7 @@ func newContainerLauncher(ctx context.Context, p *Pool) (*containerLauncher, err
 	cfg := &p.manager.cfg
 	l := &containerLauncher{
 		engine: cfg.Docker, spec: p.spec, image: p.target.docker.GetContainerImage(), timeout: cfg.StopTimeout, logTo: p.logEntry,
-		silence: cfg.BootSilence,
+		silence: cfg.BootSilence, lossWait: cfg.LossWait,
 	}
 	var err error
 	if l.options, err = l.engine.ForJob(dockerOptions(p.spec.Options)); err != nil {
@@ -133,7 +134,7 @@ func (r *runningContainer) ended(ctx context.Context) string {
 		return ended()
 	case <-ctx.Done():
 	}
-	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), 1500*time.Millisecond)
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*r.launcher.lossWait/2)
 	defer cancel()
 	if !r.Runs(asking) { // Podman takes its time to tell
 		select {

@@ -180,7 +180,7 @@ func TestWorkerKilledInItsContainer(t *testing.T) {
 		}
 		return 0
 	})
-	m := newManager(t, func(c *Config) { c.StopTimeout = 20 * time.Millisecond })
+	m := newManager(t, func(c *Config) { c.StopTimeout, c.LossWait = 20*time.Millisecond, 5*time.Second })
 	m.cfg.Docker = engineOn(t, fake.Host, docker.Config{})
 	p := start(t, m, Spec{Environment: dockerEnv(t, "beam")})
 	w := p.Workers()[0]

@@ -82,8 +82,10 @@ func TestRealContainers(t *testing.T) {
 				}
 				return nil
 			}
-			for lost() == nil {
-				time.Sleep(time.Millisecond)
+			for ctx := testContext(t); lost() == nil; {
+				if !rest(ctx, time.Millisecond) {
+					t.Fatal("nobody notices the loss")
+				}
 			}
 			w := lost()
 			if why := p.Loss(testContext(t), w.ID(), 1); !strings.Contains(why, left[0]+" ended: signal: killed (exit status 137)") {

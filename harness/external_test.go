@@ -72,7 +72,7 @@ func TestPoolsThatDoNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mute.Close()
-	m := newManager(t, func(c *Config) { c.StartTimeout = 200 * time.Millisecond })
+	m := newManager(t, func(c *Config) { c.StartTimeout = 2 * time.Second }) // to be asked in
 	_, err = m.Start(testContext(t), Spec{Environment: externalEnv(t, mute.Addr().String())})
 	wantCode(t, err, fault.Environment, "harness-worker-pool")
 	if !strings.Contains(err.Error(), "takes a connection, but does not answer") {
@@ -142,6 +142,8 @@ func (p *workerPool) serve(t *testing.T) (*pipepb.Environment, *grpc.Server) {
 	t.Cleanup(func() {
 		s.Stop()
 		<-served
+		p.mu.Lock() // a call may not have ended yet
+		defer p.mu.Unlock()
 		for _, h := range p.workers {
 			h.Close()
 		}

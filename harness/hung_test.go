@@ -18,7 +18,7 @@ import (
 
 // TestStoppedProcess stops a harness with SIGSTOP: it is found, killed without another chance, and another one comes.
 func TestStoppedProcess(t *testing.T) {
-	m := newManager(t, func(c *Config) { c.StopTimeout = time.Hour })
+	m := newManagerOn(t, fnapi.Config{SilenceMax: 2 * fnapi.SilenceMin}, func(c *Config) { c.StopTimeout = time.Hour })
 	messages := make(chan fnapi.LogEntry, 10000)
 	p := start(t, m, Spec{Environment: processEnv(t, self(t), "run"), Log: func(e fnapi.LogEntry) { messages <- e }})
 	hurry, cancel := context.WithCancel(t.Context())

@@ -62,11 +62,10 @@ func (l *loss) wait(ctx context.Context, generation int) string {
 	}
 }
 
-// Loss says why a generation of a worker was lost: how its process ended, and what it has logged last. It waits until that is known, a few
-// seconds at most; "" when nothing is.
+// Loss says why a generation of a worker was lost: how its process ended, and what it has logged last. It waits until that is known, three
+// times Config.LossWait at most; "" when nothing is.
 func (p *Pool) Loss(ctx context.Context, id fnapi.WorkerID, generation int) string {
-	const knownFor = 3 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, knownFor)
+	ctx, cancel := context.WithTimeout(ctx, 3*p.manager.cfg.LossWait)
 	defer cancel()
 	if s := p.slotOf(id); s != nil {
 		return s.loss.wait(ctx, generation)
@@ -88,8 +87,8 @@ func (p *Pool) slotOf(id fnapi.WorkerID) *slot {
 
 // lost finds out why the harness was lost and makes it known.
 func (s *slot) lost(ctx context.Context, run launched, generation int) {
-	const endsWithin, linesMax = time.Second, 5
-	ctx, cancel := context.WithTimeout(ctx, endsWithin)
+	const linesMax = 5
+	ctx, cancel := context.WithTimeout(ctx, s.pool.manager.cfg.LossWait)
 	defer cancel()
 	idle, again, why := s.isIdle(), s.loss.known(generation), s.hung()
 	hung := why != ""
@@ -120,9 +119,11 @@ type idleLosses struct {
 	untold int       // since then
 }
 
+// toldEvery is how often the pool's user hears of such losses.
+const toldEvery = 10 * time.Second
+
 // tellIdle has the pool's user hear that a harness was lost which nobody held: of the first one, and not too often of others.
 func (p *Pool) tellIdle(id fnapi.WorkerID, why string) {
-	const toldEvery = 10 * time.Second
 	l := &p.idle
 	l.Lock()
 	defer l.Unlock()

@@ -23,8 +23,11 @@ import (
 	"padstone/internal/fault"
 )
 
-// bootMode makes the test binary behave as a harness program; set in the environment's payload.
-const bootMode = "PADSTONE_TEST_BOOT"
+// bootMode makes the test binary behave as a harness program; set in the environment's payload. bootWaits names a file that it waits for.
+const (
+	bootMode  = "PADSTONE_TEST_BOOT"
+	bootWaits = "PADSTONE_TEST_BOOT_WAITS"
+)
 
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(bootMode); mode != "" {
@@ -92,7 +95,10 @@ func boot(mode string) int {
 	}
 	switch mode {
 	case "crash":
-		time.Sleep(20 * time.Millisecond) // long enough to have connected
+		for _, err := os.Stat(os.Getenv(bootWaits)); err != nil; _, err = os.Stat(os.Getenv(bootWaits)) {
+			time.Sleep(time.Millisecond) // the first one is to be known before it crashes
+		}
+		time.Sleep(20 * time.Millisecond) // the others have mostly connected by then
 		return 4
 	case "stubborn":
 		select {}
@@ -108,10 +114,15 @@ func boot(mode string) int {
 	return 0
 }
 
-// newManager returns a manager with short times on a running Fn API server.
+// newManager returns a manager on a running Fn API server. It waits long for what comes by itself: a machine that tests may be busy.
 func newManager(t *testing.T, adjust func(*Config)) *Manager {
 	t.Helper()
-	server, err := fnapi.New(fnapi.Config{SilenceMax: 4 * time.Second})
+	return newManagerOn(t, fnapi.Config{}, adjust)
+}
+
+func newManagerOn(t *testing.T, of fnapi.Config, adjust func(*Config)) *Manager {
+	t.Helper()
+	server, err := fnapi.New(of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +135,7 @@ func newManager(t *testing.T, adjust func(*Config)) *Manager {
 		}
 	})
 	cfg := Config{
-		Server: server, TempDir: t.TempDir(), StartTimeout: time.Minute, StopTimeout: 2 * time.Second,
+		Server: server, TempDir: t.TempDir(), StartTimeout: time.Minute, StopTimeout: 30 * time.Second, LossWait: 30 * time.Second,
 		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
 	}
 	if adjust != nil {
@@ -142,6 +153,18 @@ func processEnv(t *testing.T, command, mode string) *pipepb.Environment {
 	t.Helper()
 	payload := &pipepb.ProcessPayload{Command: command, Env: map[string]string{bootMode: mode}}
 	return &pipepb.Environment{Urn: urnProcess, Payload: marshal(t, payload)}
+}
+
+// crashEnv is an environment whose harnesses connect and crash, but not before crash is called.
+func crashEnv(t *testing.T) (env *pipepb.Environment, crash func()) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "crash")
+	payload := &pipepb.ProcessPayload{Command: self(t), Env: map[string]string{bootMode: "crash", bootWaits: file}}
+	return &pipepb.Environment{Urn: urnProcess, Payload: marshal(t, payload)}, func() {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func marshal(t *testing.T, m proto.Message) []byte {
@@ -225,7 +248,7 @@ func echo(t *testing.T, m *Manager, w *fnapi.Worker, id string) {
 // withEngine gives a manager a Docker Engine at an address.
 func withEngine(t *testing.T, host string) func(*Config) {
 	t.Helper()
-	e, err := docker.New(docker.Config{Host: host, Owner: "test", RetryEvery: 10 * time.Millisecond, AnswerTimeout: 5 * time.Second})
+	e, err := docker.New(docker.Config{Host: host, Owner: "test", RetryEvery: 10 * time.Millisecond, AnswerTimeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

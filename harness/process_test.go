@@ -114,7 +114,9 @@ func TestStubbornProcessIsKilled(t *testing.T) {
 func TestCrashingProcess(t *testing.T) {
 	changed := make(chan struct{}, 100)
 	m := newManager(t, func(c *Config) { c.RestartsMax = 3 })
-	p := start(t, m, Spec{Environment: processEnv(t, self(t), "crash"), OnChange: func() { changed <- struct{}{} }})
+	env, crash := crashEnv(t)
+	p := start(t, m, Spec{Environment: env, OnChange: func() { changed <- struct{}{} }})
+	crash()
 	for p.Err() == nil {
 		select {
 		case <-changed:
@@ -152,7 +154,7 @@ func TestLostProcessComesBack(t *testing.T) {
 // TestBootThatRespawns: the program lives on and its worker comes back by itself; no second program is started.
 func TestBootThatRespawns(t *testing.T) {
 	changed := make(chan struct{}, 100)
-	m := newManager(t, nil)
+	m := newManager(t, func(c *Config) { c.LossWait = 100 * time.Millisecond }) // the program does not end
 	p := start(t, m, Spec{Environment: processEnv(t, self(t), "phoenix"), OnChange: func() { changed <- struct{}{} }})
 	w := p.Workers()[0]
 	w.Disconnect("test")

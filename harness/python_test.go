@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -158,25 +159,13 @@ time.sleep(3600)`
 		"loopback": {"-c", loopback, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address := freeAddress(t)
-			_, port, err := net.SplitHostPort(address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			args[len(args)-1] += port
-			cmd := exec.Command(interpreter, args...)
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(interpreter)+":"+os.Getenv("PATH")) // the pool runs "python"
-			setProcessGroup(cmd)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				killGroup(cmd.Process.Pid)
-				if err := cmd.Wait(); err == nil {
-					t.Error("the pool ended by itself")
+			address := ""
+			for tries := 0; address == ""; tries++ {
+				if tries == 5 {
+					t.Fatal("it does not come up")
 				}
-			}()
-			awaitListener(t, address)
+				address = servePython(t, interpreter, args)
+			}
 			m := patient(t)
 			p := start(t, m, Spec{Environment: externalEnv(t, address)})
 			echo(t, m, p.Workers()[0], "d0")
@@ -185,23 +174,42 @@ time.sleep(3600)`
 	}
 }
 
-func freeAddress(t *testing.T) string {
+// servePython runs a worker pool and returns its address. "": it has ended, as when somebody else has got its port meanwhile.
+func servePython(t *testing.T, interpreter string, args []string) string {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	address := closedAddress(t)
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close()
-	return lis.Addr().String()
-}
-
-func awaitListener(t *testing.T, address string) {
-	t.Helper()
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	args = slices.Clone(args)
+	args[len(args)-1] += port
+	cmd := exec.Command(interpreter, args...)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(interpreter)+":"+os.Getenv("PATH")) // the pool runs "python"
+	setProcessGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		killGroup(cmd.Process.Pid)
+		<-ended
+	})
+	for ctx := testContext(t); ; {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
-			return
+			return address
+		}
+		select {
+		case <-ended:
+			return ""
+		case <-ctx.Done():
+			t.Fatalf("nobody listens at %s", address)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	t.Fatalf("nobody listens at %s", address)
 }

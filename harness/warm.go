@@ -27,20 +27,21 @@ type Warm struct {
 	Workers int
 }
 
-// warmAfter is how long after it was adopted a worker is replaced: a job that begins has use for the cores.
+// warmAfter is how long after it was adopted a worker is replaced, unless a test says: a job that begins has use for the cores.
 const warmAfter = 5 * time.Second
 
 // warm keeps workers warm. Safe for concurrent use.
 type warm struct {
-	cfg *Config
-	mu  sync.Mutex
+	cfg   *Config
+	after time.Duration // warmAfter
+	mu    sync.Mutex
 	// ready are connected and nobody's, by the address of their pool.
 	ready map[string][]*fnapi.Worker
 	taken map[fnapi.WorkerID]chan struct{} // closed when one is adopted
 }
 
 func newWarm(cfg *Config) *warm {
-	return &warm{cfg: cfg, ready: make(map[string][]*fnapi.Worker), taken: make(map[fnapi.WorkerID]chan struct{})}
+	return &warm{cfg: cfg, after: warmAfter, ready: make(map[string][]*fnapi.Worker), taken: make(map[fnapi.WorkerID]chan struct{})}
 }
 
 // take returns a warm worker of the pool; nil when there is none.
@@ -111,7 +112,7 @@ func (w *warm) keep(ctx context.Context, address string) {
 		case ctx.Err() != nil:
 			return
 		case adopted:
-			wait = warmAfter
+			wait = w.after
 		case time.Since(began) > w.cfg.BackoffMax:
 			wait = w.cfg.BackoffMin
 		default:

@@ -68,6 +68,7 @@ func TestWarm(t *testing.T) {
 	env, _ := pool.serve(t)
 	address := externalAddress(t, env)
 	m := newManager(t, func(c *Config) { c.Warm = []Warm{{Address: address, Workers: 3}} })
+	m.warm.after = time.Hour // none is to take the place of an adopted one while they are counted
 	stop := keepWarm(t, m)
 	awaitWarm(t, m, address, 3)
 	started := pool.starts()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -392,8 +393,15 @@ func TestNoEngine(t *testing.T) {
 func TestEngineThatHangs(t *testing.T) {
 	fake := dockertest.Start(t, sleeper)
 	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.ActTimeout = 500*time.Millisecond, 3*time.Second })
-	wakes, creates := make(chan struct{}), make(chan struct{}, 1)
+	var hanging atomic.Pointer[chan struct{}] // a request may come to be answered long after it was given up
+	hang := func() (wake func()) {
+		wakes := make(chan struct{})
+		hanging.Store(&wakes)
+		return func() { close(wakes) }
+	}
+	wake, creates := hang(), make(chan struct{}, 1)
 	fake.Before = func(w http.ResponseWriter, r *http.Request) bool {
+		wakes := *hanging.Load()
 		select {
 		case <-wakes:
 			return false
@@ -413,11 +421,9 @@ func TestEngineThatHangs(t *testing.T) {
 	if _, err := e.Reap(testContext(t)); fault.Of(err) == nil {
 		t.Errorf("reaping told %v", err)
 	}
-	close(wakes)
-	if err := e.Ping(testContext(t)); err != nil { // the version of the API is known from now on
-		t.Fatal(err)
-	}
-	wakes = make(chan struct{})
+	wake()
+	eventually(t, "it answers", func() bool { return e.Ping(testContext(t)) == nil }) // the version of the API is known from now on
+	wake = hang()
 	s, _ := spec()
 	_, err := e.Start(testContext(t), s)
 	wantCode(t, err, fault.Environment, "docker-no-engine", "does not answer")
@@ -426,7 +432,7 @@ func TestEngineThatHangs(t *testing.T) {
 	case <-testContext(t).Done():
 		t.Fatal("nothing was created")
 	}
-	close(wakes)
+	wake()
 	created := func() bool {
 		return slices.ContainsFunc(fake.Requests(), func(r string) bool { return strings.HasPrefix(r, "DELETE ") })
 	}

@@ -45,14 +45,14 @@ func TestProvide(t *testing.T) {
 			progress()
 			<-done
 			return "gone"
-		}, true, "docker-no-image", []string{"no progress for 100ms"}},
+		}, true, "docker-no-image", []string{"no progress for 2s"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fake := dockertest.Start(t, sleeper)
 			fake.Pull = c.pull
 			e := open(t, fake, func(cfg *docker.Config) {
 				if c.name == "stalled" {
-					cfg.PullStall = 100 * time.Millisecond
+					cfg.PullStall = 2 * time.Second // it must have been asked by then
 				}
 			})
 			var told []string
@@ -84,7 +84,7 @@ func TestPullThatGoesOn(t *testing.T) {
 		}
 		return ""
 	}
-	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.PullStall = 50*time.Millisecond, 5*time.Second })
+	e := open(t, fake, func(c *docker.Config) { c.AnswerTimeout, c.PullStall = 50*time.Millisecond, time.Minute })
 	if err := e.Provide(testContext(t), "slow:1", docker.PullAlways, func(string) {}); err != nil || steps != 20 {
 		t.Errorf("%d steps, %v", steps, err)
 	}
