@@ -331,7 +331,7 @@ func TestDeadlyElement(t *testing.T) {
 		return c.Emit("", e)
 	}))
 	j := r.Start(p, nil)
-	for r.Context().Err() == nil && stageOf(t, j, "check").Suspect == "" {
+	for ctx := r.Context(); ctx.Err() == nil && stageOf(t, j, "check").Suspect == ""; {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s := stageOf(t, j, "check")

@@ -568,11 +568,10 @@ func TestManyJobs(t *testing.T) {
 			before = runtime.NumGoroutine()
 		}
 	}
-	if after := runtime.NumGoroutine(); after > before+5 {
-		t.Errorf("%d goroutines after 5 jobs, %d after 100", before, after)
-	}
-	if n := len(w.server.Jobs()); n > 6 { // the last prune may be under way
-		t.Errorf("%d jobs kept, want 5", n)
+	for ctx := w.ctx(); runtime.NumGoroutine() > before+5 || len(w.server.Jobs()) > 5; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil { // what the last jobs have left to do takes less
+			t.Fatalf("%d goroutines after 5 jobs, %d after 100; %d jobs kept, want 5", before, runtime.NumGoroutine(), len(w.server.Jobs()))
+		}
 	}
 	w.stop()
 	for pattern, want := range map[string]int{"jobs/*": 6, "artifacts/sha256/*/*": 6} {
