@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -48,7 +49,7 @@ func (s *sink) Open(ctx context.Context, data []byte, as connector.Identity) (co
 	if err != nil {
 		return nil, 0, err
 	}
-	w := &writer{cfg: cfg, set: set, decode: dec, log: s.log}
+	w := &writer{cfg: cfg, set: set, decode: dec, log: s.log, batch: batches{most: set.producer.requestMax}}
 	if set.producer.exactlyOnce {
 		w.txn = newTransactions(as, set)
 	}
@@ -69,15 +70,16 @@ type writer struct {
 	log    *zap.Logger
 	txn    *transactions // nil: at-least-once
 	kafka  *cluster      // nil after a Publish has failed with records under way
+	batch  batches
 
 	problem atomic.Pointer[string] // why a Publish takes long; nil: it does not
 }
 
 // connect makes the client, checks that the topic is there and, with transactions, finds out how far the last client came.
 func (w *writer) connect(ctx context.Context) error {
-	var more []kgo.Opt
+	more := []kgo.Opt{w.batch.option()}
 	if w.txn != nil {
-		more = w.txn.options(&w.set.producer)
+		more = append(more, w.txn.options(&w.set.producer)...)
 	}
 	kafka, err := newCluster(w.set, more...)
 	if err != nil {
@@ -130,14 +132,26 @@ func (w *writer) Problem() string {
 
 // Publish implements connector.Writer. While brokers are away it waits, and the client goes on trying. When it fails, the client is
 // closed, because what it still held could otherwise be written after a later Publish of the same blocks. A client that has lost its
-// transaction is replaced at once: the new one knows whether the writer itself was replaced.
+// transaction is replaced at once: the new one knows whether the writer itself was replaced. So is one whose batches were too large for
+// a topic, by one that makes smaller ones.
 func (w *writer) Publish(ctx context.Context, blocks []connector.OutboxBlock) error {
-	err := w.publish(ctx, blocks)
-	if w.txn != nil && isFenced(err) && ctx.Err() == nil {
-		w.log.Warn("a transaction was lost; going on with another", zap.String("transactional_id", w.txn.id), zap.Error(err))
-		return w.publish(ctx, blocks)
+	for lost := false; ; {
+		err := w.publish(ctx, blocks)
+		var large *tooLargeError
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case w.txn != nil && isFenced(err) && !lost:
+			w.log.Warn("a transaction was lost; going on with another", zap.String("transactional_id", w.txn.id), zap.Error(err))
+			lost = true
+		case errors.As(err, &large) && w.batch.refused(large):
+			w.log.Info("a batch was too large; going on with smaller ones", zap.String("topic", large.topic),
+				zap.Int32("bytes", w.batch.of(large.topic)))
+			w.abandon()
+		default:
+			return err
+		}
 	}
-	return err
 }
 
 // publish is one attempt.
@@ -164,6 +178,10 @@ func (w *writer) publish(ctx context.Context, blocks []connector.OutboxBlock) er
 	}
 	if last == 0 {
 		return nil
+	}
+	if w.batch.grow(records) {
+		w.abandon()
+		return w.publish(ctx, blocks)
 	}
 	if limit := w.set.producer.delivery; limit > 0 {
 		var cancel context.CancelFunc
@@ -215,8 +233,11 @@ func (w *writer) watched(records int, write func() error) error {
 // errSlow is what is known of brokers that are connected and do not answer.
 var errSlow = errors.New("no answer yet")
 
-// abandon throws the client away, and with it what it has not written yet.
+// abandon throws the client away, if there is one, and with it what it has not written yet.
 func (w *writer) abandon() {
+	if w.kafka == nil {
+		return
+	}
 	if w.txn != nil {
 		w.rollBack(w.kafka)
 	}
@@ -239,7 +260,7 @@ func (w *writer) produce(ctx context.Context, records []*kgo.Record) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if first == nil || (isFollowUp(first) && !isFollowUp(err)) {
-				first = w.classify(r, err)
+				first = w.classify(r, err, records)
 			}
 		})
 	}
@@ -258,8 +279,12 @@ func isFollowUp(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrAborting)
 }
 
-// classify returns the *fault.Error of a record that was not taken.
-func (w *writer) classify(r *kgo.Record, err error) error {
+// classify returns the *fault.Error of a record that was not taken, one of records.
+func (w *writer) classify(r *kgo.Record, err error, records []*kgo.Record) error {
+	if errors.Is(err, kerr.MessageTooLarge) { // for the size of its batch
+		largest, size := largestOf(records, r.Topic)
+		return writeError(largest, &tooLargeError{topic: r.Topic, largest: size, err: err})
+	}
 	if r.Partition != anyPartition && strings.Contains(err.Error(), badPartitionText) {
 		return fault.New(fault.Pipeline, codeRecord, "topic %q has no partition %d", r.Topic, r.Partition)
 	}

@@ -380,8 +380,8 @@ func TestWriteRefused(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1}, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
 	w := f.openSink(f.write("out"))
 	big := globalHeader + lp("k") + lp(strings.Repeat("x", 5000))
-	err := w.Publish(f.ctx, f.numbered(blockOf(big)))
-	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline {
+	err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v"), big)))
+	if got := fault.Of(err); got == nil || got.Code != codeRecord || got.Kind != fault.Pipeline || !strings.Contains(got.Error(), "5001 bytes") {
 		t.Fatalf("got %v", err)
 	}
 	huge := globalHeader + lp("k") + lp(strings.Repeat("x", 3<<20)) // beyond max.request.size
@@ -392,6 +392,55 @@ func TestWriteRefused(t *testing.T) {
 	// The writer goes on after a refusal.
 	if err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp("v")))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSmallBatches: a topic takes records one by one whose batch, of max.request.size, it does not take.
+func TestSmallBatches(t *testing.T) {
+	for _, delivery := range []string{exactlyOnce, atLeastOnce} {
+		f := newFixture(t, map[string]int32{"out": 1}, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "1100"}))
+		cfg := f.write("out")
+		cfg.Producer["padstone.delivery"] = delivery
+		w := f.openSink(cfg)
+		var want []string
+		publish := func(sizes ...int) {
+			t.Helper()
+			elements := make([]string, len(sizes))
+			for i, size := range sizes {
+				value := fmt.Sprintf("%0*d", size, len(want))
+				elements[i] = globalHeader + lp("k") + lp(value)
+				want = append(want, value)
+			}
+			if err := w.Publish(f.ctx, f.numbered(blockOf(elements...))); err != nil {
+				t.Fatalf("%s: %v", delivery, err)
+			}
+		}
+		publish(slices.Repeat([]int{100}, 300)...)
+		publish(1010) // as large as can be, and larger than the batches have become
+		publish(slices.Repeat([]int{500}, 50)...)
+		// What goes through does not cost a new client each time.
+		var kept *cluster
+		for rounds := 0; w.(*writer).kafka != kept; rounds++ {
+			if rounds == 10 {
+				t.Fatalf("%s: another client each time", delivery)
+			}
+			kept = w.(*writer).kafka
+			publish(1010)
+			publish(slices.Repeat([]int{100}, 100)...)
+		}
+		got := f.committed("out")
+		if delivery == atLeastOnce { // what came before a batch was refused has come again
+			slices.Sort(got)
+			got = slices.Compact(got)
+			slices.Sort(want)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s: got %d records, not %d: %.60q", delivery, len(got), len(want), got)
+		}
+		err := w.Publish(f.ctx, f.numbered(blockOf(globalHeader+lp("k")+lp(strings.Repeat("x", 1101)))))
+		if got := fault.Of(err); got == nil || got.Code != codeRecord {
+			t.Fatalf("got %v", err)
+		}
 	}
 }
 
