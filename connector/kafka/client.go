@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net"
 	"slices"
@@ -88,17 +89,26 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// partitions returns the number of partitions of each topic. With create, topics that do not exist are made by brokers that have
+// topicInfo is what brokers say of a topic.
+type topicInfo struct {
+	partitions int32
+	id         topicID
+}
+
+// topicID tells a topic from another one that was made under its name later; "" where brokers do not give topics ids, before Kafka 2.8.
+type topicID string
+
+// partitions returns what brokers say of each topic. With create, topics that do not exist are made by brokers that have
 // auto.create.topics.enable. A topic that stays missing is an error that names it.
-func (c *cluster) partitions(ctx context.Context, topics []string, create bool) (map[string]int32, error) {
+func (c *cluster) partitions(ctx context.Context, topics []string, create bool) (map[string]topicInfo, error) {
 	started := time.Now()
 	for {
-		counts, pending, err := c.describe(ctx, topics, create)
+		found, pending, err := c.describe(ctx, topics, create)
 		if err != nil {
 			return nil, err
 		}
 		if pending == nil {
-			return counts, nil
+			return found, nil
 		}
 		if isUnknownTopic(pending.err) && time.Since(started) > missingTopicWait {
 			return nil, missingTopic(pending.topic, pending.err)
@@ -118,7 +128,7 @@ type pendingTopic struct {
 }
 
 // describe asks once. It returns a pendingTopic when asking again may help.
-func (c *cluster) describe(ctx context.Context, topics []string, create bool) (map[string]int32, *pendingTopic, error) {
+func (c *cluster) describe(ctx context.Context, topics []string, create bool) (map[string]topicInfo, *pendingTopic, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.AllowAutoTopicCreation = create
 	for _, name := range topics {
@@ -130,7 +140,7 @@ func (c *cluster) describe(ctx context.Context, topics []string, create bool) (m
 	if err != nil {
 		return nil, nil, c.openError(err)
 	}
-	counts := make(map[string]int32, len(topics))
+	found := make(map[string]topicInfo, len(topics))
 	for _, t := range resp.Topics {
 		name := ""
 		if t.Topic != nil {
@@ -138,7 +148,7 @@ func (c *cluster) describe(ctx context.Context, topics []string, create bool) (m
 		}
 		switch err := kerr.ErrorForCode(t.ErrorCode); {
 		case err == nil && len(t.Partitions) > 0:
-			counts[name] = int32(len(t.Partitions))
+			found[name] = topicInfo{int32(len(t.Partitions)), idOf(t.TopicID)}
 		case err == nil:
 			return nil, &pendingTopic{name, kerr.LeaderNotAvailable}, nil
 		case isAuth(err):
@@ -150,11 +160,36 @@ func (c *cluster) describe(ctx context.Context, topics []string, create bool) (m
 		}
 	}
 	for _, name := range topics {
-		if counts[name] == 0 {
+		if found[name].partitions == 0 {
 			return nil, &pendingTopic{name, kerr.UnknownTopicOrPartition}, nil
 		}
 	}
-	return counts, nil, nil
+	return found, nil, nil
+}
+
+// fetchesByID reports whether brokers are asked for records by the id of their topic (Kafka 3.1, KIP-516). Then those of a topic that
+// was made anew under the name are never taken for those that follow; else nothing tells at which record a reader came to the new topic.
+func (c *cluster) fetchesByID(ctx context.Context) (bool, error) {
+	const fetch, byID = 1, 13
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = clientID, "1"
+	resp, err := req.RequestWith(ctx, c.client)
+	if err != nil {
+		return false, c.openError(err)
+	}
+	for _, key := range resp.ApiKeys {
+		if key.ApiKey == fetch {
+			return key.MaxVersion >= byID, nil
+		}
+	}
+	return false, nil
+}
+
+func idOf(id [16]byte) topicID {
+	if id == [16]byte{} {
+		return ""
+	}
+	return topicID(hex.EncodeToString(id[:]))
 }
 
 // retrying calls ask again while its error is one that passes by itself, such as a group coordinator that a new cluster has yet to

@@ -18,7 +18,7 @@ func appended(ms int64) *kgo.Record {
 func TestLogAppendTime(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	p := policy{kind: config.LogAppendTime, idleAfter: time.Second}
-	s := newSplit("in", 0, 0, now)
+	s := newSplit("in", 0, "", now)
 	if w := p.watermark(s, now); w != element.MinTime {
 		t.Fatalf("before anything is known the watermark is %v", w)
 	}
@@ -105,14 +105,15 @@ func TestSourceWatermark(t *testing.T) {
 
 func TestPositionRoundTrip(t *testing.T) {
 	now := time.UnixMilli(77)
-	s := newSplit("a-topic-with-3", 12, 42, now)
+	s := newSplit("a-topic-with-3", 12, "7", now)
+	s.next = 42
 	s.seen, s.watermark, s.count = 5, 4, 3
 	p, err := s.position(now, 4)
 	if err != nil || p.Split != "a-topic-with-3-12" {
 		t.Fatal(p, err)
 	}
 	topic, partition, got, err := parsePosition(p)
-	want := position{Next: 42, Seen: 5, Watermark: 4, Count: 3, Source: 4, StartedMs: 77}
+	want := position{Next: 42, Seen: 5, Watermark: 4, Count: 3, Topic: "7", Source: 4, StartedMs: 77}
 	if err != nil || topic != "a-topic-with-3" || partition != 12 || got != want {
 		t.Fatal(topic, partition, got, err)
 	}

@@ -23,6 +23,8 @@ type reader struct {
 	now       func() time.Time
 	startedAt time.Time // first opening in the life of the job; for max_read_time
 
+	topics map[string]topicInfo // as they were when the reader was opened
+
 	encode  encoder
 	pending []fetched // polled from the client, not yet returned
 	lastLen int       // size of the last batch, the guess for the next

@@ -288,17 +288,72 @@ func TestDiscovery(t *testing.T) {
 		t.Fatalf("splits %+v", r.reader.Describe())
 	}
 
-	// Without discovery, a partition that is new at the next opening is read from its start as well.
+	// Without an interval of the user's, too; a partition that is new at the next opening is read from its start as well.
 	cfg.DiscoverySeconds = nil
 	r.close()
+	r = f.open(cfg, r.positions())
 	if _, err := f.admin.CreatePartitions(f.ctx, 1, "in"); err != nil {
 		t.Fatal(err)
 	}
 	f.put("in", 2, 6, "", "newer")
+	r.untilCount(1)
+	r.close()
+	if _, err := f.admin.CreatePartitions(f.ctx, 1, "in"); err != nil {
+		t.Fatal(err)
+	}
+	f.put("in", 3, 7, "", "newest")
 	r = f.open(cfg, r.positions())
 	r.untilCount(1)
-	if r.elements[0] != "=newer@6" {
+	if r.elements[0] != "=newest@7" {
 		t.Fatalf("got %v", r.elements)
+	}
+}
+
+// TestTopicMadeAnew: what comes under the name of a topic that was deleted is read from its beginning, however far the one before was.
+func TestTopicMadeAnew(t *testing.T) {
+	f := newFixture(t, map[string]int32{"in": 2, "other": 1})
+	for i := range 4 {
+		f.put("in", int32(i%2), int64(1+i), "", fmt.Sprint("old", i))
+	}
+	f.put("other", 0, 1, "", "other")
+	r := f.open(f.read("in", "other"), nil)
+	r.untilCount(5)
+	if _, err := f.admin.DeleteTopic(f.ctx, "in"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.admin.CreateTopic(f.ctx, 1, 1, nil, "in"); err != nil {
+		t.Fatal(err)
+	}
+	f.client.PurgeTopicsFromProducing("in")
+	for i := range 9 {
+		f.put("in", 0, int64(10+i), "", fmt.Sprint("new", i))
+	}
+	for { // who reads notices
+		_, err := r.reader.Poll(f.ctx, 1000, 1<<20, 20*time.Millisecond)
+		if got := fault.Of(err); got != nil && got.Code == codeTopic {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.close()
+	cfg := f.read("in", "other")
+	cfg.Consumer["auto.offset.reset"] = "latest"
+	again := f.open(cfg, r.positions())
+	again.untilCount(9)
+	again.close()
+	if again.elements[0] != "=new0@10" {
+		t.Fatalf("got %v", again.elements)
+	}
+	if last := f.open(cfg, again.positions()); last.poll(10, 1<<20, 100*time.Millisecond).Count != 0 {
+		t.Fatalf("got %v again", last.elements)
+	}
+	cfg.Consumer["auto.offset.reset"], cfg.Consumer["group.id"] = "none", "g"
+	src, _ := Registry(zap.NewNop()).Source(config.ReadURN)
+	_, err := src.Open(f.ctx, encodeConfig(t, cfg), r.positions())
+	if got := fault.Of(err); got == nil || got.Code != codeOffset || !strings.Contains(got.Error(), "made anew") {
+		t.Fatalf("got %v", err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type split struct {
 	topic     string
 	partition int32
+	id        topicID // of the topic
 
 	next      int64        // offset of the next record to poll
 	seen      element.Time // largest event time polled (LogAppendTime: the last); MinTime before the first
@@ -29,9 +30,9 @@ type split struct {
 	committed int64     // durable offset, -1 before the first
 }
 
-func newSplit(topic string, partition int32, next int64, now time.Time) *split {
+func newSplit(topic string, partition int32, id topicID, now time.Time) *split {
 	return &split{
-		topic: topic, partition: partition, next: next, moved: true,
+		topic: topic, partition: partition, id: id, moved: true,
 		seen: element.MinTime, watermark: element.MinTime, end: -1, activeAt: now, committed: -1,
 	}
 }
@@ -48,6 +49,7 @@ type position struct {
 	Seen      element.Time `json:"seen"`
 	Watermark element.Time `json:"watermark"`
 	Count     int64        `json:"count"`
+	Topic     topicID      `json:"topic,omitempty"`
 	// Source is the watermark of the whole source, so that it does not go back when a job goes on.
 	Source element.Time `json:"source_watermark"`
 	// StartedMs is when the job first opened the source, for max_read_time.
@@ -56,7 +58,7 @@ type position struct {
 
 func (s *split) position(startedAt time.Time, source element.Time) (connector.Position, error) {
 	state, err := json.Marshal(position{
-		Next: s.next, Seen: s.seen, Watermark: s.watermark, Count: s.count, Source: source, StartedMs: startedAt.UnixMilli(),
+		Next: s.next, Seen: s.seen, Watermark: s.watermark, Count: s.count, Topic: s.id, Source: source, StartedMs: startedAt.UnixMilli(),
 	})
 	if err != nil {
 		return connector.Position{}, fault.New(fault.Internal, codePosition, "split %s: %w", s.name(), err)

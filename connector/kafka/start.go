@@ -17,21 +17,29 @@ import (
 )
 
 // start finds the partitions and where to begin in each, and starts fetching. In order of precedence: the stored position; on
-// resuming, the beginning, for the partition is younger than the job; start_read_time; the group's committed offset;
+// resuming, the beginning, for the partition, or its topic, is younger than the job; start_read_time; the group's committed offset;
 // auto.offset.reset.
 func (r *reader) start(ctx context.Context, state []connector.Position) error {
-	counts, err := r.kafka.partitions(ctx, r.cfg.Topics, false)
+	topics, err := r.kafka.partitions(ctx, r.cfg.Topics, false)
 	if err != nil {
 		return err
 	}
-	if err := r.restore(state, counts); err != nil {
+	if byID, err := r.kafka.fetchesByID(ctx); err != nil {
+		return err
+	} else if !byID {
+		for name, topic := range topics {
+			topics[name] = topicInfo{partitions: topic.partitions}
+		}
+	}
+	r.topics = topics
+	fresh, err := r.restore(state)
+	if err != nil {
 		return err
 	}
-	var fresh []*split
-	for _, topic := range slices.Sorted(maps.Keys(counts)) {
-		for p := range counts[topic] {
+	for _, topic := range slices.Sorted(maps.Keys(topics)) {
+		for p := range topics[topic].partitions {
 			if r.mu.byID[splitID{topic, p}] == nil {
-				s := newSplit(topic, p, 0, r.now())
+				s := newSplit(topic, p, topics[topic].id, r.now())
 				fresh = append(fresh, s)
 				r.addLocked(s)
 			}
@@ -48,32 +56,49 @@ func (r *reader) start(ctx context.Context, state []connector.Position) error {
 	return nil
 }
 
-// restore makes a split of every stored position.
-func (r *reader) restore(state []connector.Position, counts map[string]int32) error {
+// restore makes a split of every stored position. It returns those of topics that were deleted and made anew, which have yet to begin:
+// a position in the topic of before says nothing about this one.
+func (r *reader) restore(state []connector.Position) ([]*split, error) {
+	var anew []*split
 	for _, stored := range state {
 		topic, partition, p, err := parsePosition(stored)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		n, ok := counts[topic]
+		is, ok := r.topics[topic]
 		if !ok {
 			r.log.Info("position of a topic that is no longer read is left out", zap.String("topic", topic))
 			continue
 		}
-		if partition >= n {
-			return fault.New(fault.Environment, codeOffset, "topic %q no longer has partition %d", topic, partition).
-				WithHint("the topic was made anew with fewer partitions: start the pipeline as a new job")
-		}
-		s := newSplit(topic, partition, 0, r.now())
-		s.restore(p)
-		r.addLocked(s)
 		r.mu.read += p.Count
 		r.mu.watermark = max(r.mu.watermark, p.Source)
 		if started := time.UnixMilli(p.StartedMs); started.Before(r.startedAt) {
 			r.startedAt = started
 		}
+		if p.Topic != "" && is.id != "" && p.Topic != is.id {
+			if s := newSplit(topic, partition, is.id, r.now()); partition < is.partitions {
+				s.count = p.Count
+				r.addLocked(s)
+				anew = append(anew, s)
+			}
+			continue
+		}
+		if partition >= is.partitions {
+			return nil, fault.New(fault.Environment, codeOffset, "topic %q no longer has partition %d", topic, partition).
+				WithHint("the topic was made anew with fewer partitions: start the pipeline as a new job")
+		}
+		s := newSplit(topic, partition, is.id, r.now())
+		s.restore(p)
+		r.addLocked(s)
 	}
-	return nil
+	for _, topic := range topicsOf(anew) {
+		if r.set.consumer.reset == "none" {
+			return nil, fault.New(fault.Environment, codeOffset, "topic %q was deleted and made anew, and auto.offset.reset is none", topic).
+				WithHint("set auto.offset.reset to earliest or latest to read the new topic from its beginning, or start a new job")
+		}
+		r.log.Warn("a topic was deleted and made anew; it is read from its beginning", zap.String("topic", topic))
+	}
+	return anew, nil
 }
 
 // listing asks for offsets until every partition has answered: one may be without a leader for a moment.

@@ -26,7 +26,7 @@ func (r *reader) run() {
 	}
 }
 
-// watch keeps the ends of the partitions known, and looks for new partitions when asked to.
+// watch keeps the ends of the partitions known, and looks for new partitions, each time unless another interval was asked for.
 func (r *reader) watch(ctx context.Context) {
 	every := min(refreshEveryMax, max(r.set.consumer.policy.idleAfter/2, refreshEveryMin))
 	ticker := time.NewTicker(every)
@@ -38,7 +38,7 @@ func (r *reader) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		discover := r.cfg.DiscoverySeconds != nil && r.now().Sub(discovered) >= time.Duration(*r.cfg.DiscoverySeconds)*time.Second
+		discover := r.cfg.DiscoverySeconds == nil || r.now().Sub(discovered) >= time.Duration(*r.cfg.DiscoverySeconds)*time.Second
 		if discover {
 			discovered = r.now()
 		}
@@ -97,7 +97,7 @@ func (r *reader) noteEnds(ends kadm.ListedOffsets, asked time.Time, err error) [
 		if s := r.mu.byID[splitID{o.Topic, o.Partition}]; s != nil {
 			s.end, s.checkedAt = o.At, asked
 		} else {
-			fresh = append(fresh, newSplit(o.Topic, o.Partition, 0, asked))
+			fresh = append(fresh, newSplit(o.Topic, o.Partition, r.topics[o.Topic].id, asked))
 		}
 	}
 	return fresh
