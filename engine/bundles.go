@@ -177,9 +177,12 @@ func (j *job) restInCache(c *store.Commit) (rest *scheduler.Block) {
 
 // complete adds to a bundle's commit what the engine keeps beside it: metrics, and the watermark under which it was decided.
 func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Result) error {
-	watermark := max(start.InputWatermark, res.Decided)
-	if kind := j.plan.Stages[start.Stage].Kind; kind == plan.Source || kind == plan.Impulse {
+	watermark := start.InputWatermark
+	switch j.plan.Stages[start.Stage].Kind {
+	case plan.Source, plan.Impulse:
 		watermark = res.Watermark
+	case plan.Harness:
+		watermark = max(watermark, res.Decided)
 	}
 	if watermark > element.MinTime {
 		c.Meta = append(c.Meta, store.Entry{Name: j.metaOf(metaWatermark, start.Stage), Value: rows.AppendTime(nil, watermark)})

@@ -59,3 +59,22 @@ func TestSuspendIsNoFailure(t *testing.T) {
 		want(t, out, "a", "b")
 	}
 }
+
+// TestSuspendedBefore1970 suspends a job whose windows lie before 1970: they are not over when it goes on.
+func TestSuspendedBefore1970(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	gate := make(chan struct{})
+	src := &enginetest.Source{Unbounded: true, Ends: true, Batches: []enginetest.Batch{
+		{Elements: pairs("k=a@-900"), Watermark: -950}, {Elements: pairs("k=b@-800"), Gate: gate},
+	}}
+	in := p.WindowInto("windows", p.Read("in", src, "kv(bytes,bytes)"), enginetest.Fixed(1000))
+	out := p.Write("out", p.GroupByKey("group", in))
+	j := r.Start(p, nil)
+	j.AwaitInput("group", 1)
+	r.Restart()
+	j = r.Recover(j)
+	close(gate)
+	j.End(jobpb.JobState_DONE)
+	want(t, out, "k=[a b]@0")
+}

@@ -38,7 +38,7 @@ type Result struct {
 	DroppedClosed int64
 	// Work is what the harness had to do; nil if that is not known.
 	Work *scheduler.Work
-	// Decided is the watermark under which the newest input was taken in, where that is not the one of the begin.
+	// Decided is the watermark under which the newest input was taken in. Of bundles of Harness stages.
 	Decided element.Time
 	// finalize tells the harness that the bundle is durable; nil when it did not ask.
 	finalize func(context.Context) error

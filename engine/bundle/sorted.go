@@ -23,6 +23,7 @@ import (
 // Buffer runs a bundle of data of a stage with time-sorted input. It needs no harness.
 func (r *Runner) Buffer(start *scheduler.Start, w *profile.Watch) (*Result, error) {
 	h := &harnessBundle{runner: r, stage: r.Job.Stages[start.Stage], start: start, watch: w}
+	h.result.Decided = start.InputWatermark
 	h.result.Commit = store.Commit{Stage: uint32(start.Stage), Consumed: consumed(start), Rows: r.Store.Begin(uint32(start.Stage))}
 	h.txs = newTransactions(h.result.Commit.Rows, r.Job.Plan.KeyGroups, start.Groups)
 	if err := h.buffer(); err != nil {
