@@ -65,6 +65,7 @@ type LogLevel uint8
 const (
 	LogDebug LogLevel = iota
 	LogInfo
+	LogNotice // what the user is to see although nothing is wrong
 	LogWarning
 	LogError
 )

@@ -91,6 +91,8 @@ func (s *starts) log(level LogLevel, transform, text string) {
 	switch level {
 	case LogInfo:
 		importance = jobpb.JobMessage_JOB_MESSAGE_DETAILED
+	case LogNotice:
+		importance = jobpb.JobMessage_JOB_MESSAGE_BASIC
 	case LogWarning, LogError: // an error of user code is logged, too, but only the job's own end is its error message
 		importance = jobpb.JobMessage_JOB_MESSAGE_WARNING
 	}

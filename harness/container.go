@@ -43,7 +43,7 @@ func newContainerLauncher(ctx context.Context, p *Pool) (*containerLauncher, err
 		return nil, err
 	}
 	tell := func(text string) {
-		p.logEntry(fnapi.LogEntry{Severity: fnapi.SeverityInfo, Time: time.Now(), Message: text})
+		p.logEntry(fnapi.LogEntry{Severity: fnapi.SeverityNotice, Time: time.Now(), Message: text})
 	}
 	if err := l.engine.Provide(ctx, l.image, l.options.Pull, tell); err != nil {
 		return nil, err

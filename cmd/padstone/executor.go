@@ -188,6 +188,8 @@ func logLevel(s fnapi.Severity) engine.LogLevel {
 		return engine.LogError
 	case s >= fnapi.SeverityWarn:
 		return engine.LogWarning
+	case s >= fnapi.SeverityNotice:
+		return engine.LogNotice
 	case s >= fnapi.SeverityInfo:
 		return engine.LogInfo
 	default:

@@ -46,9 +46,8 @@ func (e *Engine) pullable(ctx context.Context, image string) error {
 		return nil
 	}
 	text := strings.ToLower(err.Error())
-	if containsAny(text,
-		"manifest unknown", "repository does not exist", "denied", "unauthorized", "no such host", "connection refused", "unreachable",
-		"invalid reference") {
+	if wantsPassword(text) || containsAny(text,
+		"manifest unknown", "repository does not exist", "no such host", "connection refused", "unreachable", "invalid reference") {
 		return unpulled(image, err)
 	}
 	return nil

@@ -58,8 +58,8 @@ type Config struct {
 	// AnswerTimeout bounds the wait for each answer of the Engine, ActTimeout that for what it is to do: create, start or remove. A machine
 	// that is busy may take long. Default 10 s, 30 s.
 	AnswerTimeout, ActTimeout time.Duration
-	// PullStall is how long a pull may make no progress. Default 60 s.
-	PullStall time.Duration
+	// PullStall is how long a pull may make no progress, PullTell how often it is told how far it is. Default 60 s, 10 s.
+	PullStall, PullTell time.Duration
 	// ProbeTimeout is how long a container may take to connect to the server. Default 3 s: on one machine it takes none.
 	ProbeTimeout time.Duration
 	// RetryEvery is the pace of questions to an Engine that is away. Default 1 s.
@@ -85,6 +85,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.AnswerTimeout, 10*time.Second)
 	orDuration(&c.ActTimeout, 30*time.Second)
 	orDuration(&c.PullStall, time.Minute)
+	orDuration(&c.PullTell, 10*time.Second)
 	orDuration(&c.ProbeTimeout, 3*time.Second)
 	orDuration(&c.RetryEvery, time.Second)
 	return c
@@ -99,7 +100,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("allow: %q is neither %s nor %s", what, AllowNetwork, AllowVolume))
 		}
 	}
-	if c.AnswerTimeout < 0 || c.ActTimeout < 0 || c.PullStall < 0 || c.ProbeTimeout < 0 || c.RetryEvery < 0 {
+	if c.AnswerTimeout < 0 || c.ActTimeout < 0 || c.PullStall < 0 || c.PullTell < 0 || c.ProbeTimeout < 0 || c.RetryEvery < 0 {
 		faults = append(faults, errors.New("a negative time"))
 	}
 	if len(faults) > 0 {

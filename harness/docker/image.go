@@ -2,20 +2,18 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/moby/client"
 
 	"padstone/internal/fault"
 )
 
-// Provide makes sure that the image is there, and pulls it if the policy says so; tell hears of a pull, which may take minutes. Errors:
-// docker-no-engine, docker-no-image.
+// Provide makes sure that the image is there, and pulls it if the policy says so; tell hears of a pull and how far it is, since it may take
+// minutes. Errors: docker-no-engine, docker-no-image.
 func (e *Engine) Provide(ctx context.Context, image string, policy Pull, tell func(string)) error {
 	if policy != PullAlways {
 		there, err := e.has(ctx, image)
@@ -28,7 +26,7 @@ func (e *Engine) Provide(ctx context.Context, image string, policy Pull, tell fu
 	}
 	begun := time.Now()
 	tell(fmt.Sprintf("pulling the image %s", image))
-	if err := e.pull(ctx, image); err != nil {
+	if err := e.pull(ctx, image, tell); err != nil {
 		if policy == PullAlways {
 			there, _ := e.has(ctx, image) // the pull's error is the one to tell
 			return insisted(err, there)
@@ -77,36 +75,13 @@ func badReference(image string, err error) error {
 		WithHint("write --environment_config=[REGISTRY/]NAME[:TAG]")
 }
 
-// pull pulls the image. A pull that makes no progress for a while is given up.
-func (e *Engine) pull(ctx context.Context, image string) error {
-	pulling, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(e.cfg.PullStall, func() { cancel(errSlow) })
-	defer stalled.Stop()
-	err := e.follow(pulling, image, func() { stalled.Reset(e.cfg.PullStall) })
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return e.failed(ctx, "pull the image "+image, err)
-	case errors.Is(context.Cause(pulling), errSlow):
-		return unpulled(image, fmt.Errorf("no progress for %s", e.cfg.PullStall))
-	case client.IsErrConnectionFailed(err):
-		return e.noEngine("pull the image "+image, err)
-	case cerrdefs.IsInvalidArgument(err), strings.Contains(err.Error(), "invalid reference format"):
-		return badReference(image, err)
-	default:
-		return unpulled(image, err)
-	}
-}
-
 // unpulled is the fault of an image that cannot be pulled.
 func unpulled(image string, err error) error {
 	f := fault.New(fault.Environment, codeNoImage, "the image %s cannot be pulled: %w", image, err)
 	switch text := strings.ToLower(err.Error()); {
 	case containsAny(text, "not found", "manifest unknown", "does not exist"):
 		return f.WithHint("the registry has no such image or tag; an image that was built here must be known to the Engine by just that name")
-	case containsAny(text, "denied", "unauthorized", "authentication"):
+	case wantsPassword(text):
 		return f.WithHint("the registry wants a password, or has no such image: log in as the server's user (`docker login`), " +
 			"or pull it by hand on the Engine's machine (`docker pull`)")
 	default:
@@ -114,26 +89,11 @@ func unpulled(image string, err error) error {
 	}
 }
 
-func containsAny(text string, parts ...string) bool {
-	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+// wantsPassword says of an error, in lower case, that the registry lets only those in who have logged in.
+func wantsPassword(text string) bool {
+	return containsAny(text, "denied", "unauthorized", "authentication", "no basic auth credentials")
 }
 
-// follow pulls the image and calls progress at each sign of it.
-func (e *Engine) follow(ctx context.Context, image string, progress func()) error {
-	resp, err := e.client.ImagePull(ctx, image, client.ImagePullOptions{RegistryAuth: password(ctx, image)})
-	if err != nil {
-		return err
-	}
-	defer resp.Close()
-	progress()
-	for m, err := range resp.JSONMessages(ctx) {
-		if err != nil {
-			return err
-		}
-		if m.Error != nil {
-			return m.Error
-		}
-		progress()
-	}
-	return nil
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
 }

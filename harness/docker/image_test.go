@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/jsonstream"
+
 	"padstone/harness/docker"
 	"padstone/harness/docker/dockertest"
 	"padstone/internal/fault"
@@ -19,15 +21,18 @@ import (
 
 // TestProvide: when an image is pulled, and what is said when it cannot be.
 func TestProvide(t *testing.T) {
-	pulled := func(_ string, progress func(), _ <-chan struct{}) string { progress(); return "" }
-	fails := func(text string) func(string, func(), <-chan struct{}) string {
-		return func(string, func(), <-chan struct{}) string { return text }
+	pulled := func(_ string, progress func(jsonstream.Message), _ <-chan struct{}) string {
+		progress(jsonstream.Message{Status: "Pulling from beam"})
+		return ""
+	}
+	fails := func(text string) dockertest.PullProgram {
+		return func(string, func(jsonstream.Message), <-chan struct{}) string { return text }
 	}
 	for _, c := range []struct {
 		name   string
 		image  string
 		policy docker.Pull
-		pull   func(string, func(), <-chan struct{}) string
+		pull   dockertest.PullProgram
 		pulls  bool
 		code   fault.Code
 		parts  []string
@@ -41,8 +46,10 @@ func TestProvide(t *testing.T) {
 		{"without a network", "new:1", docker.PullMissing, fails("dial tcp: lookup registry-1.docker.io: no such host"), true,
 			"docker-no-image", []string{"no such host", "docker load"}},
 		{"with a password", "new:1", docker.PullMissing, nil, true, "docker-no-image", []string{"pull access denied"}},
-		{"stalled", "new:1", docker.PullMissing, func(_ string, progress func(), done <-chan struct{}) string {
-			progress()
+		{"with a password of a registry's own", "new:1", docker.PullMissing,
+			fails("Head \"http://registry:5000/v2/new/manifests/1\": no basic auth credentials"), true, "docker-no-image", []string{"docker login"}},
+		{"stalled", "new:1", docker.PullMissing, func(_ string, progress func(jsonstream.Message), done <-chan struct{}) string {
+			progress(jsonstream.Message{})
 			<-done
 			return "gone"
 		}, true, "docker-no-image", []string{"no progress for 2s"}},
@@ -77,9 +84,9 @@ func TestProvide(t *testing.T) {
 func TestPullThatGoesOn(t *testing.T) {
 	fake := dockertest.Start(t, sleeper)
 	steps := 0
-	fake.Pull = func(_ string, progress func(), done <-chan struct{}) string {
+	fake.Pull = func(_ string, progress func(jsonstream.Message), done <-chan struct{}) string {
 		for ; steps < 20; steps++ {
-			progress()
+			progress(jsonstream.Message{})
 			time.Sleep(10 * time.Millisecond)
 		}
 		return ""
@@ -89,8 +96,8 @@ func TestPullThatGoesOn(t *testing.T) {
 		t.Errorf("%d steps, %v", steps, err)
 	}
 	ctx, cancel := context.WithCancelCause(testContext(t))
-	fake.Pull = func(_ string, progress func(), done <-chan struct{}) string {
-		progress()
+	fake.Pull = func(_ string, progress func(jsonstream.Message), done <-chan struct{}) string {
+		progress(jsonstream.Message{})
 		cancel(errors.New("the job was cancelled"))
 		<-done
 		return ""
@@ -98,6 +105,33 @@ func TestPullThatGoesOn(t *testing.T) {
 	err := e.Provide(ctx, "slow:2", docker.PullAlways, func(string) {})
 	if err == nil || !strings.Contains(err.Error(), "the job was cancelled") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestPullTold: whoever waits for a pull hears how far it is.
+func TestPullTold(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	of := func(id, status string, now, all int64) jsonstream.Message {
+		return jsonstream.Message{ID: id, Status: status, Progress: &jsonstream.Progress{Current: now, Total: all}}
+	}
+	fake.Pull = func(_ string, progress func(jsonstream.Message), _ <-chan struct{}) string {
+		for _, m := range []jsonstream.Message{
+			of("1", "Pulling from beam", 0, 0), of("a", "Already exists", 0, 0), of("b", "Pulling fs layer", 0, 0), of("c", "Pulling fs layer", 0, 0),
+			of("b", "Downloading", 2e6, 12e6), of("b", "Retrying in 5 seconds", 0, 0), of("b", "Downloading", 1e6, 10e6), // of what was left
+			of("c", "Downloading", 1e6, 5e6), of("c", "Download complete", 0, 0), of("c", "Extracting", 7, 9),
+		} {
+			progress(m)
+		}
+		return ""
+	}
+	var told []string
+	e := open(t, fake, func(c *docker.Config) { c.PullTell = time.Nanosecond })
+	if err := e.Provide(testContext(t), "slow:1", docker.PullMissing, func(text string) { told = append(told, text) }); err != nil {
+		t.Fatal(err)
+	}
+	const want = "8MB of 17MB that are known of so far, 2 of 3 layers downloaded, 1 unpacked"
+	if last := told[len(told)-2]; !strings.HasPrefix(last, "still pulling the image slow:1 after ") || !strings.HasSuffix(last, want) {
+		t.Errorf("got %q, want %q", told, want)
 	}
 }
 
@@ -261,6 +295,8 @@ func TestCheck(t *testing.T) {
 			func(image string) (string, int) { return "manifest unknown: " + image, http.StatusNotFound }, "docker-no-image"},
 		{"no registry", "new", docker.Options{Network: "host"},
 			func(string) (string, int) { return "dial tcp: no such host", http.StatusInternalServerError }, "docker-no-image"},
+		{"a registry that wants a password", "new", docker.Options{Network: "host"},
+			func(string) (string, int) { return "no basic auth credentials", http.StatusInternalServerError }, "docker-no-image"},
 		{"always pulled, no registry", "beam", docker.Options{Network: "host", Pull: docker.PullAlways},
 			func(string) (string, int) { return "dial tcp: no such host", http.StatusInternalServerError }, "docker-no-image"},
 		{"an Engine that cannot ask", "new", docker.Options{Network: "host"}, nil, ""},
@@ -380,7 +416,7 @@ func TestPullWithAPassword(t *testing.T) {
 	}
 	t.Cleanup(func() { os.Remove(logins) })
 	fake := dockertest.Start(t, sleeper)
-	fake.Pull = func(_ string, progress func(), _ <-chan struct{}) string { progress(); return "" }
+	fake.Pull = func(string, func(jsonstream.Message), <-chan struct{}) string { return "" }
 	var sent string
 	fake.Before = func(_ http.ResponseWriter, r *http.Request) bool {
 		sent = r.Header.Get("X-Registry-Auth")

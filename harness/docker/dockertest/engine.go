@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/jsonstream"
 )
 
 // Program is what a container runs; it returns its exit status. ctx ends when the container is stopped or killed.
@@ -27,8 +28,8 @@ type Engine struct {
 	Host string // for DOCKER_HOST
 	// Program runs in all containers.
 	Program Program
-	// Pull answers the pull of an image with the lines of its progress, and an error's text or "". After done it must return.
-	Pull func(image string, progress func(), done <-chan struct{}) string
+	// Pull answers the pull of an image with messages of its progress, and an error's text or "". After done it must return.
+	Pull PullProgram
 	// Registry answers a question about an image at its registry with the text of an error and its HTTP status.
 	Registry func(image string) (text string, status int)
 	// Before is called with each request; true says that it has answered.
@@ -52,6 +53,9 @@ type Engine struct {
 	components []string
 	hangs      <-chan struct{}
 }
+
+// PullProgram is what the pull of an image does.
+type PullProgram func(image string, progress func(jsonstream.Message), done <-chan struct{}) string
 
 // Container is a container of the scripted Engine.
 type Container struct {

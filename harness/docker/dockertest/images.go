@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/moby/moby/api/types/jsonstream"
 )
 
 // parseTime reads a time as the API's clients send it: seconds and nanoseconds since 1970.
@@ -62,8 +64,8 @@ func (e *Engine) pull(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	text := e.Pull(image, func() {
-		_ = json.NewEncoder(w).Encode(map[string]string{"status": "Downloading"}) // the client may have left
+	text := e.Pull(image, func(m jsonstream.Message) {
+		_ = json.NewEncoder(w).Encode(m) // the client may have left
 		w.(http.Flusher).Flush()
 	}, r.Context().Done())
 	if text != "" {
