@@ -38,7 +38,7 @@ func newReal(t *testing.T, options docker.Options, adjust func(*Config)) *real {
 		}
 	})
 	r.Manager = newManager(t, func(c *Config) {
-		c.Docker, c.StartTimeout = e, time.Minute
+		c.Docker, c.StartTimeout, c.BootSilence = e, time.Minute, time.Minute
 		if adjust != nil {
 			adjust(c)
 		}
