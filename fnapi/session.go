@@ -190,17 +190,22 @@ func (s *session) call(ctx context.Context, req *fnpb.InstructionRequest) (*fnpb
 	if err := s.send(ctx, req); err != nil {
 		return nil, err
 	}
+	var resp *fnpb.InstructionResponse
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case resp = <-reply:
 	case <-s.done:
-		return nil, s.cause()
-	case resp := <-reply:
-		if resp.GetError() != "" {
-			return nil, fault.New(fault.Environment, CodeRequestFailed, "%T: %s", req.GetRequest(), resp.GetError())
+		select {
+		case resp = <-reply: // it answered, and then went away
+		default:
+			return nil, s.cause()
 		}
-		return resp, nil
 	}
+	if resp.GetError() != "" {
+		return nil, fault.New(fault.Environment, CodeRequestFailed, "%T: %s", req.GetRequest(), resp.GetError())
+	}
+	return resp, nil
 }
 
 // respond routes one response of the harness.

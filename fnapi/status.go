@@ -103,17 +103,22 @@ func (w *Worker) Status(ctx context.Context) (string, error) {
 	case <-ctx.Done():
 		return "", silent(ctx, w.spec.ID)
 	}
+	var resp *fnpb.WorkerStatusResponse
 	select {
-	case resp := <-reply:
-		if resp.GetError() != "" {
-			return "", noStatus(w.spec.ID, resp.GetError())
-		}
-		return resp.GetStatusInfo(), nil
+	case resp = <-reply:
 	case <-ss.done:
-		return "", lost(w.spec.ID, "its status stream ended")
+		select {
+		case resp = <-reply: // it answered, and then ended the stream
+		default:
+			return "", lost(w.spec.ID, "its status stream ended")
+		}
 	case <-ctx.Done():
 		return "", silent(ctx, w.spec.ID)
 	}
+	if resp.GetError() != "" {
+		return "", noStatus(w.spec.ID, resp.GetError())
+	}
+	return resp.GetStatusInfo(), nil
 }
 
 // silent is why a harness has not answered by the end of ctx.

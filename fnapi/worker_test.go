@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 )
 
 // TestReadyOfALostHarness: who has heard that a harness is gone must not take it for the next one, although its worker still holds it.
@@ -77,4 +79,40 @@ func TestLostOfAGeneration(t *testing.T) {
 	w.Disconnect("test")
 	<-lost
 	<-w.Lost(second)
+}
+
+// TestLastWords: what a harness has answered before it went away counts, not that it has gone.
+func TestLastWords(t *testing.T) {
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w, err := s.Expect(WorkerSpec{ID: "w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // who waits sees both at once, or one after the other
+		ss := &statusStream{out: make(chan *fnpb.WorkerStatusRequest), done: make(chan struct{})}
+		ss.mu.waiting = make(map[string]chan *fnpb.WorkerStatusResponse)
+		w.setStatus(nil, ss)
+		sess, err := w.connect(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			req := <-ss.out
+			ss.answer(&fnpb.WorkerStatusResponse{Id: req.GetId(), StatusInfo: "threads"})
+			close(ss.done)
+			call := <-sess.out
+			sess.respond(&fnpb.InstructionResponse{InstructionId: call.GetInstructionId()})
+			sess.end(errors.New("gone"))
+		}()
+		if text, err := w.Status(t.Context()); text != "threads" || err != nil {
+			t.Fatalf("status %q, %v", text, err)
+		}
+		if _, err := sess.call(t.Context(), &fnpb.InstructionRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

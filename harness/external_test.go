@@ -28,6 +28,7 @@ type workerPool struct {
 	mu      sync.Mutex
 	refuse  string
 	asked   int // workers that it was asked for
+	ending  sync.WaitGroup
 	workers map[string]*fakesdk.Harness
 	stopped []string
 	params  map[string]string
@@ -55,6 +56,10 @@ func (p *workerPool) StartWorker(ctx context.Context, req *fnpb.StartWorkerReque
 	if err != nil {
 		return &fnpb.StartWorkerResponse{Error: err.Error()}, nil
 	}
+	p.ending.Go(func() { // as its program does
+		<-h.Done()
+		h.Close()
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.workers == nil {
@@ -122,7 +127,7 @@ func (p *workerPool) StopWorker(_ context.Context, req *fnpb.StopWorkerRequest) 
 	p.stopped = append(p.stopped, req.GetWorkerId())
 	if h := p.workers[req.GetWorkerId()]; h != nil {
 		delete(p.workers, req.GetWorkerId())
-		return &fnpb.StopWorkerResponse{}, h.Close()
+		_ = h.Close() // by itself already, maybe
 	}
 	return &fnpb.StopWorkerResponse{}, nil
 }
@@ -142,11 +147,8 @@ func (p *workerPool) serve(t *testing.T) (*pipepb.Environment, *grpc.Server) {
 	t.Cleanup(func() {
 		s.Stop()
 		<-served
-		p.mu.Lock() // a call may not have ended yet
-		defer p.mu.Unlock()
-		for _, h := range p.workers {
-			h.Close()
-		}
+		p.kill()
+		p.ending.Wait()
 	})
 	return externalEnv(t, lis.Addr().String()), s
 }

@@ -67,6 +67,7 @@ func newSeveralPools(t *testing.T, n int) *severalPools {
 	t.Cleanup(func() {
 		for i := range s.pools {
 			s.take(i)
+			s.pools[i].ending.Wait()
 		}
 		s.serving.Wait()
 	})
