@@ -14,9 +14,15 @@ answers() {
   curl -fsS --max-time 5 --unix-socket "$socket" http://engine/_ping >/dev/null 2>&1
 }
 
-# Whether the process that start has started is still there, and still is dockerd.
+# Whether the process that start has started has not ended. It takes a moment to become dockerd where the disk is slow.
+lives() {
+  [ -s "$pid" ] || return 1
+  case "$(sed 's/.*) //' "/proc/$(cat "$pid")/stat" 2>/dev/null)" in '' | Z* | X*) return 1 ;; esac
+}
+
+# Whether it is dockerd, and not another one that has got its number.
 ours() {
-  [ -s "$pid" ] && [ "$(cat "/proc/$(cat "$pid")/comm" 2>/dev/null)" = dockerd ]
+  lives && [ "$(cat "/proc/$(cat "$pid")/comm" 2>/dev/null)" = dockerd ]
 }
 
 # Whether everything that the tests use is installed.
@@ -38,31 +44,37 @@ install() {
   mkdir -p "$state"
   # The client is a package of its own from Debian 13 on, and iptables is what makes the bridge network.
   packages="docker.io docker-compose iptables curl ca-certificates"
-  { apt-get update -qq
+  # A mirror that fails is asked again, and a package manager that is at work already is waited for.
+  patiently="-qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300"
+  { apt-get $patiently update
     ! apt-cache show docker-cli >/dev/null 2>&1 || packages="$packages docker-cli"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+    DEBIAN_FRONTEND=noninteractive apt-get $patiently install -y --no-install-recommends $packages
   } >"$state/install.log" 2>&1 || { tail -n 20 "$state/install.log" >&2; fail "docker.io could not be installed"; }
 }
 
 start() {
   mkdir -p "$state"
-  : >"$log"
+  ours || : >"$log"
   complete || install
   # One runs already, or installing the package has started it, as it does where there is a service manager.
   for _ in 1 2 3; do ! answers || { echo "engine: one answers on $socket"; return; }; sleep 1; done
   [ "$(id -u)" = 0 ] || fail "only root can start an engine"
-  # What a machine that was switched off has left would keep dockerd from starting, if that number is some process's today.
-  if [ -s /var/run/docker.pid ] && [ "$(cat "/proc/$(cat /var/run/docker.pid)/comm" 2>/dev/null)" != dockerd ]; then rm -f /var/run/docker.pid; fi
-  setsid dockerd >>"$log" 2>&1 </dev/null &
-  echo $! >"$pid"
+  ours || launch # it may be one that start was impatient with
   waited=0
   until answers; do
-    ours || fail "dockerd has ended"
-    [ "$waited" -lt 60 ] || fail "dockerd does not answer after a minute"
+    lives || fail "dockerd has ended"
+    [ "$waited" -lt 180 ] || fail "dockerd does not answer after three minutes"
     sleep 1
     waited=$((waited + 1))
   done
   docker version --format 'engine: Docker {{.Server.Version}} started, API {{.Server.APIVersion}}'
+}
+
+launch() {
+  # What a machine that was switched off has left would keep dockerd from starting, if that number is some process's today.
+  if [ -s /var/run/docker.pid ] && [ "$(cat "/proc/$(cat /var/run/docker.pid)/comm" 2>/dev/null)" != dockerd ]; then rm -f /var/run/docker.pid; fi
+  setsid dockerd >>"$log" 2>&1 </dev/null &
+  echo $! >"$pid"
 }
 
 stop() {
