@@ -15,10 +15,15 @@ BOOTSTRAP ?=
 # What ruff looks at.
 PYTHON_DIRS := demo tests conformance chaos containers testdata/kafka internal/bench
 
+# A mirror that fails for a moment is asked again, and a package manager that is at work already is waited for.
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 60
+APT_GET := apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300
+
 # Run in this order under -j as well: the steps share two cores, and the tests have time limits.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all build demo test check lint test-go test-python test-oldest fmt clean
+.PHONY: all build demo fetch test check lint test-go test-python test-oldest fmt clean
 .PHONY: images chaos conformance conformance-quick conformance-typescript conformance-java reference sim fuzz bench-memory bench-recovery bench-check bench-go
 
 all: build
@@ -38,7 +43,7 @@ $(PY):
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "python3-venv is missing, installing it"; \
 	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq python3-venv; }
+	  $$SUDO $(APT_GET) update && $$SUDO $(APT_GET) install -y python3-venv; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: requirements.txt | $(PY)
@@ -51,6 +56,14 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.demo
 
 demo: build $(VENV)/.demo
 	$(PY) demo/run.py --payments $(PAYMENTS) --late $(LATE) $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(ARGS)
+
+# What `test` takes from the network, and no more: a step that may be repeated, as .ci/run does.
+fetch: $(VENV)/.test
+	$(GO) list -test -deps ./... >/dev/null
+	cd bench && $(GO) list -deps ./... >/dev/null
+	$(PY) conformance/run.py --build quick
+	$(GO) run $(STATICCHECK) -version
+	$(PY) testdata/kafka/kafka_node.py fetch
 
 test: lint test-go test-python conformance-quick
 
@@ -87,7 +100,7 @@ images: $(PY)
 	@[ -n '$(BASE)' ] || command -v mmdebstrap >/dev/null || { \
 	  echo "mmdebstrap is missing, installing it"; \
 	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null; }
+	  $$SUDO $(APT_GET) update && $$SUDO $(APT_GET) install -y --no-install-recommends mmdebstrap >/dev/null; }
 	$(PY) containers/build.py $(if $(BASE),--base '$(BASE)') $(IMAGES)
 
 # kill -9 of server, harnesses and a real Kafka broker under the main job; chaos/run.py --help. Needs Java and Maven.

@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
         help="environment of the Python suites: LOOPBACK, EXTERNAL and PROCESS, or TYPE=config for one of your own",
     )
     parser.add_argument("--endpoint", default="", help="a job endpoint that is running; default: a server of our own")
+    parser.add_argument("--build", action="store_true", help="only build the test binaries of the Go suites")
     parser.add_argument("--out", type=Path, default=HERE.parent / ".padstone" / "conformance")
     args = parser.parse_args()
     unknown = [name for name in args.suites if name not in PYTHON and name not in GO and name not in ("quick", "all")]
@@ -78,6 +79,14 @@ def run_suite(suite: str, environment: str, args: argparse.Namespace, endpoint: 
     return tests
 
 
+def build(suites: list[str]) -> None:
+    """Builds the test binaries of the Go suites among these."""
+    for suite in suites:
+        of_quick = {test.partition("::")[0] for test in listed(QUICK)} if suite == "quick" else {suite}
+        for name in sorted(of_quick & set(GO)):
+            go_suites.built(name)
+
+
 def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
     """Prints the counts of a suite and the tests that ask for attention; returns how many do."""
     counts = Counter(test["verdict"] for test in tests.values())
@@ -99,6 +108,9 @@ def report(name: str, tests: dict[str, dict], known: dict[str, str]) -> int:
 def main() -> int:
     args = parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.build:
+        build([suite for suite, _ in planned(args)])
+        return 0
     known = listed(KNOWN)
     verdicts, surprises = Counter(), 0
     with tempfile.TemporaryDirectory(prefix="padstone-conformance-") as directory:

@@ -176,7 +176,7 @@ def make_base(release: str, tar: Path) -> None:
 def mmdebstrap(release: str) -> list[str]:
     """Without its last two arguments, target and sources. `usr-is-merged` saves a Perl that `usrmerge` would want."""
     command = ["mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", "--include=usr-is-merged"]
-    command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
+    command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", '--aptopt=Acquire::Retries "5"']
     for pattern in LEFT_OUT:
         command += [f"--dpkgopt=path-exclude={pattern}"]
     # Java's packages fail to install where this folder is missing.

@@ -2,6 +2,7 @@
 
     python testdata/kafka/kafka_node.py start DIR [--port 9092] [--kafka 3.9.1]
     python testdata/kafka/kafka_node.py stop DIR
+    python testdata/kafka/kafka_node.py fetch [--kafka 3.9.1]
 
 `start` returns when the broker takes requests, prints its address and leaves it running; its process id is in DIR/pid,
 its log in DIR/kafka.log. What it stores stays in DIR for the next start, after a kill -9 too. Needs Java 17 (or 11 for
@@ -76,6 +77,8 @@ def _classpath(version: str) -> str:
         return listed.read_text().strip()
     fresh = listed.with_suffix(".fresh")
     command = ["mvn", "-q", "-B", "-ntp", "-f", str(HERE / "pom.xml"), "dependency:build-classpath"]
+    # What fails on its way is asked for again: by Maven 3.8, and from 3.9 on.
+    command += ["-Dmaven.wagon.http.retryHandler.count=5", "-Daether.connector.http.retryHandler.count=5"]
     command += [f"-Dkafka.version={version}", f"-Dmdep.outputFile={fresh}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0 or not fresh.exists():
@@ -222,10 +225,15 @@ def main() -> int:
     start.add_argument("--kafka", default=DEFAULT_VERSION, help=f"version of Kafka (default {DEFAULT_VERSION})")
     stop = commands.add_parser("stop", help="stop the broker of a directory")
     stop.add_argument("directory", type=Path)
+    fetch = commands.add_parser("fetch", help="fetch the jars, if this machine could run a broker")
+    fetch.add_argument("--kafka", default=DEFAULT_VERSION, help=f"version of Kafka (default {DEFAULT_VERSION})")
     args = parser.parse_args()
     try:
         if args.command == "stop":
             stop_by_pid(args.directory)
+        elif args.command == "fetch":
+            jars = 0 if missing() else len(classpath(args.kafka).split(os.pathsep))
+            print(f"Kafka {args.kafka}: {jars} jars" + f", for want of {missing()}" * bool(missing()))
         else:
             print(KafkaNode(args.directory, args.port, args.kafka).start().bootstrap)
     except KafkaError as error:
