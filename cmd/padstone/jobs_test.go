@@ -188,8 +188,8 @@ func TestJobs(t *testing.T) {
 		{"drain and wait", []string{"RUNNING", "DRAINING", "DRAINED"}, []string{"drain", "payments-1f", "--wait", "--json"}, 0,
 			[]string{`"state": "DRAINED"`}},
 		{"drain, somebody cancels", []string{"DRAINING", "CANCELLED"}, []string{"drain", "payments-1f", "--wait"}, exitCancelled, nil},
-		{"drain takes too long", []string{"DRAINING"}, []string{"drain", "payments-1f", "--wait", "--timeout", "300ms"}, exitFailed,
-			[]string{"wait-timeout", "DRAINING after 300ms"}},
+		{"drain takes too long", []string{"DRAINING"}, []string{"drain", "payments-1f", "--wait", "--timeout", "2s"}, exitFailed,
+			[]string{"wait-timeout", "DRAINING after 2s"}},
 		{"drain refused", nil, []string{"drain", "payments-1f"}, exitFailed,
 			[]string{"server-refused", "409 Conflict", "job-cancelling: the job is being cancelled"}},
 	}

@@ -41,6 +41,8 @@ func playScript(acts string, args []string) int {
 	}
 	defer conn.Close()
 	client := jobpb.NewJobServiceClient(conn)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt)
 	for _, act := range strings.Fields(acts) {
 		verb, rest, _ := strings.Cut(act, ":")
 		switch verb {
@@ -51,16 +53,11 @@ func playScript(acts string, args []string) int {
 			fmt.Sscan(rest, &code)
 			return code
 		case "deaf":
-			signal.Ignore(os.Interrupt)
+			signals = nil
 		case "sleep":
 			fmt.Fprintln(os.Stderr, "asleep")
-			signals := make(chan os.Signal, 1)
-			signal.Notify(signals)
-			for s := range signals {
-				if s == os.Interrupt {
-					return 130
-				}
-			}
+			<-signals
+			return 130
 		case "leave":
 			if _, err := submit(client, rest); err != nil {
 				fmt.Fprintln(os.Stderr, err)
