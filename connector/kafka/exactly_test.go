@@ -417,6 +417,29 @@ func TestSequenceRefused(t *testing.T) {
 }
 
 // TestMarkLost: what the engine knows to be written is not in the topic of marks.
+// TestCoordinatorMoves: a sink that opens while the brokers look for the coordinator of its transactions waits for that.
+func TestCoordinatorMoves(t *testing.T) {
+	f := newFixture(t, map[string]int32{"out": 1})
+	left := 60 // more than the client tries by itself
+	f.broker.Cluster().ControlKey(int16(kmsg.EndTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		f.broker.Cluster().KeepControl()
+		if left--; left < 0 {
+			return nil, nil, false
+		}
+		answer := request.ResponseKind().(*kmsg.EndTxnResponse)
+		answer.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return answer, nil, true
+	})
+	o := f.outbox("out")
+	o.cfg.Producer["retry.backoff.ms"], o.cfg.Producer["retry.backoff.max.ms"] = "1", "1"
+	o.add(2)
+	o.publish(o.open(), 2)
+	o.want()
+	if left >= 0 {
+		t.Fatalf("%d requests were not made", left)
+	}
+}
+
 func TestMarkLost(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1})
 	o := f.outbox("out")

@@ -75,8 +75,27 @@ type writer struct {
 	problem atomic.Pointer[string] // why a Publish takes long; nil: it does not
 }
 
-// connect makes the client, checks that the topic is there and, with transactions, finds out how far the last client came.
+// connect connects, again and again within fenceTimeout while brokers answer with errors that pass by themselves, as they do while the
+// coordinator of the transactions moves.
 func (w *writer) connect(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, fenceTimeout)
+	defer cancel()
+	for {
+		err := w.connectOnce(ctx)
+		var broker *kerr.Error
+		if err == nil || !errors.As(err, &broker) || !broker.Retriable || isUnknownTopic(err) {
+			return err
+		}
+		select {
+		case <-time.After(metadataRetry):
+		case <-within.Done():
+			return err
+		}
+	}
+}
+
+// connectOnce makes the client, checks that the topic is there and, with transactions, finds out how far the last client came.
+func (w *writer) connectOnce(ctx context.Context) error {
 	more := []kgo.Opt{w.batch.option()}
 	if w.txn != nil {
 		more = append(more, w.txn.options(&w.set.producer)...)
