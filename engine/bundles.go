@@ -183,6 +183,8 @@ func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Resu
 		watermark = res.Watermark
 	case plan.Harness:
 		watermark = max(watermark, res.Decided)
+	case plan.TestStream:
+		c.Meta = append(c.Meta, j.watermarks()...)
 	}
 	if watermark > element.MinTime {
 		c.Meta = append(c.Meta, store.Entry{Name: j.metaOf(metaWatermark, start.Stage), Value: rows.AppendTime(nil, watermark)})
@@ -211,6 +213,19 @@ func (j *job) complete(c *store.Commit, start *scheduler.Start, res *bundle.Resu
 		c.Metrics = append(c.Metrics, store.Entry{Name: e.Key, Value: e.Value})
 	}
 	return nil
+}
+
+// watermarks are those of all stages, which have come to rest, for the next event of a TestStream to be kept with: its elements are late or
+// not by them, after a restart as well. Else they are on their way again, and hold what their lateness is measured by.
+func (j *job) watermarks() (all []store.Entry) {
+	for i, s := range j.plan.Stages {
+		w := j.sched.Input(i)
+		if w == element.MinTime || s.Kind == plan.Source || s.Kind == plan.Impulse || s.Kind == plan.TestStream {
+			continue
+		}
+		all = append(all, store.Entry{Name: j.metaOf(metaWatermark, i), Value: rows.AppendTime(nil, w)})
+	}
+	return all
 }
 
 // lateName is the user's transform that late elements of a stage are counted under.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
@@ -151,6 +152,32 @@ func TestReplayRecovered(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestReplayLateRecovered interrupts the job while a late element is on its way: it is late all the same.
+func TestReplayLateRecovered(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.Pipeline()
+	events := p.TestStream("events", []string{only}, enginetest.Watermark(only, 20), enginetest.Elements(only, 5, "k=late"))[only]
+	begun, first := make(chan struct{}), atomic.Bool{}
+	key := p.Map("key", events, textPair, func(c *fakesdk.Context, e fakesdk.Element) error {
+		if first.CompareAndSwap(false, true) {
+			close(begun)
+			<-c.Done()
+			return context.Canceled
+		}
+		return keyed(c, e)
+	})
+	out := p.Write("out", p.GroupByKey("group", p.WindowInto("windows", key, enginetest.Fixed(10))))
+	j := r.Start(p, nil)
+	<-begun
+	r.Restart()
+	j = r.Recover(j)
+	j.End(jobpb.JobState_DONE)
+	want(t, out)
+	if n := j.Counter("group", "dropped_due_to_lateness"); n != 1 {
+		t.Errorf("%d elements were dropped as late, not 1", n)
 	}
 }
 

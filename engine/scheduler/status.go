@@ -28,6 +28,9 @@ func (s *Scheduler) Status(index int) Status {
 	}
 }
 
+// Input returns the input watermark of the stage with the index.
+func (s *Scheduler) Input(index int) element.Time { return s.stages[index].in }
+
 // waiting says in words why a stage with work does not run, or what holds its watermark.
 func (s *Scheduler) waiting(st *stage) string {
 	if st.running > 0 || st.idle() {
