@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ type containerLauncher struct {
 	image    string
 	options  docker.Options
 	endpoint string        // of the Fn API server, as the containers reach it
-	boots    bool          // the image's entry point is Beam's boot program
+	entry    docker.Entry  // of the image
 	silence  time.Duration // that boot may keep
 	timeout  time.Duration // of each step of a stop
 	lossWait time.Duration
@@ -51,7 +52,9 @@ func newContainerLauncher(ctx context.Context, p *Pool) (*containerLauncher, err
 	if l.endpoint, err = l.engine.Route(ctx, l.options.Network, cfg.Server); err != nil {
 		return nil, err
 	}
-	l.boots = l.engine.Boots(ctx, l.image)
+	if l.entry, err = l.engine.Entry(ctx, l.image); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -72,6 +75,14 @@ func (l *containerLauncher) reachedBy() string { return l.endpoint }
 func (l *containerLauncher) respawns() bool { return true }
 
 func (l *containerLauncher) manyPrograms() bool { return true }
+
+// doubt says what is odd about the image of a container that has never called; "" if nothing is.
+func (l *containerLauncher) doubt() string {
+	if l.entry == nil || l.entry.Boots() {
+		return ""
+	}
+	return fmt.Sprintf("the entry point of the image is %q, and not Beam's boot program: if it is to start that, it must pass its arguments on", l.entry)
+}
 
 func (l *containerLauncher) close() error { return nil }
 
@@ -195,7 +206,7 @@ func (r *runningContainer) selfTest(ctx context.Context) {
 		case docker.Unreachable:
 			failed++
 		case docker.Unknown:
-			if r.launcher.boots && time.Since(begun) > r.launcher.silence {
+			if r.launcher.entry.Boots() && time.Since(begun) > r.launcher.silence {
 				failed, why = testsFailed, "nothing came within "+r.launcher.silence.String()
 			}
 		}

@@ -293,6 +293,31 @@ func TestContainerThatTakesItsTime(t *testing.T) {
 	}
 }
 
+// TestContainersThatAreNoHarness: the error of an image that never calls names its entry point, one without is not started.
+func TestContainersThatAreNoHarness(t *testing.T) {
+	fake := dockertest.Start(t, func(ctx context.Context, c *dockertest.Container) int {
+		if strings.HasPrefix(c.Create.Image, "sleeps") {
+			<-ctx.Done()
+		}
+		return 0
+	})
+	fake.AddImage("ends", "/entry.sh", "-x")
+	fake.AddImage("sleeps", "/entry.sh", "-x")
+	fake.AddImage("nothing")
+	withEngine := withEngine(t, fake.Host)
+	m := newManager(t, func(c *Config) {
+		withEngine(c)
+		c.StartTimeout = 100 * time.Millisecond
+	})
+	for image, code := range map[string]fault.Code{"ends": "harness-start", "sleeps": "harness-start-timeout", "nothing": "docker-no-entry-point"} {
+		_, err := m.Start(testContext(t), Spec{Environment: dockerEnv(t, image)})
+		wantCode(t, err, fault.Environment, code)
+		if called := `"/entry.sh -x", and not Beam's boot program`; image != "nothing" && !strings.Contains(err.Error(), called) {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+}
+
 // TestContainersOfAnEngineThatWasAway: harnesses work on without it, and the loss of one meanwhile is noticed when it is back.
 func TestContainersOfAnEngineThatWasAway(t *testing.T) {
 	fake := dockertest.Start(t, bootIn)

@@ -171,6 +171,11 @@ func (s *slot) explain(err error) error {
 	if where := s.pool.describe(); !strings.Contains(e.Msg, where) {
 		e.Msg = where + ": " + e.Msg
 	}
+	if l, ok := s.pool.launcher.(*containerLauncher); ok && !s.worker.Provisioned() && (e.Code == codeStart || e.Code == codeTimeout) {
+		if doubt := l.doubt(); doubt != "" {
+			e = e.WithHint("%s", doubt)
+		}
+	}
 	return withLogs(e, s.pool.LastLogs())
 }
 

@@ -14,7 +14,8 @@ const checkFor = 3 * time.Second
 
 // Check says whether containers of the image could be started now, without starting one or pulling anything: whether an Engine answers, has
 // the image or could pull it, and the network has a route to the server. A registry that does not answer within a second is given the
-// benefit of the doubt. Errors are those of Provide and Route.
+// benefit of the doubt. Errors are those of Provide,
+// Entry and Route.
 func (e *Engine) Check(ctx context.Context, image string, o Options, server Server) error {
 	asked, cancel := within(ctx, min(checkFor, e.cfg.AnswerTimeout))
 	defer cancel()
@@ -30,6 +31,11 @@ func (e *Engine) Check(ctx context.Context, image string, o Options, server Serv
 	case !there || o.Pull == PullAlways:
 		if err := e.pullable(ctx, image); err != nil {
 			return insisted(err, there)
+		}
+	}
+	if there && o.Pull != PullAlways { // else it may be another one by then
+		if _, err := e.Entry(ctx, image); err != nil {
+			return err
 		}
 	}
 	_, err = e.Route(ctx, o.Network, server)

@@ -17,6 +17,7 @@ import (
 const (
 	codeNoEngine   fault.Code = "docker-no-engine"
 	codeNoImage    fault.Code = "docker-no-image"
+	codeNoEntry    fault.Code = "docker-no-entry-point"
 	codeNoNetwork  fault.Code = "docker-no-network"
 	codeNoRoute    fault.Code = "docker-no-route"
 	codeRefused    fault.Code = "docker-refused"

@@ -262,13 +262,23 @@ func TestProbe(t *testing.T) {
 	if got, _ := c.Probe(cancelled()); got != docker.Unknown {
 		t.Errorf("a probe that was given up: %v", got)
 	}
-	fake.AddImage("custom", "/entry.sh")
+}
+
+// TestEntry: what an image runs, and that one without an entry point is no harness.
+func TestEntry(t *testing.T) {
+	fake := dockertest.Start(t, sleeper)
+	e := open(t, fake, nil)
+	fake.AddImage("custom", "/entry.sh", "-x")
 	fake.AddImage("none")
-	for image, want := range map[string]bool{"beam": true, "custom": false, "none": false, "missing": false} {
-		if got := e.Boots(testContext(t), image); got != want {
-			t.Errorf("%s: %t", image, got)
+	for image, want := range map[string]string{"beam": "/opt/apache/beam/boot", "custom": "/entry.sh -x", "missing": ""} {
+		got, err := e.Entry(testContext(t), image)
+		if err != nil || got.String() != want || got.Boots() != (image == "beam") {
+			t.Errorf("%s: %q, %v", image, got, err)
 		}
 	}
+	_, err := e.Entry(testContext(t), "none")
+	wantCode(t, err, fault.Environment, "docker-no-entry-point", "none", "FROM")
+	wantCode(t, e.Check(testContext(t), "none", docker.Options{Network: "host"}, &endpoints{}), fault.Environment, "docker-no-entry-point")
 }
 
 func cancelled() context.Context {

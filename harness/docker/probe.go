@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -139,15 +138,4 @@ func (c *Container) status(ctx context.Context, id string) int {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// Boots says whether the image's entry point is Beam's boot program, whose first act is a call to the server.
-func (e *Engine) Boots(ctx context.Context, image string) bool {
-	asked, cancel := e.answer(ctx)
-	defer cancel()
-	resp, err := e.client.ImageInspect(asked, image)
-	if err != nil || resp.Config == nil || len(resp.Config.Entrypoint) == 0 {
-		return false
-	}
-	return path.Base(resp.Config.Entrypoint[0]) == "boot"
 }
