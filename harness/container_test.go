@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -316,6 +317,45 @@ func TestContainersThatAreNoHarness(t *testing.T) {
 			t.Errorf("%s: %v", image, err)
 		}
 	}
+}
+
+// TestContainersThatAreAtWork have longer to connect than those that say and do nothing, but not for ever.
+func TestContainersThatAreAtWork(t *testing.T) {
+	var looks atomic.Int64
+	enough := make(chan struct{})
+	fake := dockertest.Start(t, func(ctx context.Context, c *dockertest.Container) int {
+		select {
+		case <-enough:
+		case <-ctx.Done():
+		}
+		if c.Create.Image == "never" {
+			<-ctx.Done()
+		}
+		return bootIn(ctx, c)
+	})
+	fake.AddImage("never", "/opt/apache/beam/boot")
+	fake.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/stats") {
+			n := looks.Add(1)
+			fake.SetStats(map[string]any{"cpu_stats": map[string]any{"cpu_usage": map[string]any{"total_usage": n * 1e9}}, "memory_stats": map[string]any{"usage": 1}})
+			if n == 3 {
+				close(enough)
+			}
+		}
+		return false
+	}
+	withEngine := withEngine(t, fake.Host)
+	m := newManager(t, func(c *Config) {
+		withEngine(c)
+		c.StartTimeout, c.StartTimeoutMax = time.Second, 5*time.Minute
+	})
+	start(t, m, Spec{Environment: dockerEnv(t, "beam")})
+	if looks.Load() < 3 {
+		t.Errorf("looked %d times", looks.Load())
+	}
+	m.cfg.StartTimeout, m.cfg.StartTimeoutMax = 100*time.Millisecond, 300*time.Millisecond
+	_, err := m.Start(testContext(t), Spec{Environment: dockerEnv(t, "never")})
+	wantCode(t, err, fault.Environment, "harness-start-timeout")
 }
 
 // TestContainersOfAnEngineThatWasAway: harnesses work on without it, and the loss of one meanwhile is noticed when it is back.

@@ -131,18 +131,24 @@ func (p *Pool) Usage() (all []WorkerUsage) {
 		}
 		u := WorkerUsage{Worker: s.worker.ID(), Generation: s.worker.Generation()}
 		known := false
-		switch m := run.launched.(type) {
-		case *process:
-			if groups == nil {
-				groups = processGroups()
-			}
-			u.Usage, known = groups.usage(m.cmd.Process.Pid)
-		case metered:
-			u.Usage, known = m.usage(ctx)
-		}
-		if known {
+		if u.Usage, known = measure(ctx, run.launched, &groups); known {
 			all = append(all, u)
 		}
 	}
 	return all
+}
+
+// measure returns what a harness uses; false when that cannot be known. The groups of this machine's processes are read if they are needed
+// and were not yet.
+func measure(ctx context.Context, run launched, groups *groups) (Usage, bool) {
+	switch m := run.(type) {
+	case *process:
+		if *groups == nil {
+			*groups = processGroups()
+		}
+		return groups.usage(m.cmd.Process.Pid)
+	case metered:
+		return m.usage(ctx)
+	}
+	return Usage{}, false
 }

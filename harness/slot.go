@@ -25,6 +25,7 @@ type slot struct {
 	forgiven atomic.Bool  // the next restart starts counting anew
 	heard    atomic.Int64 // when the harness that starts has logged or printed last, in nanoseconds since 1970
 	run      atomic.Pointer[attempt]
+	coming   atomic.Pointer[attempt] // that has not connected yet, or not again
 
 	// Guarded by the pool's lock.
 	users   int  // bundles that hold it
@@ -132,6 +133,8 @@ func (s *slot) start(ctx context.Context) (run launched, generation int, err err
 	if run, err = s.pool.launcher.launch(ctx, s.worker); err != nil {
 		return nil, 0, s.explain(err)
 	}
+	s.coming.Store(&attempt{run, time.Now()})
+	defer s.coming.Store(nil)
 	exited := run.exited()
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
@@ -207,7 +210,9 @@ func (s *slot) watch(ctx context.Context, run launched, generation int) int {
 
 // comesBack waits for a harness that its launcher starts again by itself, and returns its generation; 0: it does not.
 func (s *slot) comesBack(ctx context.Context, run launched) (generation int) {
-	ctx, cancel := context.WithTimeout(ctx, s.pool.manager.cfg.StartTimeout)
+	s.coming.Store(s.run.Load())
+	defer s.coming.Store(nil)
+	ctx, cancel := s.limitStart(ctx)
 	defer cancel()
 	back := make(chan int, 1)
 	go func() {

@@ -8,8 +8,9 @@ import (
 	"padstone/internal/fault"
 )
 
-// limitStart bounds a start by Config.StartTimeout from its beginning or the last line that the harness has printed since: boot programs
-// may install packages for minutes and tell of it, while one that hangs says nothing. The cause of the end is a fault.
+// limitStart bounds a start by Config.StartTimeout from its beginning or the last sign of life: a line that the harness has printed since,
+// as boot programs do that install packages for minutes, or that it is at work, where that can be seen: on a machine that has much to do
+// imports alone may take so long. One that hangs does neither. The cause of the end is a fault.
 func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelFunc) {
 	cfg := &s.pool.manager.cfg
 	limited, end := context.WithCancelCause(ctx)
@@ -18,6 +19,7 @@ func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelF
 	s.pool.starting.Add(1)
 	s.pool.running.Go(func() { // the supervisor runs, so nobody waits for the last of them yet
 		defer s.pool.starting.Add(-1)
+		worked := s.processorTime(limited)
 		for wait := cfg.StartTimeout; ; {
 			timer := time.NewTimer(wait)
 			select {
@@ -26,6 +28,11 @@ func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelF
 				return
 			case <-timer.C:
 			}
+			works := s.processorTime(limited)
+			if works-worked >= cfg.StartTimeout/100 {
+				s.heard.Store(time.Now().UnixNano())
+			}
+			worked = works
 			if wait = time.Until(time.Unix(0, s.heard.Load()).Add(cfg.StartTimeout)); wait <= 0 || time.Since(begun) >= cfg.StartTimeoutMax {
 				end(s.late(time.Since(begun)))
 				return
@@ -34,6 +41,17 @@ func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelF
 		}
 	})
 	return limited, func() { end(nil) }
+}
+
+// processorTime is what the harness that starts has used; 0 when that is not known.
+func (s *slot) processorTime(ctx context.Context) time.Duration {
+	run := s.coming.Load()
+	if run == nil {
+		return 0
+	}
+	var groups groups
+	u, _ := measure(ctx, run.launched, &groups)
+	return u.CPU
 }
 
 // late is the fault of a harness that has not connected in time.
@@ -50,7 +68,8 @@ func (s *slot) late(after time.Duration) error {
 	}
 	return fault.New(fault.Environment, codeTimeout, "%s did not connect within %s%s",
 		s.pool.describe(), after.Round(100*time.Millisecond), nor).
-		WithHint("see the harness's log lines; it must print or log something every %s until it is there", s.pool.manager.cfg.StartTimeout)
+		WithHint("see the harness's log lines; until it is there it must be at work, or print or log something, every %s",
+			s.pool.manager.cfg.StartTimeout)
 }
 
 // hear notes that a harness that starts has logged or printed something.

@@ -37,7 +37,8 @@ func entryOf(image string, resp client.ImageInspectResult) (Entry, error) {
 	}
 	if len(resp.Config.Entrypoint) == 0 {
 		return nil, fault.New(fault.Environment, codeNoEntry, "the image %s has no entry point, which must be Beam's boot program", image).
-			WithHint("take an image of a Beam SDK, or one that is built upon it (FROM apache/beam_python3.11_sdk:2.77.0) and leaves its ENTRYPOINT as it is")
+			WithHint("take an image of a Beam SDK, or one that is built upon it (FROM apache/beam_python3.11_sdk:2.77.0) and leaves its " +
+				"ENTRYPOINT as it is")
 	}
 	return Entry(resp.Config.Entrypoint), nil
 }
