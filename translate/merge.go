@@ -7,6 +7,9 @@ import (
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"padstone/engine/plan"
 	"padstone/translate/urn"
@@ -57,7 +60,7 @@ func (g *graph) describeMerge(s *stage) error {
 	if m.err != nil {
 		return m.err
 	}
-	payload, err := marshal(strategy.GetWindowFn())
+	payload, err := marshal(forPython(strategy.GetWindowFn()))
 	if err != nil {
 		return err
 	}
@@ -65,6 +68,28 @@ func (g *graph) describeMerge(s *stage) error {
 	s.plan.Merge = &plan.WindowMerge{Read: inSingle.read, Write: inSingle.write}
 	s.plan.Merge.Descriptor, err = g.single(s, "MergeWindows", urn.MergeWindows, payload, in, out)
 	return err
+}
+
+// forPython returns a window function so that the Python SDK can merge windows with it, and others as they are. Its payload is a BytesValue
+// whose value is base64, but where windows are merged, that SDK decodes all of the payload as base64. That leaves out bytes that are not
+// of base64's alphabet, but the length in front of the value may be: one of 116 is a "t". Here the length is written in five
+// bytes that are not: a BytesValue of the same value to any parser of protocol buffers.
+// Spec: python runners/worker/bundle_processor.py create_merge_windows; utils/urns.py register_pickle_urn.
+func forPython(fn *pipepb.FunctionSpec) *pipepb.FunctionSpec {
+	value := &wrapperspb.BytesValue{}
+	if fn.GetUrn() != urn.WindowFnPython || proto.Unmarshal(fn.GetPayload(), value) != nil {
+		return fn
+	}
+	n := len(value.GetValue())
+	if n >= 1<<28 {
+		return fn
+	}
+	payload := protowire.AppendTag(nil, 1, protowire.BytesType)
+	for shift := 0; shift < 28; shift += 7 {
+		payload = append(payload, byte(n>>shift)|0x80)
+	}
+	payload = append(append(payload, 0), value.GetValue()...)
+	return &pipepb.FunctionSpec{Urn: fn.GetUrn(), Payload: payload}
 }
 
 // describeMappings describes the bundles in which the SDK maps the windows of a stage's input to those of its side inputs.

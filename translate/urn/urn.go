@@ -10,6 +10,8 @@ const (
 	WindowMappingPython = "beam:window_mapping_fn:pickled_python:v1"
 	WindowMappingJava   = "beam:windowmappingfn:javasdk:0.1"
 	WindowMappingGo     = "beam:go:windowmapping:"
+	// WindowFnPython is a window function that the Python SDK has pickled. Spec: python portability/python_urns.py.
+	WindowFnPython = "beam:window_fn:pickled_python:v1"
 	// PythonKeyWithNone is the DoFn that puts the key None before elements. Spec: python portability/python_urns.py.
 	PythonKeyWithNone       = "beam:dofn:python_key_with_none:v1"
 	CombineGlobally         = "beam:transform:combine_globally:v1"
