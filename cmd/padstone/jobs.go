@@ -67,7 +67,11 @@ func (o *jobsOptions) connectTo(ctx context.Context, term *terminal, text string
 	return api, job, err
 }
 
-// find returns the job that text means: its id, or a part at the beginning of one id or name only.
+// matchesShown is how many jobs are named where a text may mean several.
+const matchesShown = 5
+
+// find returns the job that text means: its id, a part at the beginning of one id only, or its name. Of several jobs of a name it is the
+// one that has not ended, if there is one such.
 func find(ctx context.Context, api *client, text string) (*jobRecord, error) {
 	job, err := api.job(ctx, text)
 	if err == nil {
@@ -81,21 +85,29 @@ func find(ctx context.Context, api *client, text string) (*jobRecord, error) {
 	if listErr != nil {
 		return nil, listErr
 	}
-	var matches []string
+	var matches, going []string
 	for _, j := range jobs {
 		if strings.HasPrefix(j.ID, text) || j.Name == text {
 			matches = append(matches, j.ID)
 		}
+		if j.Name == text && !j.Terminal {
+			going = append(going, j.ID)
+		}
 	}
-	switch len(matches) {
-	case 0:
+	switch {
+	case len(matches) == 0:
 		return nil, fault.New(fault.Environment, codeServerReply, "the server knows no job %q", text).
 			WithHint("`padstone jobs list` lists the jobs")
-	case 1:
+	case len(matches) == 1:
 		return api.job(ctx, matches[0])
-	default:
-		return nil, usageError(fmt.Errorf("%q may be any of %s", text, strings.Join(matches, ", ")))
+	case len(going) == 1:
+		return api.job(ctx, going[0])
 	}
+	more := ""
+	if n := len(matches) - matchesShown; n > 0 {
+		matches, more = matches[:matchesShown], fmt.Sprintf(" and %d more", n)
+	}
+	return nil, usageError(fmt.Errorf("%q may be any of %s%s", text, strings.Join(matches, ", "), more))
 }
 
 // jobPath is the path of a job in the HTTP API.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -243,6 +244,55 @@ func TestJobsSet(t *testing.T) {
 			t.Errorf("%q: code %d, %s%s, requests %q", c.args, code, out, stderr, got)
 		}
 		f.mu.Unlock()
+	}
+}
+
+// TestFind checks which of several jobs a text means.
+func TestFind(t *testing.T) {
+	job := func(id, name string, terminal bool) string {
+		return fmt.Sprintf(`{"id": %q, "name": %q, "terminal": %t}`, id, name, terminal)
+	}
+	list := []string{
+		job("a-1", "a", true), job("a-2", "a", false), job("a-3", "a", true), // one goes on
+		job("b-1", "b", false), job("b-2", "b", false), // two do
+		job("c-1", "c", true), job("c-2", "c", true), // none does
+	}
+	for i := range 7 {
+		list = append(list, job(fmt.Sprintf("d-%d", i), "e", true))
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := strings.TrimPrefix(r.URL.Path, "/api/v1/jobs/")
+		for _, j := range list {
+			if strings.HasPrefix(j, fmt.Sprintf(`{"id": %q,`, id)) {
+				_, _ = io.WriteString(w, j)
+				return
+			}
+		}
+		if r.URL.Path == "/api/v1/jobs" {
+			_, _ = io.WriteString(w, `{"jobs": [`+strings.Join(list, ",")+`]}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"error": {"code": "job-not-found", "message": "no such job"}}`)
+	}))
+	t.Cleanup(server.Close)
+	api, err := newClient(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"a":   "a-2",
+		"a-3": "a-3",
+		"a-":  `"a-" may be any of a-1, a-2, a-3`,
+		"b":   `"b" may be any of b-1, b-2`,
+		"c":   `"c" may be any of c-1, c-2`,
+		"d":   `"d" may be any of d-0, d-1, d-2, d-3, d-4 and 2 more`,
+		"x":   `the server knows no job "x"`,
+	} {
+		found, err := find(t.Context(), api, text)
+		if err != nil && !strings.Contains(err.Error(), want) || err == nil && found.ID != want {
+			t.Errorf("%q: got %v, %v, want %s", text, found, err, want)
+		}
 	}
 }
 
