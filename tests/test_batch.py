@@ -138,3 +138,11 @@ def test_the_job_is_listed_with_its_name_and_stages(server):
     described = server.api.job(job["id"])
     assert described["state"] == "DONE"
     assert "Pass it on" in json.dumps(described["description"]["stages"])
+
+
+def test_a_chain_longer_than_a_harness_can_make_in_one_go(server):
+    with beam.Pipeline(options=portable_options(server)) as p:
+        counted = p | beam.Create([0])
+        for i in range(300):
+            counted |= f"step {i}" >> beam.Map(lambda n: n + 1)
+        assert_that(counted, equal_to([300]))

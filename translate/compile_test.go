@@ -166,3 +166,29 @@ func TestSettle(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestLongChains checks that a chain is cut where a harness might not get to its end, a Flatten like any other step, and only there.
+func TestLongChains(t *testing.T) {
+	const most = 100
+	for _, c := range []struct{ steps, stages int }{{most, 2}, {most + 1, 3}, {3*most + 1, 5}} {
+		story := "impulse I -> p0"
+		for i := range c.steps {
+			if i%10 == 5 {
+				story += fmt.Sprintf("\nflatten F%d p%d -> p%d", i, i, i+1)
+			} else {
+				story += fmt.Sprintf("\npardo P%d p%d -> p%d", i, i, i+1)
+			}
+		}
+		compiled, err := translate.Compile(newStory(story).pipeline, storyOptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		longest := 0
+		for _, s := range compiled.Stages {
+			longest = max(longest, len(s.Transforms))
+		}
+		if len(compiled.Stages) != c.stages || longest > most {
+			t.Errorf("%d steps: %d stages of at most %d steps, want %d of at most %d", c.steps, len(compiled.Stages), longest, c.stages, most)
+		}
+	}
+}

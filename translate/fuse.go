@@ -42,7 +42,13 @@ type fuser struct {
 	stageOf  map[*node]*stage
 	byInput  map[*pcollection][]*stage
 	inWindow map[*pcollection]bool // in the same windows as the input of the stage that computes it
+	depth    map[*node]int         // how many steps of its stage an element has come through when it has passed this one
 }
+
+// depthMax is the most steps that a stage has one after another. The Python SDK makes the steps of a bundle by recursion, with four calls
+// a step, and its interpreter ends a recursion after a thousand; other SDKs have stacks that end somewhere. What a longer
+// chain costs is that elements are written once for every hundred steps.
+const depthMax = 100
 
 func (g *graph) fuse() error {
 	f := &fuser{
@@ -50,6 +56,7 @@ func (g *graph) fuse() error {
 		stageOf:  map[*node]*stage{},
 		byInput:  map[*pcollection][]*stage{},
 		inWindow: map[*pcollection]bool{},
+		depth:    map[*node]int{},
 	}
 	for _, n := range g.nodes {
 		if err := f.place(n); err != nil {
@@ -103,7 +110,7 @@ func (f *fuser) producerFor(n *node) *stage {
 		return nil
 	}
 	s := f.stageOf[main.producer]
-	if s.kind != plan.Harness || s.env != n.env || f.conflict(s, n) {
+	if s.kind != plan.Harness || s.env != n.env || f.depth[main.producer] >= depthMax || f.conflict(s, n) {
 		return nil
 	}
 	// The engine waits for side inputs by the windows of a stage's input, so those must be the windows of the node's own input.
@@ -172,10 +179,14 @@ func (f *fuser) join(s *stage, n *node) {
 	for _, side := range n.sides {
 		f.depend(s, side.source())
 	}
-	inWindow := true
+	inWindow, depth := true, 0
 	for _, in := range n.main {
 		inWindow = inWindow && (in.pc == s.input || f.inWindow[in.pc])
+		if in.pc != s.input {
+			depth = max(depth, f.depth[in.pc.producer])
+		}
 	}
+	f.depth[n] = depth + 1
 	for _, out := range n.outputs {
 		f.inWindow[out.pc] = inWindow && n.urn != urn.AssignWindows && f.keepsWindows(n, out.pc)
 	}

@@ -31,7 +31,7 @@ func (f *fuser) commonProducer(n *node) (*stage, error) {
 			return nil, nil
 		}
 		s := f.stageOf[in.pc.producer]
-		if s.kind != plan.Harness || common != nil && s != common {
+		if s.kind != plan.Harness || common != nil && s != common || f.depth[in.pc.producer] >= depthMax {
 			return nil, nil
 		}
 		common = s
