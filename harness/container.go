@@ -81,7 +81,8 @@ func (l *containerLauncher) doubt() string {
 	if l.entry == nil || l.entry.Boots() {
 		return ""
 	}
-	return fmt.Sprintf("the entry point of the image is %q, and not Beam's boot program: if it is to start that, it must pass its arguments on", l.entry)
+	return fmt.Sprintf(
+		"the entry point of the image is %q, and not Beam's boot program: if it is to start that, it must pass its arguments on", l.entry)
 }
 
 func (l *containerLauncher) close() error { return nil }

@@ -19,8 +19,8 @@ func (n Entry) Boots() bool { return len(n) > 0 && path.Base(n[0]) == "boot" }
 // String returns it as it is run.
 func (n Entry) String() string { return strings.Join(n, " ") }
 
-// Entry returns the entry point of an image that is there; nil when the Engine does not tell. Errors: docker-no-entry-point, of an image that
-// has none, so that a container would take its first argument for a program.
+// Entry returns the entry point of an image that is there; nil when the Engine does not tell. Errors: docker-no-entry-point, of an image
+// that has none, so that a container would take its first argument for a program.
 func (e *Engine) Entry(ctx context.Context, image string) (Entry, error) {
 	asked, cancel := e.answer(ctx)
 	defer cancel()
