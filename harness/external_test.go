@@ -201,14 +201,9 @@ func TestWorkerPoolRefuses(t *testing.T) {
 }
 
 func TestWorkerPoolUnreachable(t *testing.T) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := lis.Addr().String()
-	lis.Close()
+	address := closedAddress(t)
 	m := newManager(t, nil)
-	_, err = m.Start(testContext(t), Spec{Environment: externalEnv(t, address)})
+	_, err := m.Start(testContext(t), Spec{Environment: externalEnv(t, address)})
 	wantCode(t, err, fault.Environment, "harness-worker-pool")
 	if !strings.Contains(err.Error(), address) {
 		t.Fatal(err)

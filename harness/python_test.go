@@ -1,12 +1,11 @@
 package harness
 
 import (
+	"bufio"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,23 +148,9 @@ func TestRealPythonFailsToStart(t *testing.T) {
 // TestRealWorkerPool uses Beam's own worker pool, which starts a process a worker, and then its loopback form, which starts threads.
 func TestRealWorkerPool(t *testing.T) {
 	interpreter := python(t)
-	loopback := `
-import sys, time
-from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer as Pool
-address, server = Pool.start(port=int(sys.argv[1]))
-time.sleep(3600)`
-	for name, args := range map[string][]string{
-		"pool":     {"-m", "apache_beam.runners.worker.worker_pool_main", "--service_port="},
-		"loopback": {"-c", loopback, ""},
-	} {
+	for name, processes := range map[string]string{"pool": "True", "loopback": "False"} {
 		t.Run(name, func(t *testing.T) {
-			address := ""
-			for tries := 0; address == ""; tries++ {
-				if tries == 5 {
-					t.Fatal("it does not come up")
-				}
-				address = servePython(t, interpreter, args)
-			}
+			address := servePython(t, interpreter, processes)
 			m := patient(t)
 			p := start(t, m, Spec{Environment: externalEnv(t, address)})
 			echo(t, m, p.Workers()[0], "d0")
@@ -174,42 +159,35 @@ time.sleep(3600)`
 	}
 }
 
-// servePython runs a worker pool and returns its address. "": it has ended, as when somebody else has got its port meanwhile.
-func servePython(t *testing.T, interpreter string, args []string) string {
+// poolProgram runs a worker pool as Beam's own program and LOOPBACK do, on a port that is free, and prints its address.
+const poolProgram = `
+import sys, time
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer as Pool
+address, server = Pool.start(use_process=sys.argv[1] == "True")
+print(address, flush=True)
+time.sleep(3600)`
+
+// servePython runs a worker pool, whose workers are processes or threads, and returns its address.
+func servePython(t *testing.T, interpreter, processes string) string {
 	t.Helper()
-	address := closedAddress(t)
-	_, port, err := net.SplitHostPort(address)
+	cmd := exec.Command(interpreter, "-c", poolProgram, processes)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(interpreter)+":"+os.Getenv("PATH")) // the pool runs "python"
+	setProcessGroup(cmd)
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args = slices.Clone(args)
-	args[len(args)-1] += port
-	cmd := exec.Command(interpreter, args...)
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(interpreter)+":"+os.Getenv("PATH")) // the pool runs "python"
-	setProcessGroup(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait()
-	}()
 	t.Cleanup(func() {
 		killGroup(cmd.Process.Pid)
-		<-ended
+		_ = cmd.Wait()
 	})
-	for ctx := testContext(t); ; {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return address
-		}
-		select {
-		case <-ended:
-			return ""
-		case <-ctx.Done():
-			t.Fatalf("nobody listens at %s", address)
-		case <-time.After(100 * time.Millisecond):
-		}
+	defer context.AfterFunc(testContext(t), func() { killGroup(cmd.Process.Pid) })() // one that hangs says nothing
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("it does not say its address: %v", err)
 	}
+	return strings.TrimSpace(address)
 }
