@@ -92,8 +92,8 @@ def element_counts(server, job_id: str) -> dict[str, int]:
     """The numbers of elements that the job's metrics have, by the transform that the PCollection is of."""
     with grpc.insecure_channel(server.job_endpoint) as channel:
         stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
-        pipeline = stub.GetPipeline(beam_job_api_pb2.GetJobPipelineRequest(job_id=job_id), timeout=10).pipeline
-        metrics = stub.GetJobMetrics(beam_job_api_pb2.GetJobMetricsRequest(job_id=job_id), timeout=10).metrics
+        pipeline = stub.GetPipeline(beam_job_api_pb2.GetJobPipelineRequest(job_id=job_id), timeout=PATIENCE).pipeline
+        metrics = stub.GetJobMetrics(beam_job_api_pb2.GetJobMetricsRequest(job_id=job_id), timeout=PATIENCE).metrics
     names = {
         collection: transform.unique_name
         for transform in pipeline.components.transforms.values()

@@ -337,7 +337,7 @@ def test_exceptions_and_resource_hints(server):
             letters = bad | f"{name}Letters" >> beam.MapTuple(lambda value, why: (value, why[0].__name__))
             assert_that(letters, equal_to([(0, "ZeroDivisionError")]), f"{name}Bad")
         slow = pipeline | "Slow" >> beam.Create([9, 4])
-        good, bad = slow | "Timeout" >> beam.Map(inverse).with_exception_handling(timeout=1)
+        good, bad = slow | "Timeout" >> beam.Map(inverse).with_exception_handling(timeout=4)
         assert_that(good, equal_to([0.25]), "TimeoutGood")
         assert_that(bad | "TimeoutLetters" >> beam.MapTuple(lambda value, _: value), equal_to([9]), "TimeoutBad")
         total = (

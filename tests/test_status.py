@@ -53,7 +53,7 @@ def test_slow_code_is_shown_with_its_stack(server, stuck, tmp_path):
 
     (tmp_path / "setup").touch()
     text = wait(ongoing(server, job, "in state process"), "the message about the element")
-    assert 'step "Wait for it" for at least 00m0' in text and "in process" in text and "wait_for" in text, text
+    assert 'step "Wait for it" for at least 00m' in text and "in process" in text and "wait_for" in text, text
 
     shown = jobs(server, "threads", job)
     assert shown.returncode == 0 and "Wait for it" in shown.stdout and "wait_for" in shown.stdout, shown
