@@ -63,6 +63,7 @@ func (j *job) begin() error {
 	}
 	j.adviseOnStateCache()
 	if restored.Draining = j.draining; j.draining {
+		j.keepDrain()
 		j.reporter.State(jobpb.JobState_DRAINING)
 		j.fleet.Drain()
 		if j.replay != nil {
