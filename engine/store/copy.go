@@ -82,7 +82,7 @@ func (s *Store) Copy() (_ *Copy, err error) {
 		ext := path.Ext(name)
 		c.Files = append(c.Files, CopyFile{Name: name, Size: info.Size(), Immutable: ext == ".sst" || ext == ".blob" || ext == segmentSuffix})
 	}
-	return c, nil
+	return c, s.Err() // what a disk that has failed did not take is missing, and nobody was told
 }
 
 // copySegments gives a copy links to all segments that it may refer to. Those have become durable then, so that their numbers are not
@@ -95,9 +95,8 @@ func (s *Store) copySegments(dir string) error {
 		return nil
 	}
 	if s.durability == Frontier {
-		if err := s.db.LogData(nil, pebble.Sync); err != nil {
-			s.fail(err)
-			return s.Err()
+		if err := s.syncLog(); err != nil {
+			return err
 		}
 	}
 	for _, id := range ids {
@@ -149,11 +148,15 @@ func (s *Store) SkipBlocks(after uint64) error {
 	if s.durability == None {
 		return nil
 	}
+	return s.syncLog()
+}
+
+// syncLog makes durable what has been applied. That the disk has failed the guard tells the store, not pebble.
+func (s *Store) syncLog() error {
 	if err := s.db.LogData(nil, pebble.Sync); err != nil {
 		s.fail(err)
-		return s.Err()
 	}
-	return nil
+	return s.Err()
 }
 
 func (s *Store) copiesPath() string { return s.fs.PathJoin(s.dir, copiesDir) }

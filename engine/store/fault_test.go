@@ -343,3 +343,52 @@ func TestSlip(t *testing.T) {
 		t.Fatalf("%v, %q", err, s.Get(2))
 	}
 }
+
+// TestDiskFailsWhileSkipping has the disk fail at each write of SkipBlocks: what it says is done stands in the store that is opened next.
+func TestDiskFailsWhileSkipping(t *testing.T) {
+	for _, why := range []error{syscall.ENOSPC, syscall.EIO} {
+		for n := range 4 {
+			disk := storetest.NewDisk()
+			s := openOn(t, disk, store.Frontier)
+			disk.FailAfter(n, why)
+			err := s.SkipBlocks(1 << 40)
+			disk.Heal()
+			if cerr := s.Close(); cerr != nil {
+				t.Fatal(cerr)
+			}
+			s = openOn(t, disk, store.Frontier)
+			if skipped := s.LastBlock() == 1<<40; err == nil && !skipped || err != nil && !store.Failed(err) {
+				t.Errorf("%v after %d writes: %v, and the last block is %d", why, n, err, s.LastBlock())
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestDiskFailsWhileCopying has the disk fail at each write of a copy: there is none then.
+func TestDiskFailsWhileCopying(t *testing.T) {
+	disk := storetest.NewDisk()
+	s := openOn(t, disk, store.Frontier)
+	if _, err := count(s, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n, failed := 0, true; failed; n++ {
+		s := openOn(t, disk, store.Frontier)
+		before := disk.Failures()
+		disk.FailAfter(n, syscall.EIO)
+		_, err := s.Copy()
+		failed = disk.Failures() > before
+		disk.Heal()
+		if failed != (err != nil) {
+			t.Errorf("that the disk failed after %d writes is %t, but the copy: %v", n, failed, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
