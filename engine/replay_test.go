@@ -15,7 +15,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"padstone/engine"
 	"padstone/engine/enginetest"
+	"padstone/engine/scheduler"
 	"padstone/fnapi/fakesdk"
 )
 
@@ -275,6 +277,30 @@ func TestReplayDrained(t *testing.T) {
 	}
 	j.End(jobpb.JobState_DRAINED)
 	inOrder(t, out, "a=1", "a=clock 1")
+}
+
+// TestReplayDrainedWithin drains the job while the bundle of an event runs: its elements are not late.
+func TestReplayDrainedWithin(t *testing.T) {
+	begun, drained, first := make(chan struct{}), make(chan struct{}), atomic.Bool{}
+	r := newRig(t, func(c *engine.Config) {
+		c.Turn = func(_ string, at engine.Turn, _ scheduler.BundleID) {
+			if at == engine.TurnEnd && first.CompareAndSwap(false, true) {
+				close(begun)
+				<-drained
+			}
+		}
+	})
+	p := r.Pipeline()
+	key := p.Map("key", p.TestStream("events", []string{only}, enginetest.Elements(only, 5, "k=a"))[only], textPair, keyed)
+	out := p.Write("out", p.GroupByKey("group", p.WindowInto("windows", key, enginetest.Fixed(10))))
+	j := r.Start(p, nil)
+	<-begun
+	if err := j.Drain(r.Context()); err != nil {
+		t.Error(err)
+	}
+	close(drained)
+	j.End(jobpb.JobState_DRAINED)
+	want(t, out, "k=[a]@10")
 }
 
 // TestReplayBesideBounded waits with the first event until the rest of the job has come to rest.

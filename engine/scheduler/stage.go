@@ -165,7 +165,7 @@ func (s *stage) refresh() {
 	case plan.TestStream:
 		s.out = element.MaxTime
 		for i := range s.outputs {
-			if s.done {
+			if s.done && s.running == 0 { // an event in flight may still bring elements
 				s.outputs[i] = element.MaxTime
 			}
 			s.out = min(s.out, s.outputs[i])
