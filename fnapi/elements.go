@@ -64,7 +64,7 @@ func (p port) String() string {
 // lent if it is large; when written, the caller's bytes go to the transport as they are and must not change before it releases them.
 type elements []entry
 
-// elementsCodec is gRPC's proto codec, except for *elements, of which it takes the time.
+// elementsCodec is gRPC's proto codec, except for *elements, of which it takes the time, and for pages of state.
 type elementsCodec struct {
 	encoding.CodecV2
 	clock func() time.Duration
@@ -87,6 +87,9 @@ func sinceStart() func() time.Duration {
 func (c elementsCodec) Marshal(v any) (mem.BufferSlice, error) {
 	els, ok := v.(*elements)
 	if !ok {
+		if m, ok := v.(*fnpb.StateResponse); ok && isPage(m) {
+			return marshalPage(m), nil
+		}
 		return c.CodecV2.Marshal(v)
 	}
 	began := c.clock()

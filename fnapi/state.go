@@ -12,8 +12,8 @@ import (
 // StateHandler answers the state requests of one bundle.
 type StateHandler interface {
 	// HandleState answers one request. Calls for one bundle come one at a time, in the order in which the harness sent the
-	// requests. It need not set the response's id. ctx ends when the bundle fails. An error is sent to the harness as text, which
-	// normally fails the bundle there.
+	// requests. It need not set the response's id, and must not change what it has returned. ctx ends when the bundle fails. An error
+	// is sent to the harness as text, which normally fails the bundle there.
 	HandleState(ctx context.Context, req *fnpb.StateRequest) (*fnpb.StateResponse, error)
 }
 
