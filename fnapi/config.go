@@ -25,6 +25,8 @@ type Config struct {
 	StreamBytesMax int
 	// SilenceMax is how long a harness may be silent, although it is pinged, before it is taken for hung. Default 60 s; at least 4 s.
 	SilenceMax time.Duration
+	// ProbeAfter is how long a bundle's progress may stay unanswered before another question shows whether the answer was lost. Default 1 s.
+	ProbeAfter time.Duration
 	// Clock takes the time of messages; it must not go back. Default the machine's.
 	Clock func() time.Duration
 }
@@ -45,6 +47,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SilenceMax == 0 {
 		c.SilenceMax = time.Minute
+	}
+	if c.ProbeAfter == 0 {
+		c.ProbeAfter = time.Second
 	}
 	if c.Clock == nil {
 		c.Clock = sinceStart()

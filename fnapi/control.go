@@ -2,16 +2,35 @@ package fnapi
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
 
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+
+	"padstone/internal/fault"
 )
 
 // Progress asks how far the bundle is. The answer carries full MonitoringInfos and is empty when the bundle has not begun or is over.
 // Python answers progress and split with one thread: more than one request a second starves the splits.
+//
+// A bundle of which the harness lost what it wanted to say fails, see mute.
 func (b *Bundle) Progress(ctx context.Context) (*fnpb.ProcessBundleProgressResponse, error) {
-	resp, err := b.sess.call(ctx, &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_ProcessBundleProgress{
-		ProcessBundleProgress: &fnpb.ProcessBundleProgressRequest{InstructionId: string(b.spec.InstructionID)},
-	}})
+	asking, stop := context.WithCancelCause(ctx)
+	var probing sync.WaitGroup
+	defer probing.Wait()
+	defer stop(nil)
+	probing.Go(func() {
+		if b.sess.mute(asking) {
+			stop(errMute)
+		}
+	})
+	resp, err := b.sess.call(asking, progressOf(string(b.spec.InstructionID)))
+	if errors.Is(err, errMute) {
+		err = bundleFailed(muteText)
+		b.finish(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -24,6 +43,41 @@ func (b *Bundle) Progress(ctx context.Context) (*fnpb.ProcessBundleProgressRespo
 		return nil, err
 	}
 	return p, nil
+}
+
+func progressOf(instruction string) *fnpb.InstructionRequest {
+	return &fnpb.InstructionRequest{Request: &fnpb.InstructionRequest_ProcessBundleProgress{
+		ProcessBundleProgress: &fnpb.ProcessBundleProgressRequest{InstructionId: instruction},
+	}}
+}
+
+// errMute ends a question for progress whose answer was lost.
+var errMute = errors.New("the answer was lost")
+
+// muteText is all that is known of why a bundle has failed whose harness lost the traceback.
+const muteText = "the SDK harness has neither ended the bundle nor answered for it, and answers other questions. It loses what it cannot " +
+	"encode: the message of an exception with a character that is no Unicode (a surrogate, as in the name of a file that is not " +
+	"UTF-8). The traceback is in the harness's own stderr"
+
+// pythonKnowsNot is how the Python SDK answers for a bundle that it does not know.
+// Spec: python apache_beam/runners/worker/sdk_worker.py BundleProcessorCache.lookup.
+const pythonKnowsNot = "Unknown process bundle id"
+
+// mute says whether a question for progress that was sent before has lost its answer. The Python SDK makes answers of tracebacks, and
+// one that is no UTF-8 raises in the thread that answers: the bundle has failed, and nobody hears of it, now or when asked. A
+// second question after a while, for a bundle that does not exist, settles it: that SDK answers questions for progress one
+// after another. Others may not, and are known by other words.
+func (s *session) mute(ctx context.Context) bool {
+	wait := time.NewTimer(s.worker.server.cfg.ProbeAfter)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wait.C:
+	}
+	_, err := s.call(ctx, progressOf("nothing"))
+	f := fault.Of(err)
+	return f != nil && f.Code == CodeRequestFailed && strings.Contains(f.Msg, pythonKnowsNot)
 }
 
 // Split asks the harness to give back a part of what is left of a data source.

@@ -2,6 +2,7 @@ package fnapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -364,5 +365,79 @@ func TestStatusOfAHarnessThatHangs(t *testing.T) {
 	}
 	if err := stream.CloseSend(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// answering connects a harness of nothing but a control stream, and answers questions for progress as answers says: "" is no answer.
+func answering(t *testing.T, r *rig, answers func(instruction string) string) {
+	t.Helper()
+	control, err := fnpb.NewBeamFnControlClient(dial(t, r)).Control(as(r.context(), r.worker.ID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.worker.Ready(r.context()); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			req, err := control.Recv()
+			if err != nil {
+				return
+			}
+			if p := req.GetProcessBundleProgress(); p != nil {
+				if text := answers(p.GetInstructionId()); text != "" {
+					_ = control.Send(&fnpb.InstructionResponse{InstructionId: req.GetInstructionId(), Error: text})
+				}
+			}
+		}
+	}()
+}
+
+// TestMuteBundle has a harness that loses all that it wants to say of a bundle, as the Python SDK does when it cannot encode a traceback.
+func TestMuteBundle(t *testing.T) {
+	r := newRig(t)
+	answering(t, r, func(instruction string) string {
+		if strings.HasPrefix(instruction, "b") {
+			return ""
+		}
+		return "Traceback: RuntimeError: Unknown process bundle id " + instruction
+	})
+	b, _ := r.start(fnapi.StartBundle{DescriptorID: r.describe("d", "bytes", fakesdk.Step{ID: "id", DoFn: "fakesdk:identity"})})
+	if _, err := b.Progress(r.context()); fault.Of(err) == nil || fault.Of(err).Code != "bundle-failed" {
+		t.Errorf("progress: %v", err)
+	}
+	_, err := b.Wait(r.context())
+	if f := fault.Of(err); f == nil || f.Kind != fault.Pipeline || f.Code != "bundle-failed" || !strings.Contains(f.Msg, "cannot encode") {
+		t.Errorf("the bundle ends with %v", err)
+	}
+}
+
+// TestSlowAnswer checks that a harness which answers questions in any order may take its time.
+func TestSlowAnswer(t *testing.T) {
+	r := newRig(t)
+	probed := make(chan string, 1)
+	answering(t, r, func(instruction string) string {
+		if strings.HasPrefix(instruction, "b") {
+			return ""
+		}
+		probed <- instruction
+		return "no such bundle"
+	})
+	b, _ := r.start(fnapi.StartBundle{DescriptorID: r.describe("d", "bytes", fakesdk.Step{ID: "id", DoFn: "fakesdk:identity"})})
+	ctx, cancel := context.WithCancel(r.context())
+	asked := make(chan error, 1)
+	go func() {
+		_, err := b.Progress(ctx)
+		asked <- err
+	}()
+	<-probed
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("progress: %v", err)
+	}
+	select {
+	case <-b.Done():
+		t.Error("the bundle has ended")
+	default:
 	}
 }

@@ -31,7 +31,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	s, err := fnapi.New(fnapi.Config{StreamBytesMax: 1 << 20})
+	s, err := fnapi.New(fnapi.Config{StreamBytesMax: 1 << 20, ProbeAfter: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

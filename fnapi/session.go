@@ -190,18 +190,27 @@ func (s *session) call(ctx context.Context, req *fnpb.InstructionRequest) (*fnpb
 	if err := s.send(ctx, req); err != nil {
 		return nil, err
 	}
-	var resp *fnpb.InstructionResponse
 	select {
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case resp = <-reply:
+		select {
+		case resp := <-reply: // it was there first
+			return answer(req, resp)
+		default:
+			return nil, context.Cause(ctx)
+		}
 	case <-s.done:
 		select {
-		case resp = <-reply: // it answered, and then went away
+		case resp := <-reply: // it answered, and then went away
+			return answer(req, resp)
 		default:
 			return nil, s.cause()
 		}
+	case resp := <-reply:
+		return answer(req, resp)
 	}
+}
+
+func answer(req *fnpb.InstructionRequest, resp *fnpb.InstructionResponse) (*fnpb.InstructionResponse, error) {
 	if resp.GetError() != "" {
 		return nil, fault.New(fault.Environment, CodeRequestFailed, "%T: %s", req.GetRequest(), resp.GetError())
 	}

@@ -57,6 +57,15 @@ def failure(options, build) -> str:
     return str(raised.value)
 
 
+def test_an_error_that_the_sdk_cannot_send_ends_the_job(server):
+    def fail(_):
+        raise ValueError("no file \udcff")  # as os.fsdecode names a file whose name is not UTF-8
+
+    text = failure(portable_options(server), lambda p: p | beam.Create([1]) | "Open" >> beam.Map(fail))
+    assert "it loses what it cannot encode" in text.lower()
+    assert "Open" in text
+
+
 def kafka_to_kafka(bootstrap: str, source: str, sink: str, **config):
     def build(pipeline):
         (
