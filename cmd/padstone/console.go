@@ -58,7 +58,7 @@ func (c *console) printf(format string, args ...any) {
 		fmt.Fprintln(c.mu.w)
 		c.mu.midway = false
 	}
-	fmt.Fprintln(c.mu.w, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+	fmt.Fprintln(c.mu.w, strings.TrimRight(visible(fmt.Sprintf(format, args...), "\n\t"), "\n"))
 	c.drawLocked()
 }
 
@@ -80,7 +80,7 @@ func (c *console) setLive(line string) {
 		return
 	}
 	c.eraseLocked()
-	c.mu.live = line
+	c.mu.live = inLine(line)
 	c.drawLocked()
 }
 

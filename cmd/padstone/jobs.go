@@ -25,6 +25,9 @@ type jobsOptions struct {
 
 func newJobs(term *terminal) *cobra.Command {
 	o := &jobsOptions{}
+	shown := *term
+	shown.out = visibly{term.out}
+	term = &shown
 	cmd := &cobra.Command{
 		Use:   "jobs",
 		Short: "List, describe and steer the jobs of a server",

@@ -82,7 +82,7 @@ func newJobsTransforms(term *terminal, o *jobsOptions) *cobra.Command {
 		printDisplayData(term.out, "", reply.DisplayData)
 		for _, t := range reply.Transforms {
 			indent := strings.Repeat("  ", t.Depth)
-			fmt.Fprintf(term.out, "%s%s\n", indent, t.Name)
+			fmt.Fprintf(term.out, "%s%s\n", indent, inLine(t.Name))
 			printDisplayData(term.out, indent+"    ", t.DisplayData)
 		}
 		return nil
@@ -113,7 +113,7 @@ func newJobsPart(
 // printDisplayData prints display data, an item a line.
 func printDisplayData(w io.Writer, indent string, items []jobserver.DisplayItem) {
 	for _, d := range items {
-		fmt.Fprintf(w, "%s%s: %v\n", indent, cmp.Or(d.Label, d.Key), d.Value)
+		fmt.Fprintf(w, "%s%s: %s\n", indent, inLine(cmp.Or(d.Label, d.Key)), inLine(fmt.Sprint(d.Value)))
 	}
 }
 
@@ -147,7 +147,7 @@ func printJobs(w io.Writer, jobs []jobRecord, now time.Time) error {
 
 // printJob prints one job with its stages under the user's names.
 func printJob(w io.Writer, j *jobRecord, show describeOptions, now time.Time) error {
-	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, j.Name, j.State, ago(j.since(), now))
+	fmt.Fprintf(w, "job      %s\nname     %s\nstate    %s, since %s\n", j.ID, inLine(j.Name), j.State, ago(j.since(), now))
 	if j.LastError != "" {
 		fmt.Fprintf(w, "error    %s\n", gist(j.LastError))
 	}
@@ -216,18 +216,19 @@ func printStages(w io.Writer, stages []jobserver.StageDescription, now time.Time
 		return err
 	}
 	for _, s := range stages {
+		name := inLine(s.Name)
 		if len(s.Transforms) > 1 || len(s.Transforms) == 1 && s.Transforms[0] != s.Name {
-			fmt.Fprintf(w, "  %s = %s\n", s.Name, strings.Join(s.Transforms, ", "))
+			fmt.Fprintf(w, "  %s = %s\n", name, inLine(strings.Join(s.Transforms, ", ")))
 		}
 		if s.BundlesFailed+s.BundlesLost > 0 {
 			fmt.Fprintf(w, "  %s ran bundles again: %s failed, %s lost their harness\n",
-				s.Name, thousands(s.BundlesFailed), thousands(s.BundlesLost))
+				name, thousands(s.BundlesFailed), thousands(s.BundlesLost))
 		}
 		if s.Suspect != "" {
-			fmt.Fprintf(w, "  %s suspects an element: %s\n", s.Name, s.Suspect)
+			fmt.Fprintf(w, "  %s suspects an element: %s\n", name, s.Suspect)
 		}
 		if s.Waiting != "" {
-			fmt.Fprintf(w, "  %s waits: %s\n", s.Name, s.Waiting)
+			fmt.Fprintf(w, "  %s waits: %s\n", name, s.Waiting)
 		}
 	}
 	return nil
@@ -286,6 +287,14 @@ func newTable(w io.Writer, header ...string) *table {
 	return t
 }
 
-func (t *table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
+func (t *table) row(cells ...string) {
+	for i, cell := range cells {
+		if i > 0 {
+			fmt.Fprint(t.w, "\t")
+		}
+		fmt.Fprint(t.w, inLine(cell))
+	}
+	fmt.Fprintln(t.w)
+}
 
 func (t *table) flush() error { return t.w.Flush() }
