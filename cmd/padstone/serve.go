@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 
 	"padstone/connector/kafka"
 	"padstone/connector/kafka/broker"
+	"padstone/internal/fault"
 	"padstone/internal/memory"
 	"padstone/jobserver"
 	"padstone/jobserver/expansion"
@@ -68,11 +70,14 @@ type opener func(cfg Config, log *zap.Logger) (*executor, error)
 
 // serveOn runs a server whose jobs another executor runs.
 func serveOn(ctx context.Context, cfg Config, log *zap.Logger, open opener, ready func(Endpoints)) error {
+	started := watchStart(cfg, log)
+	defer started()
 	s, err := buildServer(ctx, cfg, log, open)
 	if err != nil {
 		return err
 	}
 	err = s.run(ctx, os.Getpid(), func(e Endpoints) {
+		started()
 		log.Info("ready", zap.String("job", e.Job), zap.String("artifact", e.Artifact), zap.String("expansion", e.Expansion),
 			zap.String("http", "http://"+e.HTTP), zap.String("dataDir", cfg.DataDir))
 		if ready != nil {
@@ -81,6 +86,17 @@ func serveOn(ctx context.Context, cfg Config, log *zap.Logger, open opener, read
 	})
 	log.Info("stopped", zap.Error(err))
 	return err
+}
+
+// watchStart has the log say that a start takes longer than the disk of the data directory may take to answer; nothing else in it takes
+// long. It is waited for all the same: what a disk was asked cannot be taken back. The caller calls started when the start is over.
+func watchStart(cfg Config, log *zap.Logger) (started func()) {
+	timer := time.AfterFunc(cfg.DiskTimeout, func() {
+		log.Error("the server waits for its disk to start", zap.Error(fault.New(fault.Environment, "disk-stalled",
+			"the disk of the data directory %s does not answer: the start has taken %v", cfg.DataDir, cfg.DiskTimeout).
+			WithHint("check the disk, or the network to it; the server starts when it answers")))
+	})
+	return func() { timer.Stop() }
 }
 
 // buildServer wires a server in data-flow order. Everything listens when it returns; nothing is served before stack.run. Parts stop

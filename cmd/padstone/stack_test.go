@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,9 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"padstone/internal/fault"
 )
@@ -177,6 +182,36 @@ func TestServeAnswersTheUI(t *testing.T) {
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStartOnDiskThatHangs: the log says what a start waits for, and the server starts when the disk answers.
+func TestStartOnDiskThatHangs(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.DiskTimeout = time.Millisecond
+	core, logs := observer.New(zap.ErrorLevel)
+	said := make(chan struct{})
+	once := sync.OnceFunc(func() { close(said) })
+	log := zap.New(core, zap.Hooks(func(zapcore.Entry) error { once(); return nil }))
+	hangs := func(cfg Config, log *zap.Logger) (*executor, error) {
+		<-said
+		return newExecutor(cfg, log)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ready, ended := make(chan Endpoints, 1), make(chan error, 1)
+	go func() { ended <- serveOn(ctx, cfg, log, hangs, func(e Endpoints) { ready <- e }) }()
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(logs.All()[0].ContextMap()["error"]); !strings.Contains(text, "disk-stalled") || !strings.Contains(text, cfg.DataDir) {
+		t.Errorf("said %q", text)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
