@@ -53,6 +53,10 @@ type groupSize struct {
 	min, max, window element.Time
 }
 
+func (s *groupSize) header() store.Header {
+	return store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window, Size: s.work}
+}
+
 func newRouter(groups int) *router { return &router{groups: groups} }
 
 // newRouter returns the router of a bundle. What comes of one event of a script stays together.
@@ -266,6 +270,9 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 	if err != nil {
 		return 0, err
 	}
+	if g := r.marks; len(g) > 0 && r.sizes[g[0].group].count == len(g) { // a large element comes alone
+		return len(g), r.add(e, g[0].group, r.sizes[g[0].group].header(), data, refs[g[0].group])
+	}
 	lent := buffers.Get(len(data))
 	arena := lent.Bytes()
 	at := 0
@@ -283,8 +290,7 @@ func (r *router) keyed(e *edge, data []byte, backed []group.Backed) (int, error)
 	r.kept = false
 	for g := range r.sizes {
 		s := &r.sizes[g]
-		h := store.Header{Count: s.count, MinTS: s.min, MaxTS: s.max, MaxWindow: s.window, Size: s.work}
-		if err := r.add(e, uint16(g), h, arena[s.at-s.bytes:s.at:s.at], refs[uint16(g)]); err != nil {
+		if err := r.add(e, uint16(g), s.header(), arena[s.at-s.bytes:s.at:s.at], refs[uint16(g)]); err != nil {
 			return 0, err
 		}
 	}

@@ -16,6 +16,8 @@ const (
 	inlineBytesMax = 64 << 10
 	// pageBytes is the size from which a page of a content ends: what one state response holds.
 	pageBytes = 1 << 20
+	// longBytesMin is the size from which values are a page of their own, although the one before may then be short.
+	longBytesMin = 4 << 20
 	// InlineBytesLimit bounds a pane whose values cannot go into a content: gRPC carries no message of twice the size.
 	InlineBytesLimit = 1 << 30
 )
@@ -83,11 +85,27 @@ func (o *Output) begin() {
 
 // add adds encoded values, whole ones, to the pane in hand. It keeps nothing of v.
 func (o *Output) add(v []byte) error {
+	if len(v) >= longBytesMin && o.Contents != nil {
+		return o.addLong(v)
+	}
 	o.values = append(o.values, v...)
 	if len(o.values) <= o.room {
 		return nil
 	}
 	return o.spill()
+}
+
+// addLong adds values as a page, without a copy of them: a single value may be as long as memory allows.
+func (o *Output) addLong(v []byte) error {
+	if o.content == nil {
+		o.content, o.room = o.Contents.New(), pageBytes
+	}
+	if len(o.values) > 0 {
+		if err := o.page(); err != nil {
+			return err
+		}
+	}
+	return o.append(v)
 }
 
 // spill makes room for more values: the pane in hand is too long to be inline, or a page is full.
@@ -106,11 +124,16 @@ func (o *Output) spill() error {
 
 // page ends a page.
 func (o *Output) page() error {
-	o.pages++
-	o.paged += int64(len(o.values))
-	err := o.content.Append(o.values)
+	err := o.append(o.values)
 	o.values = o.values[:0]
 	return err
+}
+
+// append appends a page.
+func (o *Output) append(page []byte) error {
+	o.pages++
+	o.paged += int64(len(page))
+	return o.content.Append(page)
 }
 
 // TooLong is the fault of a pane over InlineBytesLimit.
@@ -154,9 +177,6 @@ func (o *Output) endBacked(at int, values int64) error {
 		if err := o.page(); err != nil {
 			return err
 		}
-	}
-	if cap(o.values) > 2*pageBytes { // a value longer than a page is no reason to keep its room
-		o.values = nil
 	}
 	backed := Backed{At: at, Content: o.content.ID(), Pages: o.pages, Count: values, Bytes: o.paged}
 	b := &o.Block

@@ -183,6 +183,7 @@ func (s *sorter) merge(visit func(r *runReader) error) (err error) {
 	runs := s.runs
 	s.runs = nil
 	h := &runHeap{m: s.m}
+	var values []byte // of all readers: the frame of one is looked at at a time, and may be as long as a value
 	defer func() {
 		for _, r := range h.all {
 			err = errors.Join(err, scratchError(r.in.Close()))
@@ -196,7 +197,7 @@ func (s *sorter) merge(visit func(r *runReader) error) (err error) {
 		if err != nil {
 			return scratchError(err)
 		}
-		r := &runReader{m: s.m, in: in, buf: bufio.NewReaderSize(in, readBuffer), age: age}
+		r := &runReader{m: s.m, in: in, buf: bufio.NewReaderSize(in, readBuffer), age: age, values: &values}
 		h.all = append(h.all, r)
 		more, err := r.next()
 		if err != nil {
@@ -270,6 +271,10 @@ func (w *runWriter) record(g *grouper, key, win []byte, r *run) {
 			w.frame(w.row)
 			w.row = w.row[:0]
 		}
+		if len(v) > frameMax {
+			w.frame(v) // as it is: it may be large
+			continue
+		}
 		w.row = append(w.row, v...)
 	}
 	if len(w.row) > 0 {
@@ -303,7 +308,7 @@ type runReader struct {
 	max      element.Time
 	count    int64
 	ts       element.Time
-	values   []byte // scratch of frames
+	values   *[]byte // scratch of frames, of all readers
 }
 
 // next reads the head of the next record; more is false at the end.
@@ -335,11 +340,11 @@ func (r *runReader) next() (more bool, err error) {
 	return true, err
 }
 
-// frame reads the next frame of values, empty after the last; valid until the next one.
+// frame reads the next frame of values, empty after the last; valid until the next one of any reader.
 func (r *runReader) frame() ([]byte, error) {
 	var err error
-	r.values, err = r.bytes(r.values)
-	return r.values, err
+	*r.values, err = r.bytes(*r.values)
+	return *r.values, err
 }
 
 // bytes reads bytes with their length into the room of dst.
