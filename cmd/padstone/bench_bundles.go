@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -106,6 +107,11 @@ func (o *bundlesOptions) validate(chosen func(flag string) bool, args []string) 
 	check(len(o.sizes) > 0, "--sizes: none")
 	check(o.script != "" || len(args) == 0, "%q: arguments are those of a --script", args)
 	check(o.script != "" || o.stage == "", "--stage needs a --script")
+	if o.script != "" {
+		file, err := os.Stat(o.script)
+		check(err == nil, "--script: %w", err)
+		check(err != nil || !file.IsDir(), "--script: %s is a directory", o.script)
+	}
 	check(o.script == "" || !chosen("element-bytes"), "--element-bytes: the elements are those of the --script")
 	check(len(o.times) == 0 || !chosen("sizes"), "--sizes and --times exclude each other")
 	check(o.elementBytes >= 0 && o.elementBytes <= bytesMax, "--element-bytes: %d is not from 0 to %d", o.elementBytes, bytesMax)

@@ -18,6 +18,8 @@ func TestBenchArguments(t *testing.T) {
 		{"bundles --in-flight 0 --overhead 100 --latency-budget 0s", exitUsage, []string{"--in-flight: 0", "--overhead: 100", "--latency-budget: 0s"}},
 		{"bundles --element-bytes -1", exitUsage, []string{"--element-bytes: -1"}},
 		{"bundles --script x.py --element-bytes 3", exitUsage, []string{"--element-bytes: the elements are those of the --script"}},
+		{"bundles --script /nowhere/x.py --sizes -1", exitUsage, []string{"--script: stat /nowhere/x.py: no such file", "--sizes: -1"}},
+		{"bundles --script .", exitUsage, []string{"--script: . is a directory"}},
 		{"bundles --stage x", exitUsage, []string{"--stage needs a --script"}},
 		{"bundles leftover", exitUsage, []string{`["leftover"]: arguments are those of a --script`}},
 		{"bundles --python /nowhere/python", exitFailed, []string{"python-not-found"}},

@@ -72,6 +72,9 @@ func millis(v float64) string {
 	if v >= 10000 {
 		return figure(v/1000) + " s"
 	}
+	if v > 0 && v < 0.01 {
+		return figure(v*1000) + " µs"
+	}
 	return strings.TrimSuffix(figure(v), ".00") + " ms"
 }
 

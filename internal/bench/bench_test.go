@@ -143,6 +143,28 @@ func TestAdvice(t *testing.T) {
 // near allows for the straight lines between measured sizes.
 func near(got, want int) bool { return math.Abs(float64(got-want)) <= 0.1*float64(want) }
 
+// TestMissedTimes holds that the report tells of times that no bundles take.
+func TestMissedTimes(t *testing.T) {
+	all := points(1, 1000, 100_000) // they take 3, 6 and 303 ms
+	all[0].WantedMillis, all[1].WantedMillis, all[2].WantedMillis = 0.001, 5, 10_000
+	curve := &Curve{Points: all}
+	curve.Complete(Wishes{LatencyBudget: time.Second, Overhead: 0.05})
+	var text strings.Builder
+	if err := curve.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, say := range []string{
+		"No bundle is done in 1.00 µs: one of a single element takes 3", "No bundles of 10.0 s were found: those of 100 000 elements take 303 ms.",
+	} {
+		if !strings.Contains(text.String(), say) {
+			t.Errorf("%q is not said in %s", say, text.String())
+		}
+	}
+	if missed := curve.missed(); len(missed) != 2 {
+		t.Errorf("%q", missed)
+	}
+}
+
 // TestAdviceWithNoise holds that one slow small bundle does not forbid all sizes.
 func TestAdviceWithNoise(t *testing.T) {
 	curve := &Curve{Points: points(1, 10, 100, 1000, 10000)}

@@ -137,7 +137,26 @@ func (c *Curve) lines() []string {
 	if c.HarnessMemory != nil {
 		lines = append(lines, fmt.Sprintf("Most memory of the harness: %s MB.", megabytes(c.HarnessMemory)))
 	}
+	lines = append(lines, c.missed()...)
 	return append(lines, c.Advice.Text)
+}
+
+// missed says which of the times that were asked for bundles do not come near.
+func (c *Curve) missed() []string {
+	const near = 1.5
+	var least, other []string
+	for _, p := range c.Points {
+		switch {
+		case p.WantedMillis == 0 || p.P50Millis <= near*p.WantedMillis && p.P50Millis*near >= p.WantedMillis:
+		case p.Elements == 1 && p.P50Millis > p.WantedMillis:
+			least = append(least, fmt.Sprintf("No bundle is done in %s: one of a single element takes %s, and was measured instead.",
+				millis(p.WantedMillis), millis(p.P50Millis)))
+		default:
+			other = append(other, fmt.Sprintf("No bundles of %s were found: those of %s take %s.",
+				millis(p.WantedMillis), plural(p.Elements, "element"), millis(p.P50Millis)))
+		}
+	}
+	return append(least, other...)
 }
 
 // sampled draws a fitted value over the measured sizes.
