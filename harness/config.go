@@ -23,6 +23,9 @@ type Config struct {
 	// StartTimeout bounds the time from a harness's start, or the last line that it has printed since, to its control stream; boot programs
 	// that install packages tell of it. Default 60 s. StartTimeoutMax bounds the whole start. Default ten times that.
 	StartTimeout, StartTimeoutMax time.Duration
+	// GreetTimeout is how long the only worker pool of an environment may take to answer a connection, before it is asked for anything.
+	// Default 20 s.
+	GreetTimeout time.Duration
 	// StopTimeout bounds each step of stopping a harness: to end by itself, to end on SIGTERM. Default 10 s.
 	StopTimeout time.Duration
 	// LossWait is how long the end of a harness's program is waited for once its connection broke, to tell how it ended. Default 1 s.
@@ -59,6 +62,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.StartTimeout, time.Minute)
 	orDuration(&c.StartTimeoutMax, 10*c.StartTimeout)
 	orDuration(&c.BootSilence, 15*time.Second)
+	orDuration(&c.GreetTimeout, 20*time.Second)
 	orDuration(&c.StopTimeout, 10*time.Second)
 	orDuration(&c.LossWait, time.Second)
 	orDuration(&c.BackoffMin, 500*time.Millisecond)
@@ -90,6 +94,7 @@ func (c Config) Validate() error {
 	check(c.Server != nil, "Server is required")
 	check(c.StartTimeout > 0 && c.StartTimeoutMax >= c.StartTimeout, "StartTimeout must be positive and at most StartTimeoutMax")
 	check(c.BootSilence > 0, "BootSilence is negative")
+	check(c.GreetTimeout > 0, "GreetTimeout is negative")
 	check(c.StopTimeout > 0, "StopTimeout is negative")
 	check(c.LossWait > 0, "LossWait is negative")
 	check(c.BackoffMin > 0 && c.BackoffMin <= c.BackoffMax, "BackoffMin must be positive and at most BackoffMax")

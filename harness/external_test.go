@@ -77,15 +77,19 @@ func TestPoolsThatDoNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mute.Close()
-	m := newManager(t, func(c *Config) { c.StartTimeout = 2 * time.Second }) // to be asked in
-	_, err = m.Start(testContext(t), Spec{Environment: externalEnv(t, mute.Addr().String())})
-	wantCode(t, err, fault.Environment, "harness-worker-pool")
-	if !strings.Contains(err.Error(), "takes a connection, but does not answer") {
-		t.Error(err)
+	for _, limit := range []func(*Config){
+		func(c *Config) { c.GreetTimeout, c.StartTimeout = 500*time.Millisecond, time.Hour },
+		func(c *Config) { c.GreetTimeout, c.StartTimeout = time.Hour, 2*time.Second },
+	} {
+		_, err = newManager(t, limit).Start(testContext(t), Spec{Environment: externalEnv(t, mute.Addr().String())})
+		wantCode(t, err, fault.Environment, "harness-worker-pool")
+		if !strings.Contains(err.Error(), "takes a connection, but does not answer") {
+			t.Error(err)
+		}
 	}
 	pool := &workerPool{idle: true}
 	env, _ := pool.serve(t)
-	m = newManager(t, func(c *Config) { c.StartTimeout = 2 * time.Second }) // the pool has to answer in it
+	m := newManager(t, func(c *Config) { c.StartTimeout = 4 * time.Second }) // the pool has to answer in it
 	_, err = m.Start(testContext(t), Spec{Environment: env})
 	wantCode(t, err, fault.Environment, "harness-start-timeout")
 	if !strings.Contains(err.Error(), m.cfg.Server.AdvertisedEndpoint()) || !strings.Contains(err.Error(), "--advertised-worker-host") {

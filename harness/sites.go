@@ -28,9 +28,6 @@ import (
 // Harnesses are started by the one that has fewest of them. One that cannot be reached is asked last, and looked for until it is back.
 // See docs/decisions/0042-an-environment-has-several-pools.md.
 
-// reachFor bounds the connection to a worker pool.
-const reachFor = 3 * time.Second
-
 // site is one worker pool.
 type site struct {
 	address string
@@ -128,16 +125,6 @@ func (s *sites) connect(ctx context.Context, one *site) (*grpc.ClientConn, error
 	return one.conn, nil
 }
 
-// reach says whether anybody listens at the address.
-func reach(ctx context.Context, address string) error {
-	d := net.Dialer{Timeout: reachFor}
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
 // start has a pool start the worker, the best one that does.
 func (s *sites) start(ctx context.Context, req *fnpb.StartWorkerRequest) (*site, error) {
 	var first *fault.Error
@@ -176,6 +163,9 @@ func (s *sites) ask(ctx context.Context, one *site, req *fnpb.StartWorkerRequest
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, answerFor)
 		defer cancel()
+	}
+	if !others && !s.greets(ctx, one) {
+		return poolMute(one.address), true
 	}
 	resp, err := fnpb.NewBeamFnExternalWorkerPoolClient(conn).StartWorker(ctx, req, grpc.WaitForReady(true))
 	if err != nil && late(ctx) {

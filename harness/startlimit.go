@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/zap"
+
 	"padstone/fnapi"
 	"padstone/internal/fault"
 )
@@ -28,11 +30,14 @@ func (s *slot) limitStart(ctx context.Context) (context.Context, context.CancelF
 				return
 			case <-timer.C:
 			}
-			works := s.processorTime(limited)
-			if works-worked >= cfg.StartTimeout/100 {
-				s.heard.Store(time.Now().UnixNano())
+			if works := s.processorTime(limited); works > 0 {
+				if works-worked >= cfg.StartTimeout/1000 { // one that hangs, or dials in vain, uses less
+					s.heard.Store(time.Now().UnixNano())
+				}
+				s.pool.log.Info("harness is still starting", zap.String("worker", string(s.worker.ID())),
+					zap.Duration("for", time.Since(begun)), zap.Duration("processor", works), zap.Duration("of it since the last look", works-worked))
+				worked = works
 			}
-			worked = works
 			if wait = time.Until(time.Unix(0, s.heard.Load()).Add(cfg.StartTimeout)); wait <= 0 || time.Since(begun) >= cfg.StartTimeoutMax {
 				end(s.late(time.Since(begun)))
 				return
