@@ -120,6 +120,7 @@ def test_combines_of_a_bounded_input(server):
     with beam.Pipeline(options=portable_options(server)) as pipeline:
         keyed = pipeline | beam.Create(NUMBERS)
         values = keyed | beam.Values()
+        grouped = keyed | beam.GroupByKey()
         limit = pipeline | "Limit" >> beam.Create([2])
         side = beam.pvalue.AsSingleton(limit)
         largest = values | "Largest" >> beam.CombineGlobally(lambda vs: max(vs, default=0)).as_singleton_view()
@@ -128,6 +129,8 @@ def test_combines_of_a_bounded_input(server):
         check("Fanout", values | "Fanout" >> beam.CombineGlobally(sum).with_fanout(2), [18])
         check("Side", keyed | "Side" >> beam.CombinePerKey(Above(), 2), [("a", 2), ("b", 1)])
         check("DeferredSide", keyed | "DeferredSide" >> beam.CombinePerKey(Above(), side), [("a", 2), ("b", 1)])
+        check("GroupedSide", grouped | "GroupedSide" >> beam.CombineValues(Above(), side), [("a", 2), ("b", 1)])
+        check("GroupedArgument", grouped | "GroupedArgument" >> beam.CombineValues(Above(), 2), [("a", 2), ("b", 1)])
         check("GlobalSide", values | "GlobalSide" >> beam.CombineGlobally(Above(), side), [3])
         check("PackedMean", keyed | "PackedMean" >> Mean.PerKey(), [("a", 4), ("b", 3)])
         check("PackedSum", keyed | "PackedSum" >> beam.CombinePerKey(sum), [("a", 12), ("b", 6)])

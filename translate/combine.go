@@ -9,6 +9,9 @@ import (
 
 // combineStep reads a step of a combine that arrives expanded, as batch pipelines of the Python SDK do.
 func (w *walker) combineStep(id string, t *pipepb.PTransform) error {
+	if len(t.GetInputs()) > 1 && len(t.GetSubtransforms()) > 0 {
+		return w.children(t) // Python's CombineValues: only the SDK's own expansion knows what side inputs are for
+	}
 	payload, err := combinePayload(t)
 	if err != nil {
 		return err
