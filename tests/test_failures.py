@@ -7,7 +7,7 @@ import grpc
 import pytest
 from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc, beam_runner_api_pb2
-from conftest import portable_options, run_python, start_script
+from conftest import PROCESS, portable_options, run_python, start_script
 from waits import PATIENCE
 
 JOB_SERVICE = "/org.apache.beam.model.job_management.v1.JobService/"
@@ -61,7 +61,8 @@ def test_an_error_that_the_sdk_cannot_send_ends_the_job(server):
     def fail(_):
         raise ValueError("no file \udcff")  # as os.fsdecode names a file whose name is not UTF-8
 
-    text = failure(portable_options(server), lambda p: p | beam.Create([1]) | "Open" >> beam.Map(fail))
+    # In a process of its own: pytest cannot send its standard error on, either.
+    text = failure(portable_options(server, *PROCESS), lambda p: p | beam.Create([1]) | "Open" >> beam.Map(fail))
     assert "it loses what it cannot encode" in text.lower()
     assert "Open" in text
 
