@@ -79,6 +79,26 @@ PYTHON: dict[str, list[str]] = {
         # What needs Google Cloud. The tests of TestStream are in other suites.
         "not _it_test and not bigquery and not datastore and not ordered_window_elements",
     ],
+    "snippets": [
+        "examples/dataframe",
+        "examples/snippets",
+        "programming_guide_test.py",
+        "--ignore-glob=/*/enrichment_test.py",
+        "-k",
+        # Models, and what needs Google Cloud or somebody else's service.
+        "not _it_test and not inference and not mltransform and not bigquery",
+    ],
+    "typehints": [
+        "coders/row_coder_test.py",
+        "dataframe/convert_test.py",
+        "pvalue_test.py",
+        "transforms/batch_dofn_test.py",
+        "transforms/timestamped_value_type_test.py",
+        "typehints/row_type_test.py",
+        "typehints/tagged_output_typehints_test.py",
+        "typehints/typecheck_test.py",
+        "utils/python_callable_test.py",
+    ],
 }
 
 # Packages of the Go SDK, below github.com/apache/beam/sdks/v2/go/.
