@@ -56,8 +56,8 @@ func TestLongValuesInRuns(t *testing.T) {
 	if scratch.made != values || len(content.pages) != values || content.pages[0] < long {
 		t.Fatalf("%d runs, %d pages", scratch.made, len(content.pages))
 	}
-	// A buffer to write and one to read is each run's, and a value is read back.
-	if got := int(after.TotalAlloc-before.TotalAlloc) - values*(writeBuffer+readBuffer); got > 2*long {
+	// There is a buffer to write, one to read for each run, and a value is read back.
+	if got := int(after.TotalAlloc-before.TotalAlloc) - writeBuffer - values*readBuffer; got > 2*long {
 		t.Errorf("%d MiB were allocated for %d values of %d MiB", got>>20, values, long>>20)
 	}
 }

@@ -34,6 +34,7 @@ type sorter struct {
 	m       *Machine
 	scratch rows.Scratch
 	runs    []rows.ScratchFile // oldest first
+	out     *bufio.Writer      // of the run that is being written: there is one at a time
 }
 
 // spill writes what the grouper holds as one run. The grouper is used up.
@@ -72,7 +73,12 @@ func (s *sorter) create() (*runWriter, error) {
 	if err != nil {
 		return nil, scratchError(err)
 	}
-	return &runWriter{file: f, buf: bufio.NewWriterSize(f, writeBuffer)}, nil
+	if s.out == nil {
+		s.out = bufio.NewWriterSize(f, writeBuffer)
+	} else {
+		s.out.Reset(f)
+	}
+	return &runWriter{file: f, buf: s.out}, nil
 }
 
 // add ends a run, and merges all of them into one when they are many.
