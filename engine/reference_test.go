@@ -11,7 +11,6 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
 	"padstone/engine"
-	"padstone/engine/element"
 	"padstone/engine/enginetest"
 	"padstone/engine/enginetest/reference"
 	"padstone/engine/rows"
@@ -91,30 +90,6 @@ func (o *observer) stateful() fakesdk.DoFn {
 	}
 }
 
-// script writes a history as a TestStream, in which an element of the output "tick" comes before each event.
-func script(h reference.History) []*enginetest.Event {
-	var events []*enginetest.Event
-	for i, e := range h {
-		events = append(events, enginetest.Elements("tick", 0, strconv.Itoa(i)))
-		add := &pipepb.TestStreamPayload_Event_AddElements{Tag: "main"}
-		for _, el := range e.Elements {
-			add.Elements = append(add.Elements, &pipepb.TestStreamPayload_TimestampedElement{
-				EncodedElement: []byte(el.Key + "=" + el.Value), Timestamp: el.At,
-			})
-		}
-		if len(add.Elements) > 0 {
-			events = append(events, &enginetest.Event{Event: &pipepb.TestStreamPayload_Event_ElementEvent{ElementEvent: add}})
-		}
-		if e.Watermark != 0 {
-			events = append(events, enginetest.Watermark("main", min(e.Watermark, int64(element.MaxTime))))
-		}
-		if e.Clock > 0 {
-			events = append(events, enginetest.Clock(e.Clock))
-		}
-	}
-	return events
-}
-
 // replayed runs a history through a grouping, and through state and timers where windows do not merge.
 func replayed(
 	t *testing.T, h reference.History, g reference.Grouping, custom bool, o enginetest.Options,
@@ -122,7 +97,7 @@ func replayed(
 	r := newRig(t, enginetest.KeepStores)
 	seen = &observer{flushed: map[string]int{}}
 	p := r.Pipeline()
-	outs := p.TestStream("events", []string{"main", "tick"}, script(h)...)
+	outs := p.TestStream("events", []string{"main", "tick"}, enginetest.Script(h)...)
 	note := func(name string, in enginetest.Collection, fn func(c *fakesdk.Context, e fakesdk.Element) error) {
 		p.ParDos(name, in, enginetest.ParDo{Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: fn} }})
 	}

@@ -83,7 +83,7 @@ func TestReferenceTimers(t *testing.T) {
 			r := newRig(t, enginetest.KeepStores)
 			b := &bell{run: run, seen: &observer{}, repeat: map[string]int64{}}
 			p := r.Pipeline()
-			outs := p.TestStream("events", []string{"main", "tick"}, script(run.History)...)
+			outs := p.TestStream("events", []string{"main", "tick"}, enginetest.Script(run.History)...)
 			p.ParDos("tick", outs["tick"], enginetest.ParDo{
 				Outs: map[string]string{}, Fn: func() fakesdk.DoFn { return fakesdk.DoFn{Process: b.seen.tick} },
 			})

@@ -1,8 +1,12 @@
 package enginetest
 
 import (
+	"strconv"
+
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
+	"padstone/engine/element"
+	"padstone/engine/enginetest/reference"
 	"padstone/translate/urn"
 )
 
@@ -50,4 +54,29 @@ func (p *Pipeline) testStream(name string, tags []string, payload *pipepb.TestSt
 	}
 	p.add(name, urn.TestStream, marshal(payload), nil, outputs, p.environment(""))
 	return outputs
+}
+
+// Script writes a history as a TestStream of the outputs "main", with key=value, and "tick", of which an element with the event's number
+// comes before each event.
+func Script(h reference.History) []*Event {
+	var events []*Event
+	for i, e := range h {
+		events = append(events, Elements("tick", 0, strconv.Itoa(i)))
+		add := &pipepb.TestStreamPayload_Event_AddElements{Tag: "main"}
+		for _, el := range e.Elements {
+			add.Elements = append(add.Elements, &pipepb.TestStreamPayload_TimestampedElement{
+				EncodedElement: []byte(el.Key + "=" + el.Value), Timestamp: el.At,
+			})
+		}
+		if len(add.Elements) > 0 {
+			events = append(events, &Event{Event: &pipepb.TestStreamPayload_Event_ElementEvent{ElementEvent: add}})
+		}
+		if e.Watermark != 0 {
+			events = append(events, Watermark("main", min(e.Watermark, int64(element.MaxTime))))
+		}
+		if e.Clock > 0 {
+			events = append(events, Clock(e.Clock))
+		}
+	}
+	return events
 }

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 
@@ -108,12 +110,24 @@ func (s *sim) checkRows(d *storetest.Disk, whole bool) (read map[string]int, err
 			return nil, errors.Join(err, st.Close())
 		}
 		for _, p := range positions {
-			if read[p.Name], err = strconv.Atoi(string(p.Value)); err != nil {
+			if read[p.Name], err = progress(p); err != nil {
 				return nil, errors.Join(err, st.Close())
 			}
 		}
 	}
 	return read, st.Close()
+}
+
+// progress is how far a source has come: batches, or the events of a TestStream.
+func progress(p store.Entry) (int, error) {
+	if p.Name == "script" {
+		n, size := binary.Uvarint(p.Value)
+		if size <= 0 {
+			return 0, fmt.Errorf("the place %x in a script", p.Value)
+		}
+		return int(n), nil
+	}
+	return strconv.Atoi(string(p.Value))
 }
 
 // numbersMax is more than a job has stages.

@@ -42,7 +42,7 @@ const (
 
 // files are the kinds of files whose changes CrashTables and CrashRecovery count, by N. Each kind is counted by itself: while a store
 // opens, it also writes in the background, and removes what it needs no more.
-var files = []string{"sst", "manifest", "dir", "options", "marker", "log", "obsolete"}
+var files = []string{"sst", "manifest", "dir", "options", "marker", "log", "obsolete", "segment"}
 
 // Fault is something that goes wrong in a run.
 type Fault struct {
@@ -102,9 +102,13 @@ func randomPlan(rng *rand.Rand) Plan {
 	add(BucketDown, 1, 30, few)
 	add(BucketUnknown, 1, 20, few)
 	add(LoseDisk, 1, steps, anything)
+	if rng.IntN(3) == 0 { // early enough for most jobs: they have a checkpoint by then, and then no disk
+		at := 20 + rng.IntN(150)
+		p = append(p, Fault{Checkpoint, at, anything()}, Fault{LoseDisk, at + 20 + rng.IntN(100), anything()})
+	}
 	// What ends the job, or takes it elsewhere, comes in some runs only.
 	if rng.IntN(3) == 0 {
-		add(Stop, 2, steps, anything)
+		add(Stop, 3, steps/4, anything)
 	}
 	if rng.IntN(3) == 0 {
 		add(Drain, 1, steps, anything)

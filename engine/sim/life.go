@@ -306,3 +306,6 @@ var (
 
 // now is the server's clock.
 func (s *sim) now() element.Time { return element.Time(s.clock().UnixMilli() + s.jumped.Load()) }
+
+// latest is as late as the server can take it to be: its clock never goes back.
+func (s *sim) latest() int64 { return s.clock().UnixMilli() + s.ahead.Load() }

@@ -131,7 +131,11 @@ func (r *simReader) Poll(ctx context.Context, elements, bytes int, wait time.Dur
 	if down {
 		return connector.Batch{}, errDown()
 	}
-	return r.Reader.Poll(ctx, elements, bytes, wait)
+	b, err := r.Reader.Poll(ctx, elements, bytes, wait)
+	if b.Done {
+		r.life.sim.atEnd.Store(true)
+	}
+	return b, err
 }
 
 // Durable is an effect outside: what it is told must not be taken back. The source refuses to be opened before it.

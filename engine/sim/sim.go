@@ -46,8 +46,9 @@ var Sabotages = []Sabotage{LyingDisk, ForgottenMark, BlindRetry, OpenFence, Rewo
 // Run is one simulation.
 type Run struct {
 	Seed     uint64
-	Plan     Plan // what goes wrong; nil: the seed's
-	Quiet    bool // nothing goes wrong
+	Job      string // the kind of job, see kinds; "": the seed's
+	Plan     Plan   // what goes wrong; nil: the seed's
+	Quiet    bool   // nothing goes wrong
 	Sabotage Sabotage
 	// Trace takes what happens, line by line. May be nil.
 	Trace func(line string)
@@ -84,6 +85,8 @@ type sim struct {
 	steps   int
 	began   time.Time
 	jumped  atomic.Int64 // by how much the server's clock is off, in ms
+	ahead   atomic.Int64 // the most that it ever was
+	atEnd   atomic.Bool  // a source has said that it is at its end
 	starved struct {
 		name  string
 		until int

@@ -17,6 +17,7 @@ import (
 var (
 	seedsFlag = flag.Int("seeds", 0, "seeds to run; 0: a few")
 	seedFlag  = flag.Uint64("seed", 0, "the first of them")
+	jobFlag   = flag.String("job", "", "the kind of job to run: graph, panes, ledger, script, generator or keeper; default the seed's")
 	triesFlag = flag.Int("tries", 40, "how often a failed seed is run again, with less that goes wrong")
 )
 
@@ -47,7 +48,7 @@ func TestSim(t *testing.T) {
 	for i := range n {
 		seed := *seedFlag + uint64(i)
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			r := sim.Run{Seed: seed}
+			r := sim.Run{Seed: seed, Job: *jobFlag}
 			if *seedsFlag == 1 {
 				r.Trace = func(line string) { fmt.Println(line) }
 			}
@@ -120,7 +121,7 @@ func TestSameSeed(t *testing.T) {
 func TestQuiet(t *testing.T) {
 	for i := range few(12) {
 		t.Run(fmt.Sprint("seed ", i), func(t *testing.T) {
-			r := sim.Run{Seed: uint64(i), Quiet: true}
+			r := sim.Run{Seed: uint64(i), Job: *jobFlag, Quiet: true}
 			if o := r.Do(t); len(o.Wrong) > 0 || o.Lives != 1 || len(o.Hits) > 1 {
 				t.Errorf("%d lives, %v", o.Lives, o.Hits)
 				explain(t, r, o)

@@ -56,7 +56,7 @@ func (s *sim) strike(l *life) {
 	}
 	for _, f := range s.due(ClockJump, s.steps) {
 		s.hit(ClockJump)
-		s.jumped.Add(int64(f.N))
+		s.ahead.Store(max(s.ahead.Load(), s.jumped.Add(int64(f.N))))
 	}
 	for _, f := range s.due(Pause, s.steps) {
 		s.hit(Pause)

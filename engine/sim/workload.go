@@ -12,6 +12,7 @@ import (
 	"padstone/engine/enginetest"
 	"padstone/engine/enginetest/reference"
 	"padstone/engine/rows"
+	"padstone/internal/memory"
 )
 
 // workload is a job, and what must come of it.
@@ -69,19 +70,37 @@ func newWorkload(s *sim, rng *rand.Rand) workload {
 		s.rig.Config.Scheduler.BundleFixedMs = 1000
 		s.rig.Config.Scheduler.LatencyBudgetMs, s.rig.Config.Scheduler.BundleIdleMaxMs = 3000, 100
 	}
+	if rng.IntN(4) == 0 { // what bundles put out is written ahead of their commits
+		b := memory.Share(memory.LimitDefault)
+		b.Outputs = memory.NewPool("outputs", 1)
+		s.rig.Config.Memory = b
+	}
 	var err error
 	if s.spec.Options, err = structpb.NewStruct(options); err != nil {
 		s.wrong("options: %v", err)
 	}
-	switch rng.IntN(5) {
-	case 0:
+	kind := kinds[rng.IntN(len(kinds))]
+	if s.Job != "" {
+		kind = s.Job
+	}
+	switch kind {
+	case "panes":
 		return newPanes(s, rng)
-	case 1:
+	case "ledger":
 		return newLedger(s, rng)
+	case "script":
+		return newScript(s, rng)
+	case "generator":
+		return newGenerator(s, rng)
+	case "keeper":
+		return newKeeper(s, rng)
 	default:
 		return newGraph(s, rng)
 	}
 }
+
+// kinds are the kinds of jobs, each as often as it is to come up.
+var kinds = []string{"panes", "panes", "ledger", "script", "generator", "keeper", "keeper", "graph", "graph", "graph", "graph"}
 
 // graph is a random graph of transforms: its output depends on input and event time alone.
 type graph struct {

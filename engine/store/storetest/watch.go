@@ -24,7 +24,7 @@ const (
 // Op is a change that is about to happen.
 type Op struct {
 	Change Change
-	File   string // what kind of file: log, sst, manifest, options, marker, dir or other
+	File   string // what kind of file: log, sst, segment, manifest, options, marker, dir or other
 	Bytes  int    // of a Write
 }
 
@@ -49,6 +49,8 @@ func kindOf(name string) string {
 		return "log"
 	case strings.HasSuffix(base, ".sst"):
 		return "sst"
+	case strings.HasSuffix(base, ".segment"):
+		return "segment"
 	case strings.HasPrefix(base, "MANIFEST"):
 		return "manifest"
 	case strings.HasPrefix(base, "OPTIONS"):
