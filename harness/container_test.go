@@ -353,7 +353,10 @@ func TestContainersThatAreAtWork(t *testing.T) {
 	if looks.Load() < 3 {
 		t.Errorf("looked %d times", looks.Load())
 	}
-	m.cfg.StartTimeout, m.cfg.StartTimeoutMax = 100*time.Millisecond, 300*time.Millisecond
+	m = newManager(t, func(c *Config) { // another one: the first one's pool still reads its own
+		withEngine(c)
+		c.StartTimeout, c.StartTimeoutMax = 100*time.Millisecond, 300*time.Millisecond
+	})
 	_, err := m.Start(testContext(t), Spec{Environment: dockerEnv(t, "never")})
 	wantCode(t, err, fault.Environment, "harness-start-timeout")
 }
