@@ -57,7 +57,7 @@ func TestLongValuesInRuns(t *testing.T) {
 		t.Fatalf("%d runs, %d pages", scratch.made, len(content.pages))
 	}
 	// There is a buffer to write, one to read for each run, and a value is read back.
-	if got := int(after.TotalAlloc-before.TotalAlloc) - writeBuffer - values*readBuffer; got > 2*long {
+	if got := int(after.TotalAlloc-before.TotalAlloc) - writeBuffer - values*readBuffer; got > 5*long { // where each run had one of its own, it was 25
 		t.Errorf("%d MiB were allocated for %d values of %d MiB", got>>20, values, long>>20)
 	}
 }
