@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"padstone/connector"
 	"padstone/connector/kafka/config"
@@ -416,7 +419,6 @@ func TestSequenceRefused(t *testing.T) {
 	}
 }
 
-// TestMarkLost: what the engine knows to be written is not in the topic of marks.
 // TestCoordinatorMoves: a sink that opens while the brokers look for the coordinator of its transactions waits for that.
 func TestCoordinatorMoves(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1})
@@ -440,6 +442,50 @@ func TestCoordinatorMoves(t *testing.T) {
 	}
 }
 
+// TestLostWhileARecordWaits: brokers refuse one record of a transaction, as from a lost producer, while another one waits for what the client
+// has yet to learn of its topic. Nobody waits for that one: it may be for ever.
+func TestLostWhileARecordWaits(t *testing.T) {
+	f := newFixture(t, map[string]int32{"out": 1})
+	o := f.outbox("out")
+	lost := make(chan struct{})
+	once := sync.OnceFunc(func() { close(lost) })
+	snk, _ := Registry(f.log().WithOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if strings.HasPrefix(e.Message, "a transaction was lost") {
+			once()
+		}
+		return nil
+	}))).Sink(config.WriteURN)
+	opened, _, err := snk.Open(f.ctx, encodeConfig(t, o.cfg), o.as)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := opened.(*writer)
+	t.Cleanup(func() { crash(w) })
+	visitor, err := kgo.NewClient(kgo.SeedBrokers(f.addr), kgo.TransactionalID(w.txn.id), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer visitor.Close()
+	if _, _, err := visitor.ProducerID(f.ctx); err != nil { // the writer's epoch is an old one now
+		t.Fatal(err)
+	}
+	cluster := f.broker.Cluster()
+	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		cluster.SleepControl(func() {
+			select {
+			case <-lost:
+			case <-f.ctx.Done():
+			}
+		})
+		return nil, nil, false
+	})
+	o.add(1)
+	o.publish(w, 1)
+	o.want()
+}
+
+// TestMarkLost: what the engine knows to be written is not in the topic of marks.
 func TestMarkLost(t *testing.T) {
 	f := newFixture(t, map[string]int32{"out": 1})
 	o := f.outbox("out")

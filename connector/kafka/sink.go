@@ -264,11 +264,15 @@ func (w *writer) abandon() {
 	w.kafka = nil
 }
 
-// produce hands the records to the client and waits for all promises, or for the end of ctx.
+// produce hands the records to the client and waits for all promises, or for the end of ctx. A transaction of which one record was not
+// taken is lost, and its client with it: the others are not waited for, since the client (franz-go 1.22.2) may have forgotten one of a
+// topic that it has just come to know.
 func (w *writer) produce(ctx context.Context, records []*kgo.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	flushing, enough := context.WithCancel(ctx)
+	defer enough()
 	var mu sync.Mutex
 	var first error
 	for _, r := range records {
@@ -281,10 +285,13 @@ func (w *writer) produce(ctx context.Context, records []*kgo.Record) error {
 			if first == nil || (isFollowUp(first) && !isFollowUp(err)) {
 				first = w.classify(r, err, records)
 			}
+			if w.txn != nil && !isFollowUp(err) {
+				enough()
+			}
 		})
 	}
-	// Flush returns when every promise has been called, so first is complete then.
-	err := w.kafka.client.Flush(ctx)
+	// Flush returns when every promise has been called, or enough is known, so first is complete then.
+	err := w.kafka.client.Flush(flushing)
 	mu.Lock()
 	defer mu.Unlock()
 	if first != nil {
