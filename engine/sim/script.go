@@ -242,8 +242,8 @@ func (w *script) check(r *result) []string {
 	timers := w.timers
 	timers.History = h
 	fired := timers.Firings()
-	// While a drain ends windows time runs on, so that timers of processing time may come before; and timers that set themselves again then
-	// do not always come (docs/decisions/0054).
+	// While a drain ends windows time runs on, so that timers of processing time may come before; and timers set none any more
+	// (docs/decisions/0054).
 	if w.whole && r.state != jobpb.JobState_DRAINED { // else a timer may fire between two elements of an event
 		compare("timers", firings(fired, event), firings(got.fired, event))
 	}
