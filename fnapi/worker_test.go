@@ -8,17 +8,24 @@ import (
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 )
 
-// TestReadyOfALostHarness: who has heard that a harness is gone must not take it for the next one, although its worker still holds it.
-func TestReadyOfALostHarness(t *testing.T) {
+// expected returns a worker whose harness is waited for, of a server that serves nobody.
+func expected(t *testing.T) *Worker {
+	t.Helper()
 	s, err := New(Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(s.Close)
 	w, err := s.Expect(WorkerSpec{ID: "w"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+// TestReadyOfALostHarness: who has heard that a harness is gone must not take it for the next one, although its worker still holds it.
+func TestReadyOfALostHarness(t *testing.T) {
+	w := expected(t)
 	former, err := w.connect(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -44,15 +51,7 @@ func TestReadyOfALostHarness(t *testing.T) {
 
 // TestLostOfAGeneration: who looks at a harness only when the next one has come in its place hears of its loss all the same.
 func TestLostOfAGeneration(t *testing.T) {
-	s, err := New(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	w, err := s.Expect(WorkerSpec{ID: "w"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := expected(t)
 	if _, err := w.connect(nil); err != nil {
 		t.Fatal(err)
 	}
@@ -83,15 +82,7 @@ func TestLostOfAGeneration(t *testing.T) {
 
 // TestLastWords: what a harness has answered before it went away counts, not that it has gone.
 func TestLastWords(t *testing.T) {
-	s, err := New(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	w, err := s.Expect(WorkerSpec{ID: "w"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := expected(t)
 	for range 100 { // who waits sees both at once, or one after the other
 		ss := &statusStream{out: make(chan *fnpb.WorkerStatusRequest), done: make(chan struct{})}
 		ss.mu.waiting = make(map[string]chan *fnpb.WorkerStatusResponse)
