@@ -62,30 +62,22 @@ func (o *observer) stateful() fakesdk.DoFn {
 	return fakesdk.DoFn{
 		Process: func(c *fakesdk.Context, e fakesdk.Element) error {
 			return each(c, e, func(e fakesdk.Element) error {
-				key, err := c.Key(e)
+				t, err := enginetest.Keep(c, e)
 				if err != nil {
 					return err
 				}
-				if err := c.Bag("values", key, e.Window()).Append(e.Value[len(key):]); err != nil {
-					return err
-				}
-				end := windowOf(e).Max()
-				return c.SetTimer("end", fakesdk.Timer{Key: key, Windows: e.Windows, Fire: end, Hold: end, Pane: e.Pane})
+				return c.SetTimer("end", t)
 			})
 		},
 		OnTimer: func(c *fakesdk.Context, _ string, t fakesdk.Timer) error {
-			bag := c.Bag("values", t.Key, t.Windows[4:])
-			data, err := bag.Read()
-			if err != nil {
-				return err
-			}
-			o.note(func() {
-				w := windowOf(fakesdk.Element{Windows: t.Windows})
-				for _, v := range runOf(data) {
-					o.flushed[w.String()+v]++
-				}
+			return enginetest.LetOut(c, t, func(e fakesdk.Element, values []string) error {
+				o.note(func() {
+					for _, v := range values {
+						o.flushed[windowOf(e).String()+v]++
+					}
+				})
+				return nil
 			})
-			return bag.Clear()
 		},
 	}
 }

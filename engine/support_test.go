@@ -82,8 +82,8 @@ func splitWords(c *fakesdk.Context, e fakesdk.Element) error {
 const textPair = enginetest.TextPair
 
 var (
-	pairOf, each    = enginetest.PairOf, enginetest.Each
-	windowOf, runOf = enginetest.WindowOf, enginetest.RunOf
-	keyed, ranges   = enginetest.Keyed, enginetest.Restrictions
-	difference      = enginetest.Difference
+	pairOf, each  = enginetest.PairOf, enginetest.Each
+	windowOf      = enginetest.WindowOf
+	keyed, ranges = enginetest.Keyed, enginetest.Restrictions
+	difference    = enginetest.Difference
 )

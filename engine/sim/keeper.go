@@ -79,15 +79,10 @@ func (k *keeper) fn(delay int64) fakesdk.DoFn {
 	return fakesdk.DoFn{
 		Process: func(c *fakesdk.Context, e fakesdk.Element) error {
 			c.Count("seen", 1)
-			key, err := c.Key(e)
+			t, err := enginetest.Keep(c, e)
 			if err != nil {
 				return err
 			}
-			if err := c.Bag("values", key, e.Window()).Append(e.Value[len(key):]); err != nil {
-				return err
-			}
-			end := enginetest.WindowOf(e).Max()
-			t := fakesdk.Timer{Key: key, Windows: e.Windows, Fire: end, Hold: end, Pane: e.Pane}
 			if err := c.SetTimer("end", t); err != nil {
 				return err
 			}
@@ -98,20 +93,16 @@ func (k *keeper) fn(delay int64) fakesdk.DoFn {
 			if now := k.sim.latest(); family == "clock" && t.Fire > now && !k.sim.atEnd.Load() && !k.sim.draining() {
 				return fmt.Errorf("the timer for %d fires at %d", t.Fire, now)
 			}
-			bag := c.Bag("values", t.Key, t.Windows[4:])
-			data, err := bag.Read()
-			if err != nil {
-				return err
-			}
-			values := enginetest.RunOf(data)
-			c.Count("let out", int64(len(values)))
-			for _, v := range values {
-				e := fakesdk.Element{Timestamp: t.Hold, Windows: t.Windows, Pane: t.Pane, Value: enginetest.Text(name(v))}
-				if err := c.Emit("", e); err != nil {
-					return err
+			return enginetest.LetOut(c, t, func(e fakesdk.Element, values []string) error {
+				c.Count("let out", int64(len(values)))
+				for _, v := range values {
+					e.Value = enginetest.Text(name(v))
+					if err := c.Emit("", e); err != nil {
+						return err
+					}
 				}
-			}
-			return bag.Clear()
+				return nil
+			})
 		},
 	}
 }

@@ -71,30 +71,22 @@ func flushing() fakesdk.DoFn {
 	return fakesdk.DoFn{
 		Process: func(c *fakesdk.Context, e fakesdk.Element) error {
 			return enginetest.Each(c, e, func(e fakesdk.Element) error {
-				key, err := c.Key(e)
+				t, err := enginetest.Keep(c, e)
 				if err != nil {
 					return err
 				}
-				if err := c.Bag("values", key, e.Window()).Append(e.Value[len(key):]); err != nil {
-					return err
-				}
-				end := enginetest.WindowOf(e).Max()
-				return c.SetTimer("end", fakesdk.Timer{Key: key, Windows: e.Windows, Fire: end, Hold: end, Pane: e.Pane})
+				return c.SetTimer("end", t)
 			})
 		},
 		OnTimer: func(c *fakesdk.Context, _ string, t fakesdk.Timer) error {
-			bag := c.Bag("values", t.Key, t.Windows[4:])
-			data, err := bag.Read()
-			if err != nil {
-				return err
-			}
-			e := fakesdk.Element{Timestamp: t.Hold, Windows: t.Windows, Pane: t.Pane}
-			for _, v := range enginetest.RunOf(data) {
-				if err := emitLine(c, e, "flushed", enginetest.WindowOf(e).String()+v); err != nil {
-					return err
+			return enginetest.LetOut(c, t, func(e fakesdk.Element, values []string) error {
+				for _, v := range values {
+					if err := emitLine(c, e, "flushed", enginetest.WindowOf(e).String()+v); err != nil {
+						return err
+					}
 				}
-			}
-			return bag.Clear()
+				return nil
+			})
 		},
 	}
 }

@@ -14,8 +14,7 @@ const checkFor = 3 * time.Second
 
 // Check says whether containers of the image could be started now, without starting one or pulling anything: whether an Engine answers, has
 // the image or could pull it, and the network has a route to the server. A registry that does not answer within a second is given the
-// benefit of the doubt. Errors are those of Provide,
-// Entry and Route.
+// benefit of the doubt. Errors are those of Provide, Entry and Route.
 func (e *Engine) Check(ctx context.Context, image string, o Options, server Server) error {
 	asked, cancel := within(ctx, min(checkFor, e.cfg.AnswerTimeout))
 	defer cancel()
